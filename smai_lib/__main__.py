@@ -1,0 +1,44 @@
+"""python -m smai_lib fetch | run | report | bench"""
+
+import argparse
+
+from . import data, studies
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m smai_lib", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("fetch", help="get the data; say which source served it, its checksum and size")
+    run = commands.add_parser("run", help="train a study, or continue it")
+    run.add_argument("studies", nargs="*", help=f"from {', '.join(studies.STUDIES)}; default: all")
+    run.add_argument("--profile", choices=studies.PROFILES[1:], default="quick")
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--workers", type=int, default=0, help="processes; 0 is one a core")
+    report = commands.add_parser("report", help="run the notebooks and bind them into one page")
+    report.add_argument("--profile", choices=studies.PROFILES, default="quick")
+    report.add_argument("--seed", type=int, default=0)
+    bench = commands.add_parser("bench", help="images a second against the textbook loop")
+    bench.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    if arguments.command == "fetch":
+        data.describe()
+    elif arguments.command == "run":
+        unknown = set(arguments.studies) - set(studies.STUDIES)
+        if unknown:
+            parser.error(f"unknown study {', '.join(unknown)}; there are {', '.join(studies.STUDIES)}")
+        for name in arguments.studies or studies.STUDIES:
+            study = studies.STUDIES[name](arguments.profile, arguments.seed)
+            study.run(workers=arguments.workers)
+            print(f"{name}: {len(study.specs)} runs under {study.specs[0].root}")
+    elif arguments.command == "report":
+        from .report import make_report
+
+        make_report(arguments.profile, arguments.seed)
+    else:
+        from .bench import bench as run_bench
+
+        run_bench(arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""What a run is asked to do: frozen, checked, with the reference report's own keys."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+OPTIMIZERS = ("Adam", "AdamW")
+
+
+class ConfigError(ValueError):
+    """A configuration key that is unknown, of the wrong type or out of range."""
+
+
+def require(ok: bool, key: str, value: Any, expected: str) -> None:
+    """Raise ConfigError unless `ok`, naming the key, the value found and the values expected."""
+    if not ok:
+        raise ConfigError(f"config key {key!r}: found {value!r}, expected {expected}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Keys that every training run has. Subclasses add those of one task."""
+
+    learning_rate: float = 1e-3
+    optimizer: str = "Adam"
+    batch_size: int = 128
+    epochs: int = 20
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            allowed = (int, float) if field.type is float else field.type
+            # bool is an int to Python, never to us
+            typed = isinstance(value, allowed) and (field.type is bool or not isinstance(value, bool))
+            require(typed, field.name, value, f"a value of type {field.type.__name__}")
+            if field.type is float:
+                # 1 and 1.0 are one configuration, so they must have one run id
+                object.__setattr__(self, field.name, float(value))
+        require(0 < self.learning_rate < 10, "learning_rate", self.learning_rate, "0 < value < 10")
+        require(self.optimizer in OPTIMIZERS, "optimizer", self.optimizer,
+                f"one of {', '.join(OPTIMIZERS)}")
+        require(self.batch_size >= 2, "batch_size", self.batch_size,
+                "at least 2, since BatchNorm needs a spread")
+        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build from a plain dictionary; unknown keys raise ConfigError with the known ones."""
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ConfigError(f"unknown config key {key!r}; the keys are {', '.join(known)}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiTaskConfig(Config):
+    """One multi-task run on Fashion-MNIST: joint loss lambda1 * CE + lambda2 * MSE."""
+
+    lambda1: float = 1.0
+    lambda2: float = 1.0
+    dropout_rate: float = 0.3
+    num_layers: int = 3
+    base_filters: int = 32
+
+    def __post_init__(self):
+        super().__post_init__()
+        for key in ("lambda1", "lambda2"):
+            require(0 <= getattr(self, key) < float("inf"), key, getattr(self, key), "0 or more")
+        require(self.lambda1 + self.lambda2 > 0, "lambda1", self.lambda1,
+                "lambda1 and lambda2 not both 0: the joint loss would be constant")
+        require(0 <= self.dropout_rate < 1, "dropout_rate", self.dropout_rate, "0 <= value < 1")
+        require(self.num_layers in (2, 3), "num_layers", self.num_layers, "2 or 3")
+        require(self.base_filters >= 1, "base_filters", self.base_filters, "at least 1")

@@ -1,0 +1,188 @@
+"""Train and evaluate: one loop for every task, the same bits every time.
+
+The randomness of an epoch (shuffling, dropout) is derived from (seed, epoch) alone, so a run that
+is killed and resumed at an epoch's start needs no generator state to end in the same bits.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import nn
+
+from .config import Config
+
+EVALUATION_BATCH = 500  # bounded by cache, not by memory
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss became infinite or NaN; training stopped there."""
+
+
+class Fitted(NamedTuple):
+    """rows of metrics, one an epoch, and the seconds they took, resumed ones included."""
+
+    rows: list[dict[str, float]]
+    seconds: float
+
+
+class Objective(Protocol):
+    """What `fit` needs to know of a task; see `objectives`."""
+
+    def inputs(self, split, index) -> torch.Tensor: ...
+    def loss(self, output, split, index) -> tuple[torch.Tensor, torch.Tensor]: ...
+    def metrics(self, sums: torch.Tensor) -> dict[str, float]: ...
+
+
+class Record(Protocol):
+    """Where `fit` leaves its epochs; see `runs.RunFolder`."""
+
+    def load_checkpoint(self) -> dict[str, Any] | None: ...
+    def save_epoch(self, row: dict[str, float], checkpoint: dict[str, Any]) -> None: ...
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """`"auto"` is CUDA where there is one, else the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """`"auto"` is bfloat16 on CUDA and on CPUs that multiply it in hardware, else float32."""
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise ValueError(f"precision: found {precision!r}, expected auto, float32 or bfloat16")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bfloat16"
+    # emulated bfloat16 is ten times slower than float32, so ask; the question is private in torch
+    ask = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bfloat16" if ask() else "float32"
+
+
+def derive_seed(*parts: Any) -> int:
+    """A 63-bit seed from any parts, so that streams of different purpose never coincide."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@contextmanager
+def seeded(*parts: Any):
+    """torch's global generator, which dropout and initialisation read, seeded within the block."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(*parts))
+        yield
+
+
+@contextmanager
+def threads(count: int | None):
+    """torch limited to `count` threads within the block; None leaves it alone."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def build_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
+    kind = getattr(torch.optim, config.optimizer)
+    return kind(model.parameters(), lr=config.learning_rate, fused=True)
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, objective: Objective, split, *, precision: str = "float32") -> dict[str, float]:
+    """Metrics of `model` over the whole of `split`, in evaluation mode."""
+    device = next(model.parameters()).device
+    model.eval()
+    total = 0
+    for start in range(0, len(split[0]), EVALUATION_BATCH):
+        index = slice(start, start + EVALUATION_BATCH)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            output = model(objective.inputs(split, index))
+        total = total + objective.loss(output, split, index)[1]
+    return objective.metrics(total)
+
+
+def fit(
+    model: nn.Module,
+    objective: Objective,
+    train,
+    validation,
+    config: Config,
+    *,
+    seed: int,
+    device: str = "auto",
+    precision: str = "auto",
+    record: Record | None = None,
+    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+    on_batch: Callable[[int], None] = lambda images: None,
+) -> Fitted:
+    """Train `model` in place and return one row of metrics an epoch.
+
+    Training metrics are means over the epoch while the weights move and dropout is on; validation
+    metrics are those of the weights at its end. With a `record`, an earlier interrupted run is
+    continued. `on_batch` is told how many images were done.
+
+    Raises:
+        NonFiniteLossError: with the epoch and the batch; epochs already recorded stay.
+    """
+    device = choose_device(device)
+    precision = choose_precision(precision, device)
+    train, validation = (type(split)(*(x.to(device) for x in split)) for split in (train, validation))
+    model.to(device, memory_format=torch.channels_last)
+    optimizer = build_optimizer(model, config)
+    rows: list[dict[str, float]] = []
+    seconds = 0.0
+    if record and (checkpoint := record.load_checkpoint()):
+        model.load_state_dict(checkpoint["model"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        rows, seconds = checkpoint["rows"], checkpoint["seconds"]
+        for row in rows:
+            on_epoch(row)
+            on_batch(len(train[0]))
+    for epoch in range(len(rows) + 1, config.epochs + 1):
+        started = time.perf_counter()
+        with seeded(seed, "epoch", epoch):
+            sums = _train_epoch(model, objective, train, optimizer, config, epoch, device, precision, on_batch)
+        row = {"epoch": epoch, "learning_rate": optimizer.param_groups[0]["lr"]}
+        row |= {f"train_{key}": value for key, value in objective.metrics(sums).items()}
+        measured = evaluate(model, objective, validation, precision=precision)
+        row |= {f"val_{key}": value for key, value in measured.items()}
+        rows.append(row)
+        seconds += time.perf_counter() - started
+        if record:
+            record.save_epoch(row, {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
+                                    "rows": rows, "seconds": seconds})
+        on_epoch(row)
+    return Fitted(rows, seconds)
+
+
+def _train_epoch(model, objective, train, optimizer, config, epoch, device, precision, on_batch):
+    model.train()
+    order = torch.randperm(len(train[0])).to(device)
+    batches = order.split(config.batch_size)
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches = batches[:-1]  # BatchNorm cannot normalise one image
+    total = 0
+    for number, index in enumerate(batches, start=1):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            output = model(objective.inputs(train, index))
+        loss, sums = objective.loss(output, train, index)
+        if not math.isfinite(loss.item()):
+            raise NonFiniteLossError(
+                f"the loss is {loss.item()} at epoch {epoch}, batch {number} of {len(batches)}; "
+                "earlier epochs are kept. A smaller learning_rate is the usual way out"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        total = total + sums
+        on_batch(len(index))
+    return total
