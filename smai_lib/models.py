@@ -14,11 +14,11 @@ class MultiTaskOutput(NamedTuple):
     ink: torch.Tensor
 
 
-def conv_block(c_in: int, c_out: int) -> nn.Sequential:
-    """Conv 3x3 - BatchNorm - ReLU - MaxPool 2x2: (B, c_in, H, W) -> (B, c_out, H // 2, W // 2)."""
+def conv_block(c_in: int, c_out: int, kernel_size: int = 3) -> nn.Sequential:
+    """Conv k x k - BatchNorm - ReLU - MaxPool 2x2: (B, c_in, H, W) -> (B, c_out, H // 2, W // 2)."""
     return nn.Sequential(
         OrderedDict(
-            conv=nn.Conv2d(c_in, c_out, kernel_size=3, padding=1),
+            conv=nn.Conv2d(c_in, c_out, kernel_size, padding=kernel_size // 2),
             norm=nn.BatchNorm2d(c_out),
             # max(relu(x)) = relu(max(x)): pooling first gives the same values, and ReLU a quarter
             # of the work
@@ -68,6 +68,62 @@ class MultiTaskCNN(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             features = features.float()
             return MultiTaskOutput(self.classifier(features), self.regressor(features).squeeze(1))
+
+
+def deconv_block(c_in: int, c_out: int) -> nn.Sequential:
+    """ConvTranspose 2x2, stride 2 - BatchNorm - ReLU: (B, c_in, H, W) -> (B, c_out, 2H, 2W)."""
+    return nn.Sequential(
+        OrderedDict(
+            deconv=nn.ConvTranspose2d(c_in, c_out, kernel_size=2, stride=2),
+            norm=nn.BatchNorm2d(c_out),
+            relu=nn.ReLU(inplace=True),
+        )
+    )
+
+
+class ColorizationCNN(nn.Module):
+    """The reference report's encoder-decoder, layer for layer: a colour class for every pixel.
+
+    Args:
+        in_channels: NIC, 1 for grey images.
+        num_filters: NF, channels after the first block.
+        num_colors: NC, colours to choose from.
+        kernel_size: k of the encoder's convolutions, odd, so that padding k // 2 keeps the size.
+
+    Raises:
+        ValueError: a size below 1 or an even kernel.
+    """
+
+    def __init__(self, *, in_channels: int = 1, num_filters: int = 32, num_colors: int = 24,
+                 kernel_size: int = 3):
+        super().__init__()
+        if min(in_channels, num_filters, num_colors, kernel_size) < 1:
+            raise ValueError("in_channels, num_filters, num_colors and kernel_size must be at least 1")
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size: found {kernel_size}, expected an odd number; an even one "
+                             "makes every map a pixel larger before it is pooled")
+        nf = num_filters
+        self.encoder = nn.Sequential(
+            OrderedDict(
+                block1=conv_block(in_channels, nf, kernel_size),  # 32 -> 16
+                block2=conv_block(nf, 2 * nf, kernel_size),  # 16 -> 8
+                block3=conv_block(2 * nf, 4 * nf, kernel_size),  # 8 -> 4
+            )
+        )
+        self.decoder = nn.Sequential(
+            OrderedDict(
+                block1=deconv_block(4 * nf, 2 * nf),  # 4 -> 8
+                block2=deconv_block(2 * nf, nf),  # 8 -> 16
+                block3=deconv_block(nf, num_colors),  # 16 -> 32
+            )
+        )
+        self.classifier = nn.Conv2d(num_colors, num_colors, kernel_size=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """images (B, NIC, H, W), H and W multiples of 8 -> logits (B, NC, H, W) float32."""
+        features = self.decoder(self.encoder(images))
+        with torch.autocast(images.device.type, enabled=False):
+            return self.classifier(features.float())
 
 
 def parameter_count(model: nn.Module) -> int:
