@@ -93,9 +93,9 @@ def ink_of(images: torch.Tensor) -> torch.Tensor:
 def fashion_mnist(directory: str | os.PathLike | None = None, *, verbose: bool = True) -> FashionMNIST:
     """Fashion-MNIST from the first source that serves it, verified.
 
-    The sources, in order: `directory` (default: the environment variable SMAI_FASHION_MNIST); the
-    repository's `data/`; the system's copy; torchvision's download; Debian's package, unpacked
-    without root; the sample that ships with this library. The training files are split once into
+    The sources, in order: `directory` (default: the environment variable SMAI_FASHION_MNIST), where
+    "sample" asks for the sample; the repository's `data/`; the system's copy; torchvision's
+    download; Debian's package, unpacked without root; the sample that ships with this library. The training files are split once into
     90 % train and 10 % validation, stratified and seeded.
 
     Raises:
@@ -128,6 +128,8 @@ def fashion_mnist(directory: str | os.PathLike | None = None, *, verbose: bool =
 def find_fashion_mnist(directory: str | os.PathLike | None = None) -> tuple[str, Path]:
     """Name and folder of the first source that has the four files, fetching them if need be."""
     directory = directory or os.environ.get("SMAI_FASHION_MNIST")
+    if directory == "sample":
+        return "sample", paths.SAMPLE
     if directory:
         folder = Path(directory).expanduser()
         missing = [name for name in CHECKSUMS if _locate(folder, name) is None]

@@ -75,8 +75,9 @@ def ink_baselines(data: FashionMNIST, split: Split) -> pd.DataFrame:
         "x.mean()": split.images.float().div(255).mean((1, 2, 3)),
     }
     variance = split.ink.double().var(correction=0)
-    rows = {}
+    rows = []
     for name, prediction in predictions.items():
         mse = (prediction - split.ink).double().square().mean()
-        rows[name] = {"rmse": mse.sqrt().item(), "r2": (1 - mse / variance).item()}
-    return pd.DataFrame(rows).T.rename_axis("ink predicted by")
+        rows.append({"ink predicted by": name, "rmse": mse.sqrt().item(),
+                     "r2": (1 - mse / variance).item()})
+    return pd.DataFrame(rows)

@@ -23,10 +23,14 @@ def new_axes(rows: int = 1, columns: int = 1, *, width: float = 5.0, height: flo
     return figure.subplots(rows, columns, squeeze=False)
 
 
-def save_figure(figure: Figure, name: str, caption: str = "") -> Path:
-    """Write `figures/NAME.png` with a caption below the picture, and return its path."""
-    if caption:
-        figure.supxlabel(caption, fontsize=7, color="0.4")
+def caption(figure: Figure, text: str) -> Figure:
+    """Put a small line of text below the picture."""
+    figure.supxlabel(text, fontsize=7, color="0.4")
+    return figure
+
+
+def save_figure(figure: Figure, name: str) -> Path:
+    """Write `figures/NAME.png` and return its path."""
     paths.FIGURES.mkdir(exist_ok=True)
     file = paths.FIGURES / f"{name}.png"
     figure.savefig(file, metadata={"Software": None})

@@ -13,10 +13,12 @@ from datetime import date
 
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
-from . import engines, paths, runs
+from . import engines, paths, plotting, runs
 from .config import MultiTaskConfig
 from .data import FashionMNIST, fashion_mnist
+from .objectives import ink_baselines
 
 PROFILES = ("recorded", "quick", "full")
 QUICK_EPOCHS = 1
@@ -97,6 +99,19 @@ class Study:
                 f"images from {first['data_source']} · seed {first['seed']} · {first['precision']} on "
                 f"{first['device']} · torch {first['torch']}")
 
+    def figure(self, figure: Figure, name: str) -> Figure:
+        """`figure` with the caption under it; `full` also writes it to `figures/`."""
+        plotting.caption(figure, self.caption())
+        if self.profile == "full":
+            plotting.save_figure(figure, f"{self.name}_{name}")
+        return figure
+
+    def ink_baselines(self) -> pd.DataFrame:
+        """RMSE and R2 of the predictions that need no network, on the test images."""
+        if self.profile == "recorded":
+            return _shipped(f"{self.name}_ink_baselines.csv")
+        return ink_baselines(self.data, self.data.test)
+
     @staticmethod
     def _result(spec: runs.RunSpec) -> dict:
         result = spec.folder.result()
@@ -111,7 +126,7 @@ class Study:
         paths.RESULTS.mkdir(parents=True, exist_ok=True)
         paths.WEIGHTS.mkdir(parents=True, exist_ok=True)
         tables = {"": self.results(), "_history": self.history(), "_confusion": pd.concat(
-            [pd.DataFrame(self._result(spec)["confusion"]).assign(name=spec.name) for spec in self.specs])}
+            [pd.DataFrame(self._result(spec)["confusion"]).assign(name=spec.name) for spec in self.specs]), "_ink_baselines": self.ink_baselines()}
         for suffix, frame in tables.items():
             frame.to_csv(paths.RESULTS / f"{self.name}{suffix}.csv", index=False)
         best = next(spec for spec in self.specs if spec.name == self.best())

@@ -79,18 +79,6 @@ def seeded(*parts: Any):
         yield
 
 
-@contextmanager
-def threads(count: int | None):
-    """torch limited to `count` threads within the block; None leaves it alone."""
-    before = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def build_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     kind = getattr(torch.optim, config.optimizer)
     return kind(model.parameters(), lr=config.learning_rate, fused=True)

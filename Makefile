@@ -1,0 +1,44 @@
+# make report | test | lab | full | bench | lint    (Python 3.11 to 3.13; PYTHON=... chooses one)
+PYTHON ?= python3
+# A smaller CPU-only torch: PIP_ARGS="--index-url URL", with the CPU address that the install page of
+# pytorch.org prints, in one `make install` before anything else
+PIP_ARGS ?=
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+
+.PHONY: install report test lab full bench lint
+
+install: $(VENV)/installed
+
+$(VENV)/installed: requirements.txt requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) pip install -q --disable-pip-version-check $(PIP_ARGS) -c requirements.lock -r requirements.txt
+	$(RUN) pip install -q --disable-pip-version-check --no-deps -e .
+	touch $@
+
+# everything, briefly, on the real data; the page is under runs/quick/
+report: install
+	$(RUN) smai_lib fetch
+	$(RUN) smai_lib run --profile quick
+	$(RUN) smai_lib report --profile quick
+
+test: install
+	$(RUN) smai_lib fetch
+	$(RUN) ruff check .
+	$(RUN) pytest
+	$(RUN) pytest --nbval --nbval-current-env --nbval-cell-timeout 300 notebooks
+
+lab: install
+	$(VENV)/bin/jupyter lab notebooks
+
+# the reported study: hours, and it continues where it was stopped; writes report/results and figures
+full: install
+	$(RUN) smai_lib fetch
+	$(RUN) smai_lib run --profile full
+	$(RUN) smai_lib report --profile full
+
+bench: install
+	$(RUN) smai_lib bench
+
+lint: install
+	$(RUN) ruff check .

@@ -1,0 +1,76 @@
+"""Run the notebooks with papermill and bind them into one self-contained HTML page."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pypandoc
+
+from . import paths
+
+NOTEBOOKS = ("q1_multitask",)
+CELL_TIMEOUT_SECONDS = 24 * 3600  # a full study is one cell
+STYLE = """<style>
+body { max-width: 62em; margin: 2em auto; padding: 0 1em; font-family: system-ui, sans-serif; }
+pre { background: #f6f6f6; padding: .6em; overflow-x: auto; font-size: .85em; }
+table { border-collapse: collapse; display: block; overflow-x: auto; font-size: .85em; }
+td, th { padding: .2em .6em; border-bottom: 1px solid #ddd; text-align: right; }
+img { max-width: 100%; } .banner { background: #fff3cd; padding: .6em 1em; }
+</style>
+"""
+
+
+def make_report(profile: str, seed: int = 0) -> Path:
+    """Execute every notebook under `profile` and return the path of the page, which is printed.
+
+    Raises:
+        papermill.PapermillExecutionError: a cell failed; the page is not written.
+    """
+    folder = paths.runs_dir() / profile
+    folder.mkdir(parents=True, exist_ok=True)
+    executed = []
+    for name in NOTEBOOKS:
+        output = folder / f"{name}.ipynb"
+        papermill.execute_notebook(
+            paths.NOTEBOOKS / f"{name}.ipynb", output, parameters={"profile": profile, "seed": seed},
+            kernel_name="python3", execution_timeout=CELL_TIMEOUT_SECONDS, autosave_cell_every=30,
+        )  # fmt: skip
+        executed.append(clean(output))
+    page = bind(executed, folder / "report.html", f"SMAI A4, profile {profile}")
+    print(page)
+    return page
+
+
+def clean(file: Path) -> Path:
+    """Copy an executed notebook without what only a live page can show: progress bars, widgets."""
+    notebook = nbformat.read(file, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [
+                output for output in cell.outputs
+                if output.get("name") != "stderr"
+                and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+            ]  # fmt: skip
+    target = file.with_name(file.stem + ".clean.ipynb")
+    nbformat.write(notebook, target)
+    return target
+
+
+def bind(notebooks: list[Path], page: Path, title: str) -> Path:
+    """One HTML file from executed notebooks: pictures embedded, math as MathML, no network needed."""
+    header = page.with_suffix(".style")
+    header.write_text(STYLE)
+    command = [
+        pypandoc.get_pandoc_path(), "--from=ipynb", "--to=html5", "--standalone", "--file-scope",
+        "--mathml", "--embed-resources", "--toc", "--toc-depth=2", f"--metadata=pagetitle:{title}",
+        f"--include-in-header={header}", f"--output={page}", *map(str, notebooks),
+    ]  # fmt: skip
+    try:
+        subprocess.run(command, check=True, stderr=sys.stderr)
+    finally:
+        header.unlink()
+        for notebook in notebooks:
+            notebook.unlink()
+    return page

@@ -1,0 +1,21 @@
+import pytest
+
+from smai_lib import data
+
+
+@pytest.fixture(autouse=True)
+def private_folders(tmp_path, monkeypatch):
+    """Runs and wandb files of a test go to its own folder; wandb is off unless a test turns it on."""
+    monkeypatch.setenv("SMAI_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+
+
+@pytest.fixture(scope="session")
+def sample():
+    return data.fashion_mnist("sample", verbose=False)
+
+
+@pytest.fixture(scope="session")
+def tiny(sample):
+    return sample.subset(300, 100, 100)
