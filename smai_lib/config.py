@@ -1,9 +1,13 @@
 """What a run is asked to do: frozen, checked, with the reference report's own keys."""
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 OPTIMIZERS = ("Adam", "AdamW")
+COLORIZATION_MODELS = ("cnn", "cnn_prior", "unet")
+SCHEDULES = ("constant", "one_cycle")
+WARM_UP = 0.25  # share of training in which the one-cycle schedule rises
 
 
 class ConfigError(ValueError):
@@ -74,3 +78,45 @@ class MultiTaskConfig(Config):
         require(0 <= self.dropout_rate < 1, "dropout_rate", self.dropout_rate, "0 <= value < 1")
         require(self.num_layers in (2, 3), "num_layers", self.num_layers, "2 or 3")
         require(self.base_filters >= 1, "base_filters", self.base_filters, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColorizationConfig(Config):
+    """One colorization run; the defaults are the reference report's best."""
+
+    batch_size: int = 32
+    epochs: int = 25
+    model: str = "cnn"
+    num_filters: int = 32  # the report's NF
+    kernel_size: int = 5
+    num_colors: int = 24
+    dropout_rate: float = 0.0  # of channels, for the U-Net
+    mirror: bool = False  # show a random half of the images mirrored
+    schedule: str = "constant"
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.model in COLORIZATION_MODELS, "model", self.model,
+                f"one of {', '.join(COLORIZATION_MODELS)}")
+        require(self.num_filters >= 1, "num_filters", self.num_filters, "at least 1")
+        odd = self.kernel_size >= 1 and self.kernel_size % 2 == 1
+        require(odd, "kernel_size", self.kernel_size, "odd, so that padding keeps the size")
+        require(2 <= self.num_colors <= 256, "num_colors", self.num_colors, "2 to 256")
+        require(0 <= self.dropout_rate < 1, "dropout_rate", self.dropout_rate, "0 <= value < 1")
+        require(self.model == "unet" or self.dropout_rate == 0, "dropout_rate", self.dropout_rate,
+                f"0, since model {self.model!r} has no dropout")
+        require(self.schedule in SCHEDULES, "schedule", self.schedule,
+                f"one of {', '.join(SCHEDULES)}")
+
+    def learning_rate_at(self, progress: float) -> float:
+        """The learning rate when `progress`, 0 to 1, of all training steps are done.
+
+        "one_cycle" (Smith 2018) rises for a quarter of training, then falls to nearly nothing.
+        """
+        if self.schedule == "constant":
+            return self.learning_rate
+        if progress < WARM_UP:
+            share = (1 - math.cos(math.pi * progress / WARM_UP)) / 2
+            return self.learning_rate * (0.04 + 0.96 * share)
+        fall = (progress - WARM_UP) / (1 - WARM_UP)
+        return self.learning_rate * max(1e-5, (1 + math.cos(math.pi * fall)) / 2)

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -124,6 +125,125 @@ class ColorizationCNN(nn.Module):
         features = self.decoder(self.encoder(images))
         with torch.autocast(images.device.type, enabled=False):
             return self.classifier(features.float())
+
+
+class ColorizationUNet(nn.Module):
+    """A U-Net (Ronneberger et al. 2015) that never leaves full resolution: a class for every pixel.
+
+    The full-resolution path keeps each pixel's own luminance, which an encoder-decoder loses; the
+    pooled levels add what the pixel is part of. Skips are added, not concatenated, which halves the
+    decoder's work. Two more channels tell where a pixel is: its row, and its distance from the
+    vertical axis, which a mirrored image shares. The last layer starts at zero, so that above a
+    prior the untrained network predicts the prior.
+
+    Args:
+        num_filters: NF, channels at full resolution; the pooled levels have 3, 6 and 8 NF.
+        num_colors: NC.
+        kernel_size: k, odd.
+        dropout_rate: of whole channels, on the pooled levels and in the decoder.
+
+    Raises:
+        ValueError: a size below 1 or an even kernel.
+    """
+
+    widths = (1, 3, 6, 8)
+
+    def __init__(self, *, num_filters: int = 16, num_colors: int = 24, kernel_size: int = 3,
+                 dropout_rate: float = 0.1):
+        super().__init__()
+        if min(num_filters, num_colors, kernel_size) < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"num_filters, num_colors, kernel_size: found {num_filters}, "
+                             f"{num_colors}, {kernel_size}, expected at least 1 and an odd kernel")
+        widths = [num_filters * width for width in self.widths]
+        self.encoder = nn.ModuleList(
+            nn.Sequential(_unit(c_in, c_out, kernel_size), _unit(c_out, c_out, kernel_size))
+            for c_in, c_out in zip([3, *widths[:-1]], widths, strict=True)
+        )
+        self.up = nn.ModuleList(
+            nn.Sequential(nn.ConvTranspose2d(c_in, c_out, 2, stride=2, bias=False),
+                          nn.BatchNorm2d(c_out))
+            for c_in, c_out in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+        self.decoder = nn.ModuleList(_unit(width, width, kernel_size) for width in widths[-2::-1])
+        self.dropout = nn.Dropout2d(dropout_rate)
+        self.classifier = nn.Conv2d(widths[0], num_colors, kernel_size=1)
+        nn.init.zeros_(self.classifier.weight)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """images (B, 1, H, W), H and W multiples of 8 -> logits (B, NC, H, W) float32."""
+        b, _, h, w = images.shape
+        row = torch.linspace(-1, 1, h, device=images.device).view(1, 1, h, 1).expand(b, 1, h, w)
+        column = torch.linspace(-1, 1, w, device=images.device).abs().expand(b, 1, h, w)
+        features = torch.cat([images - 0.5, row, column], 1)  # (B, 3, H, W)
+        features = self.encoder[0](features.contiguous(memory_format=torch.channels_last))
+        skips = []
+        for block in self.encoder[1:]:  # 32 -> 16 -> 8 -> 4
+            skips.append(features)
+            features = self.dropout(block(F.max_pool2d(features, 2)))
+        for up, block in zip(self.up, self.decoder, strict=True):  # 4 -> 8 -> 16 -> 32
+            features = self.dropout(block(F.relu(up(features) + skips.pop())))
+        with torch.autocast(images.device.type, enabled=False):
+            return self.classifier(features.float())
+
+
+def _unit(c_in: int, c_out: int, kernel_size: int) -> nn.Sequential:
+    """Conv k x k - BatchNorm - ReLU: (B, c_in, H, W) -> (B, c_out, H, W)."""
+    return nn.Sequential(
+        nn.Conv2d(c_in, c_out, kernel_size, padding=kernel_size // 2, bias=False),
+        nn.BatchNorm2d(c_out),
+        nn.ReLU(inplace=True),
+    )
+
+
+class GreyTable(nn.Module):
+    """Log-probabilities of the colours by grey level, and by row where the table has rows.
+
+    Args:
+        log_probs: (R, 256, NC) float32; R is 1, or the height of the images.
+    """
+
+    def __init__(self, log_probs: torch.Tensor):
+        super().__init__()
+        self.register_buffer("log_probs", log_probs)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """images (B, 1, H, W) of whole grey levels over 255 -> log-probabilities (B, NC, H, W).
+
+        Raises:
+            ValueError: a table with rows meets images of another height.
+        """
+        rows, height = len(self.log_probs), images.shape[2]
+        if rows not in (1, height):
+            raise ValueError(f"the table has {rows} rows, expected {height}, the images' height")
+        level = images[:, 0].mul(255).round().long()
+        row = torch.arange(rows, device=images.device).view(1, rows, 1)
+        return self.log_probs[row, level].permute(0, 3, 1, 2)  # channels last as it is
+
+
+class Colorizer(nn.Module):
+    """A colorization network with what its weights mean nothing without: the palette and the prior.
+
+    Args:
+        network: grey images -> logits.
+        palette: (NC, 3) uint8.
+        prior: its log-probabilities are added to the logits, so that the network learns only what
+            a pixel's own luminance does not tell. The network's last layer is then set to zero.
+    """
+
+    def __init__(self, network: nn.Module, palette: torch.Tensor, prior: GreyTable | None = None):
+        super().__init__()
+        self.network = network
+        self.register_buffer("palette", palette)
+        self.prior = prior
+        if prior is not None:
+            nn.init.zeros_(network.classifier.weight)
+            nn.init.zeros_(network.classifier.bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """images (B, 1, H, W) -> logits (B, NC, H, W) float32."""
+        logits = self.network(images)
+        return logits if self.prior is None else logits + self.prior(images)
 
 
 def parameter_count(model: nn.Module) -> int:

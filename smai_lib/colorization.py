@@ -1,0 +1,259 @@
+"""Colorization: the colour class of every pixel from its grey value and what surrounds it.
+
+What the task asks of a model (`ColorizationObjective`), and the answers that need no network: each
+is a table of log-probabilities by grey level, so it is evaluated exactly like a network, and can
+stand beneath one as its prior.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file
+
+from .color_images import ColorImages
+from .config import ColorizationConfig
+from .models import ColorizationCNN, ColorizationUNet, Colorizer, GreyTable
+from .palette import ANNEALED, PaletteError, encode, expected_rgb, fit_palette, grey_of, keep_grey
+from .training import seeded
+
+GREY_LEVELS = 256
+SMOOTHING = 1.0  # pixels' worth of the coarser distribution added to a grey level's counts
+ROW_SMOOTHING = 50.0  # likewise to a row's; a row has a 32nd of the pixels
+
+
+class ColorSplit(NamedTuple):
+    """images (N, 3, H, W), grey (N, 1, H, W) and colors (N, H, W), all uint8."""
+
+    images: torch.Tensor
+    grey: torch.Tensor
+    colors: torch.Tensor
+
+
+@dataclass(frozen=True)
+class ColorizationData:
+    """The three splits encoded in one palette, which is part of their identity."""
+
+    train: ColorSplit
+    validation: ColorSplit
+    test: ColorSplit
+    palette: torch.Tensor  # (NC, 3) uint8, dark to light
+    source: str
+    fingerprint: str
+    is_sample: bool
+
+    def subset(self, train: int, validation: int, test: int) -> "ColorizationData":
+        """The first images of each split, in the same palette."""
+        sizes = {"train": train, "validation": validation, "test": test}
+        splits = {name: ColorSplit(*(x[:n] for x in getattr(self, name)))
+                  for name, n in sizes.items()}  # fmt: skip
+        fingerprint = f"{self.fingerprint}:{train}:{validation}:{test}"
+        return replace(self, **splits, fingerprint=fingerprint)
+
+    def __str__(self) -> str:
+        counts = " / ".join(f"{len(x.images):,}" for x in (self.train, self.validation, self.test))
+        return (f"{len(self.palette)} colours of images from {self.source}: {counts} "
+                "train / validation / test images")
+
+
+def prepare(images: ColorImages, num_colors: int = 24) -> ColorizationData:
+    """Grey values and colour indices of `images`, in a palette of the training pixels' own.
+
+    Raises:
+        PaletteError: more colours than the images have, or not 2 to 256.
+    """
+    palette = fit_palette(images.train, num_colors)
+    splits = (ColorSplit(x, grey_of(x), encode(x, palette))
+              for x in (images.train, images.validation, images.test))
+    # the palette is a function of the images and its size, as far as one version of k-means goes
+    return ColorizationData(*splits, palette, images.source,
+                            f"{images.fingerprint}:{bytes(palette.flatten().tolist()).hex()}",
+                            images.is_sample)
+
+
+class ColorizationObjective:
+    """Cross-entropy over pixels, in nats; a mirrored image is as good an example as the image."""
+
+    def __init__(self, config: ColorizationConfig):
+        self.num_colors, self.mirror = config.num_colors, config.mirror
+
+    @staticmethod
+    def inputs(split: ColorSplit, index: torch.Tensor | slice) -> torch.Tensor:
+        """Grey values as the model wants them: (B, 1, H, W) float32 in [0, 1], channels last."""
+        return split.grey[index].float().div_(255).contiguous(memory_format=torch.channels_last)
+
+    def augment(self, train: ColorSplit) -> ColorSplit:
+        """The training images of one epoch: a random half mirrored, if the config says so."""
+        if not self.mirror:
+            return train
+        mirrored = (torch.rand(len(train.images)) < 0.5).to(train.images.device)
+        return ColorSplit(*(torch.where(mirrored.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
+                            for x in train))
+
+    def loss(
+        self, output: torch.Tensor, split: ColorSplit, index
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of a batch, and the sums that `metrics` reads, (2 + 2 NC,) float64."""
+        colors = split.colors[index].flatten().long()
+        # (B, NC, H, W) -> (BHW, NC), no copy where the network works channels last
+        logits = output.permute(0, 2, 3, 1).reshape(-1, self.num_colors)
+        cross_entropy = F.cross_entropy(logits, colors)
+        with torch.no_grad():
+            correct = logits.argmax(1) == colors
+            sums = torch.cat([
+                torch.stack([torch.ones_like(cross_entropy), cross_entropy]).double() * len(colors),
+                torch.bincount(colors, minlength=self.num_colors).double(),
+                torch.bincount(colors[correct], minlength=self.num_colors).double(),
+            ])  # fmt: skip
+        return cross_entropy, sums
+
+    def metrics(self, sums: torch.Tensor) -> dict[str, float]:
+        """Means over the pixels summed; accuracies in [0, 1], nll in nats a pixel.
+
+        Balanced accuracy is the mean over the colours that occur of each one's accuracy.
+        """
+        pixels, cross_entropy = sums[:2].tolist()
+        counts, correct = sums[2:].cpu().chunk(2)
+        occurs = counts > 0
+        return {
+            "loss": cross_entropy / pixels,
+            "nll": cross_entropy / pixels,
+            "accuracy": (correct.sum() / pixels).item(),
+            "balanced_accuracy": (correct[occurs] / counts[occurs]).mean().item(),
+        }
+
+
+def luminance_table(data: ColorizationData) -> GreyTable:
+    """Training frequency of each colour by grey level: what a pixel's own luminance tells."""
+    counts = _counts(data.train, len(data.palette), rows=False)
+    return GreyTable(_smoothed(counts, _majority(data), SMOOTHING).log().float())
+
+
+def row_table(data: ColorizationData) -> GreyTable:
+    """The same by row and grey level, which knows that the sky is above."""
+    by_level = luminance_table(data).log_probs.double().exp()
+    counts = _counts(data.train, len(data.palette), rows=True)
+    return GreyTable(_smoothed(counts, by_level, ROW_SMOOTHING).log().float())
+
+
+def baselines(data: ColorizationData) -> dict[str, GreyTable]:
+    """The answers to beat, by name, all fitted to the training pixels.
+
+    The nearest centre to the grey value (g, g, g) names one colour without a probability; it is
+    given that of being right on a training pixel, and the other colours share the rest.
+    """
+    num_colors = len(data.palette)
+    majority = _majority(data).expand(1, GREY_LEVELS, num_colors)
+    levels = torch.arange(GREY_LEVELS, dtype=torch.uint8).view(1, 1, 1, -1).expand(1, 3, 1, -1)
+    nearest = encode(levels, data.palette).flatten().long()  # (256,)
+    right = (nearest[data.train.grey[:, 0].long()] == data.train.colors).double().mean()
+    centre = F.one_hot(nearest, num_colors).double()
+    centre = centre * right + (1 - centre) * (1 - right) / (num_colors - 1)
+    return {
+        "majority colour": GreyTable(majority.log().float()),
+        "nearest centre to the grey value": GreyTable(centre[None].log().float()),
+        "luminance table": luminance_table(data),
+        "luminance and row table": row_table(data),
+    }
+
+
+def _majority(data: ColorizationData) -> torch.Tensor:
+    """Smoothed share of each colour among the training pixels, (NC,) float64."""
+    counts = torch.bincount(data.train.colors.flatten(), minlength=len(data.palette)).double()
+    return (counts + 1) / (counts + 1).sum()
+
+
+def _counts(train: ColorSplit, num_colors: int, *, rows: bool) -> torch.Tensor:
+    """Training pixels by row (or all as one), grey level and colour: (R, 256, NC) float64."""
+    height = train.grey.shape[2] if rows else 1
+    row = torch.arange(height).view(1, -1, 1)
+    cell = (row * GREY_LEVELS + train.grey[:, 0].long()) * num_colors + train.colors
+    counts = torch.bincount(cell.flatten(), minlength=height * GREY_LEVELS * num_colors)
+    return counts.view(height, GREY_LEVELS, num_colors).double()
+
+
+def _smoothed(counts: torch.Tensor, coarser: torch.Tensor, strength: float) -> torch.Tensor:
+    """Probabilities from counts and `strength` further pixels of a coarser distribution."""
+    return (counts + strength * coarser) / (counts.sum(-1, keepdim=True) + strength)
+
+
+def build(config: ColorizationConfig, data: ColorizationData, seed: int) -> tuple[
+    ColorizationObjective, Colorizer]:  # fmt: skip
+    """The objective and the seeded, untrained model of a configuration.
+
+    Raises:
+        PaletteError: the data are encoded in another number of colours than the config's.
+        ValueError: a kernel larger than the images.
+    """
+    if len(data.palette) != config.num_colors:
+        raise PaletteError(f"the data's palette has {len(data.palette)} colours, expected the "
+                           f"config's {config.num_colors}; prepare the images with num_colors="
+                           f"{config.num_colors}")
+    size = min(data.train.images.shape[-2:])
+    if config.kernel_size > size:
+        raise ValueError(f"kernel_size: found {config.kernel_size}, expected at most {size}, the "
+                         "images' side")
+    prior = {"cnn": None, "cnn_prior": luminance_table, "unet": row_table}[config.model]
+    with seeded(seed, "model"):
+        return ColorizationObjective(config), Colorizer(
+            _network(config), data.palette, prior and prior(data))
+
+
+def _network(config: ColorizationConfig) -> ColorizationCNN | ColorizationUNet:
+    sizes = {"num_filters": config.num_filters, "num_colors": config.num_colors,
+             "kernel_size": config.kernel_size}
+    if config.model == "unet":
+        return ColorizationUNet(**sizes, dropout_rate=config.dropout_rate)
+    return ColorizationCNN(**sizes)
+
+
+def load_colorizer(file: str | os.PathLike, config: ColorizationConfig,
+                   palette: torch.Tensor | None = None) -> Colorizer:
+    """A trained model from the weights that a run leaves, in evaluation mode.
+
+    Palette and prior are part of the weights. Give `palette` to insist on one.
+
+    Raises:
+        PaletteError: the weights belong to another palette.
+        ValueError: the weights belong to another configuration.
+    """
+    state = load_file(file)
+    found = state.get("palette")
+    if found is None or len(found) != config.num_colors:
+        colors = "no palette" if found is None else f"a palette of {len(found)} colours"
+        raise PaletteError(f"{file}: found {colors}, expected {config.num_colors} colours; load it "
+                           "with the run's own config")
+    if palette is not None and not torch.equal(found, palette):
+        raise PaletteError(f"{file}: its palette starts {found[:3].tolist()}, expected "
+                           f"{palette[:3].tolist()}; decode with the palette that the weights hold")
+    prior = GreyTable(state["prior.log_probs"]) if "prior.log_probs" in state else None
+    model = Colorizer(_network(config), found, prior)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{file} holds the weights of another network than {config} builds; load "
+                         f"it with the run's own config ({error})") from error
+    return model.eval()
+
+
+@torch.inference_mode()
+def color_picture(model: Colorizer, file: str | os.PathLike, *, size: int = 32,
+                  temperature: float = ANNEALED) -> torch.Tensor:
+    """Colour any image file: (3, H, W) uint8 at its own resolution.
+
+    The model sees the picture's grey value at `size` x `size`, as it did in training. The colours
+    that it expects there are enlarged, and every pixel keeps its own luminance.
+    """
+    with Image.open(Path(file)) as image:
+        picture = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
+        picture = picture.view(1, image.height, image.width, 3).permute(0, 3, 1, 2)
+    grey = grey_of(picture)  # (1, 1, H, W)
+    small = F.interpolate(grey.float(), size=(size, size), mode="bicubic", antialias=True)
+    logits = model(small.clamp(0, 255).round().div(255))
+    rgb = expected_rgb(logits.log_softmax(1), model.palette, temperature)
+    rgb = F.interpolate(rgb, size=grey.shape[-2:], mode="bicubic")
+    return keep_grey(rgb, grey).round().byte()[0]
