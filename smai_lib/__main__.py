@@ -30,6 +30,10 @@ def main() -> None:
             study = studies.STUDIES[name](arguments.profile, arguments.seed)
             study.run(workers=arguments.workers)
             print(f"{name}: {len(study.specs)} runs under {study.specs[0].root}")
+        if arguments.profile == "full":
+            from .report import refresh_readme
+
+            refresh_readme()
     elif arguments.command == "report":
         from .report import make_report
 

@@ -51,7 +51,7 @@ def images(pixels: torch.Tensor, titles: Sequence[str], *, columns: int = 10) ->
     for axes in grid.flat:
         axes.axis("off")
     for axes, image, title in zip(grid.flat, pixels, titles, strict=False):
-        axes.imshow(image[0], cmap="gray", vmin=0, vmax=255 if image.dtype == torch.uint8 else 1)
+        axes.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=255 if image.dtype == torch.uint8 else 1)
         axes.set_title(title, fontsize=7)
     return grid
 
@@ -135,9 +135,9 @@ def feature_maps(model: torch.nn.Module, image: torch.Tensor, *, channels: int =
     for axes in grid.flat:
         axes.axis("off")
     for row, (axes, block) in enumerate(zip(grid, maps, strict=True), start=1):
-        axes[0].imshow(image[0, 0], cmap="gray")
+        axes[0].imshow(image[0, 0].numpy(), cmap="gray")
         axes[0].set_title("input", fontsize=7)
         for channel, (panel, values) in enumerate(zip(axes[1:], block, strict=False)):
-            panel.imshow(values, cmap="magma", vmin=0, vmax=max(block.max().item(), 1e-6))
+            panel.imshow(values.numpy(), cmap="magma", vmin=0, vmax=max(block.max().item(), 1e-6))
             panel.set_title(f"block {row}, {channel}", fontsize=6)
     return grid.flat[0].figure

@@ -1,5 +1,6 @@
 """Run the notebooks with papermill and bind them into one self-contained HTML page."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,10 @@ import nbformat
 import papermill
 import pypandoc
 
-from . import paths
+from . import paths, studies
 
+README = paths.ROOT / "README.md"
+HEADLINE = re.compile(r"(<!-- headline:.*?-->\n)(.*?)(<!-- /headline -->)", re.DOTALL)
 NOTEBOOKS = ("q1_multitask",)
 CELL_TIMEOUT_SECONDS = 24 * 3600  # a full study is one cell
 STYLE = """<style>
@@ -74,3 +77,31 @@ def bind(notebooks: list[Path], page: Path, title: str) -> Path:
         for notebook in notebooks:
             notebook.unlink()
     return page
+
+
+def headline() -> str:
+    """README's table, from the shipped results: ours beside the reference report's and no network's."""
+    study = studies.ten_configs("recorded")
+    results = study.results().set_index("name")
+    baselines = study.ink_baselines().set_index("ink predicted by")["rmse"]
+    lines = ["| | report, validation | here, validation | here, test | ink RMSE, test |", "|---|---|---|---|---|"]
+    names = dict.fromkeys([*studies.REPORTED_VAL_ACCURACY, study.best()])
+    for name in names:
+        row = results.loc[name]
+        reported = studies.REPORTED_VAL_ACCURACY.get(name)
+        lines.append(
+            f"| Q1, {name}{' (best on validation)' if name == study.best() else ''} "
+            f"| {f'{100 * reported:.2f} %' if reported else 'not given'} | {100 * row['val_accuracy']:.2f} % "
+            f"| {100 * row['test_accuracy']:.2f} % | {row['test_rmse']:.4f} |"
+        )
+    lines.append("| guessing one class; the mean ink | | 10.00 % | 10.00 % "
+                 f"| {baselines['constant (training mean)']:.4f} |")
+    lines.append(f"| the true class's mean ink | | | | {baselines['mean of the true class']:.4f} |")
+    lines.append("| `x.mean()` | | | | 0.0000 |")
+    return "\n".join(lines) + f"\n\n{study.caption()}; one run each, no spread over seeds yet.\n"
+
+
+def refresh_readme() -> None:
+    """Write `headline()` between README's markers."""
+    text = README.read_text()
+    README.write_text(HEADLINE.sub(lambda match: match[1] + headline() + match[3], text))

@@ -88,7 +88,7 @@ class RunFolder:
 
     def history(self) -> pd.DataFrame:
         """One row an epoch."""
-        return pd.read_csv(self.history_file, float_precision="round_trip")
+        return pd.read_csv(self.history_file)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         if not self.checkpoint_file.exists():
@@ -97,8 +97,8 @@ class RunFolder:
         try:
             checkpoint = torch.load(self.checkpoint_file, weights_only=True)
         except Exception as error:  # torch raises many kinds for a damaged file
-            raise RunError(f"{self.checkpoint_file} cannot be read ({error}); delete it to train this "
-                           "run again from the start") from error
+            raise RunError(f"{self.checkpoint_file} cannot be read ({type(error).__name__}); delete it "
+                           "to train this run again from the start") from error
         self._write(self.history_file, _csv(checkpoint["rows"], header=True))
         return checkpoint
 

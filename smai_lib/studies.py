@@ -174,4 +174,4 @@ def _shipped(name: str) -> pd.DataFrame:
     if not file.exists():
         raise FileNotFoundError(f"{file} is missing: it ships with the repository; restore it with git, "
                                 "or choose the profile 'quick' or 'full'")  # fmt: skip
-    return pd.read_csv(file, float_precision="round_trip")
+    return pd.read_csv(file)

@@ -1,6 +1,9 @@
 import pytest
+import torch
 
 from smai_lib import data
+
+torch.set_num_threads(1)  # small tensors: on a busy machine threads wait for each other
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,8 @@ def _in_another_process(root, kill_after=None):
                 os.kill(os.getpid(), signal.SIGKILL)
         runs.execute(spec, tiny, on_batch=on_batch)
     """
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True,
+                          check=False)  # fmt: skip
 
 
 def test_killed_and_resumed_ends_in_the_same_bits(make_spec, tmp_path):
@@ -95,7 +96,7 @@ def test_the_record_of_a_finished_run(make_spec, tiny):
 def test_reloaded_weights_give_identical_logits(make_spec, tiny):
     spec = make_spec()
     result = runs.execute(spec, tiny)
-    objective, model = runs.build(spec.config, seed=99)
+    _, model = runs.build(spec.config, seed=99)
     model.load_state_dict(load_file(spec.folder.weights_file))
     assert runs.confusion(model, tiny.test).tolist() == result["confusion"]
 

@@ -1,0 +1,92 @@
+import nbformat
+import papermill
+import pytest
+
+from smai_lib import notebook, paths, plotting, report
+
+NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+
+
+def code_cells(file):
+    return [cell for cell in nbformat.read(file, as_version=4).cells
+            if cell.cell_type == "code" and cell.source.strip()]  # fmt: skip
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_a_committed_notebook_can_fail_as_a_regression_test(file):
+    """nbval compares nothing in a cell without an execution count."""
+    cells = code_cells(file)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert not any(output.output_type == "error" for cell in cells for output in cell.outputs)
+    assert file.stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_a_committed_notebook_keeps_the_house_rules(file):
+    cells = code_cells(file)
+    parameters = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(parameters) == 1 and parameters[0] is cells[0]
+    assert 'profile = "recorded"' in parameters[0].source
+    for cell in cells:
+        assert len(cell.source.splitlines()) <= 30, cell.source
+        if "NBVAL_IGNORE_OUTPUT" in cell.source:
+            assert "assert " in cell.source, cell.source
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_every_notebook_is_in_the_report_and_the_readme(file):
+    assert file.stem in report.NOTEBOOKS
+    assert f"notebooks/{file.name}" in report.README.read_text()
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_an_unknown_parameter_fails_the_batch(file, tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError, match="unknown parameter 'profil'"):
+        papermill.execute_notebook(file, tmp_path / "out.ipynb", {"profil": "quick"}, kernel_name="python3",
+                                   progress_bar=False)  # fmt: skip
+
+
+def test_known_parameters_and_ordinary_cells_pass():
+    notebook.check_parameters(["x = 1", '# Parameters\nprofile = "quick"\nseed = 3\n'], "profile", "seed")
+
+
+def test_an_unknown_profile_fails_the_batch(tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError, match="recorded, quick, full"):
+        papermill.execute_notebook(paths.NOTEBOOKS / "q1_multitask.ipynb", tmp_path / "out.ipynb",
+                                   {"profile": "fast"}, kernel_name="python3", progress_bar=False)  # fmt: skip
+
+
+def test_quick_trains_for_real_from_any_folder_and_becomes_a_page(tmp_path, monkeypatch):
+    """On the sample, which says so: the ten runs, then one page that needs nothing from outside."""
+    monkeypatch.setenv("SMAI_FASHION_MNIST", "sample")
+    monkeypatch.setattr(report, "NOTEBOOKS", ("q1_multitask",))
+    monkeypatch.chdir(tmp_path)
+    page = report.make_report("quick", seed=1).read_text()
+    assert len(list((tmp_path / "runs" / "quick" / "q1_configs").glob("*/result.json"))) == 10
+    assert "SAMPLE DATA" in page and "quick profile" in page
+    assert "<math" in page and "data:image/png;base64," in page
+    for outside in ('src="http', 'href="http', "cdn", "application/vnd.jupyter.widget"):
+        assert outside not in page, outside
+
+
+def test_live_outputs_are_left_out_of_the_page(tmp_path):
+    node = nbformat.v4
+    bar = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "0%"}
+    cell = node.new_code_cell("1", outputs=[
+        node.new_output("display_data", data=bar),
+        node.new_output("stream", name="stderr", text="50%"),
+        node.new_output("stream", name="stdout", text="kept"),
+    ])  # fmt: skip
+    nbformat.write(node.new_notebook(cells=[cell]), tmp_path / "n.ipynb")
+    cleaned = code_cells(report.clean(tmp_path / "n.ipynb"))[0]
+    assert [output.text for output in cleaned.outputs] == ["kept"]
+
+
+def test_readme_shows_the_shipped_results():
+    block = report.HEADLINE.search(report.README.read_text())[2]
+    assert block == report.headline()
+
+
+def test_the_lambda_colours_are_the_reference_reports():
+    colors = {pair: plotting.LAMBDA_COLORS[plotting.lambda_group(*pair)] for pair in ((1, 1), (2, 0.5), (0.5, 2))}
+    assert colors == {(1, 1): "tab:blue", (2, 0.5): "tab:red", (0.5, 2): "tab:green"}
