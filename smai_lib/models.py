@@ -1,6 +1,7 @@
 """The networks. Every model maps (B, C, H, W) float images in [0, 1] to the tensors its task needs."""
 
 from collections import OrderedDict
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -48,7 +49,7 @@ class MultiTaskCNN(nn.Module):
         self.backbone = nn.Sequential(
             OrderedDict(
                 (f"block{n}", conv_block(c_in, c_out))
-                for n, (c_in, c_out) in enumerate(zip(widths, widths[1:], strict=False), start=1)
+                for n, (c_in, c_out) in enumerate(pairwise(widths), start=1)
             )
         )
         features = widths[-1] * (self.image_size // 2**num_layers) ** 2
