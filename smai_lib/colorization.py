@@ -18,12 +18,20 @@ from safetensors.torch import load_file
 from .color_images import ColorImages
 from .config import ColorizationConfig
 from .models import ColorizationCNN, ColorizationUNet, Colorizer, GreyTable
-from .palette import ANNEALED, PaletteError, encode, expected_rgb, fit_palette, grey_of, keep_grey
+from .palette import (
+    ANNEALED,
+    GREY_LEVELS,
+    PaletteError,
+    encode,
+    expected_rgb,
+    fit_palette,
+    grey_of,
+    keep_grey,
+    luminance_table,
+    majority,
+    row_table,
+)
 from .training import seeded
-
-GREY_LEVELS = 256
-SMOOTHING = 1.0  # pixels' worth of the coarser distribution added to a grey level's counts
-ROW_SMOOTHING = 50.0  # likewise to a row's; a row has a 32nd of the pixels
 
 
 class ColorSplit(NamedTuple):
@@ -127,62 +135,30 @@ class ColorizationObjective:
         }
 
 
-def luminance_table(data: ColorizationData) -> GreyTable:
-    """Training frequency of each colour by grey level: what a pixel's own luminance tells."""
-    counts = _counts(data.train, len(data.palette), rows=False)
-    return GreyTable(_smoothed(counts, _majority(data), SMOOTHING).log().float())
-
-
-def row_table(data: ColorizationData) -> GreyTable:
-    """The same by row and grey level, which knows that the sky is above."""
-    by_level = luminance_table(data).log_probs.double().exp()
-    counts = _counts(data.train, len(data.palette), rows=True)
-    return GreyTable(_smoothed(counts, by_level, ROW_SMOOTHING).log().float())
-
-
 def baselines(data: ColorizationData) -> dict[str, GreyTable]:
     """The answers to beat, by name, all fitted to the training pixels.
 
     The nearest centre to the grey value (g, g, g) names one colour without a probability; it is
     given that of being right on a training pixel, and the other colours share the rest.
     """
-    num_colors = len(data.palette)
-    majority = _majority(data).expand(1, GREY_LEVELS, num_colors)
+    train, num_colors = data.train, len(data.palette)
+    constant = majority(train.colors, num_colors).expand(1, GREY_LEVELS, num_colors)
     levels = torch.arange(GREY_LEVELS, dtype=torch.uint8).view(1, 1, 1, -1).expand(1, 3, 1, -1)
     nearest = encode(levels, data.palette).flatten().long()  # (256,)
-    right = (nearest[data.train.grey[:, 0].long()] == data.train.colors).double().mean()
+    right = (nearest[train.grey[:, 0].long()] == train.colors).double().mean()
     centre = F.one_hot(nearest, num_colors).double()
     centre = centre * right + (1 - centre) * (1 - right) / (num_colors - 1)
     return {
-        "majority colour": GreyTable(majority.log().float()),
+        "majority colour": GreyTable(constant.log().float()),
         "nearest centre to the grey value": GreyTable(centre[None].log().float()),
-        "luminance table": luminance_table(data),
-        "luminance and row table": row_table(data),
+        "luminance table": luminance_table(train.grey, train.colors, num_colors),
+        "luminance and row table": row_table(train.grey, train.colors, num_colors),
     }
 
 
-def _majority(data: ColorizationData) -> torch.Tensor:
-    """Smoothed share of each colour among the training pixels, (NC,) float64."""
-    counts = torch.bincount(data.train.colors.flatten(), minlength=len(data.palette)).double()
-    return (counts + 1) / (counts + 1).sum()
-
-
-def _counts(train: ColorSplit, num_colors: int, *, rows: bool) -> torch.Tensor:
-    """Training pixels by row (or all as one), grey level and colour: (R, 256, NC) float64."""
-    height = train.grey.shape[2] if rows else 1
-    row = torch.arange(height).view(1, -1, 1)
-    cell = (row * GREY_LEVELS + train.grey[:, 0].long()) * num_colors + train.colors
-    counts = torch.bincount(cell.flatten(), minlength=height * GREY_LEVELS * num_colors)
-    return counts.view(height, GREY_LEVELS, num_colors).double()
-
-
-def _smoothed(counts: torch.Tensor, coarser: torch.Tensor, strength: float) -> torch.Tensor:
-    """Probabilities from counts and `strength` further pixels of a coarser distribution."""
-    return (counts + strength * coarser) / (counts.sum(-1, keepdim=True) + strength)
-
-
-def build(config: ColorizationConfig, data: ColorizationData, seed: int) -> tuple[
-    ColorizationObjective, Colorizer]:  # fmt: skip
+def build(
+    config: ColorizationConfig, data: ColorizationData, seed: int
+) -> tuple[ColorizationObjective, Colorizer]:
     """The objective and the seeded, untrained model of a configuration.
 
     Raises:
@@ -197,10 +173,11 @@ def build(config: ColorizationConfig, data: ColorizationData, seed: int) -> tupl
     if config.kernel_size > size:
         raise ValueError(f"kernel_size: found {config.kernel_size}, expected at most {size}, the "
                          "images' side")
-    prior = {"cnn": None, "cnn_prior": luminance_table, "unet": row_table}[config.model]
+    table = {"cnn": None, "cnn_prior": luminance_table, "unet": row_table}[config.model]
+    prior = table and table(data.train.grey, data.train.colors, config.num_colors)
     with seeded(seed, "model"):
-        return ColorizationObjective(config), Colorizer(
-            _network(config), data.palette, prior and prior(data))
+        model = Colorizer(_network(config), data.palette, prior)
+    return ColorizationObjective(config), model
 
 
 def _network(config: ColorizationConfig) -> ColorizationCNN | ColorizationUNet:

@@ -1,4 +1,4 @@
-"""A palette of a few colours: k-means over pixels, encoding to indices, decoding to RGB.
+"""A palette of a few colours: k-means over pixels, encoding, decoding, and what grey tells of it.
 
 Centres are whole RGB values, so every squared distance is an integer below 2^24, which float32
 holds exactly: the nearest centre is the true one, and ties go to the darker.
@@ -8,9 +8,14 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
+from .models import GreyTable
+
 PALETTE_SEED = 2012
 SAMPLED_PIXELS = 200_000  # for k-means; ten times as many move no centre by a visible amount
 BLOCK_VALUES = 1 << 24  # distances held at once when encoding, 64 MiB
+GREY_LEVELS = 256
+SMOOTHING = 1.0  # pixels' worth of the coarser distribution added to a grey level's counts
+ROW_SMOOTHING = 50.0  # likewise to a row's; a row has a 32nd of the pixels
 ANNEALED = 0.38  # the temperature of Zhang, Isola and Efros 2016
 
 
@@ -112,3 +117,40 @@ def round_trip_error(images: torch.Tensor, palette: torch.Tensor) -> float:
     """Root mean square difference, in grey levels of 0 to 255, that the palette alone costs."""
     error = decode(encode(images, palette), palette).float().sub_(images)
     return error.square_().mean(dtype=torch.float64).sqrt().item()
+
+
+def majority(colors: torch.Tensor, num_colors: int) -> torch.Tensor:
+    """Smoothed share of each colour among the pixels, (NC,) float64."""
+    counts = torch.bincount(colors.flatten(), minlength=num_colors).double() + 1
+    return counts / counts.sum()
+
+
+def luminance_table(grey: torch.Tensor, colors: torch.Tensor, num_colors: int) -> GreyTable:
+    """Frequency of each colour by grey level: what a pixel's own luminance tells.
+
+    Args:
+        grey: (N, 1, H, W) uint8; training images only.
+        colors: (N, H, W) uint8, their indices.
+    """
+    counts = _counts(grey, colors, num_colors, rows=1)
+    return _table(counts, majority(colors, num_colors), SMOOTHING)
+
+
+def row_table(grey: torch.Tensor, colors: torch.Tensor, num_colors: int) -> GreyTable:
+    """The same by row and grey level, which knows that the sky is above."""
+    by_level = luminance_table(grey, colors, num_colors).log_probs.double().exp()
+    return _table(_counts(grey, colors, num_colors, rows=grey.shape[2]), by_level, ROW_SMOOTHING)
+
+
+def _counts(grey: torch.Tensor, colors: torch.Tensor, num_colors: int, rows: int) -> torch.Tensor:
+    """Pixels by row (1 takes all rows as one), grey level and colour: (rows, 256, NC) float64."""
+    row = torch.arange(rows).view(1, rows, 1)
+    cell = (row * GREY_LEVELS + grey[:, 0].long()) * num_colors + colors
+    counts = torch.bincount(cell.flatten(), minlength=rows * GREY_LEVELS * num_colors)
+    return counts.view(rows, GREY_LEVELS, num_colors).double()
+
+
+def _table(counts: torch.Tensor, coarser: torch.Tensor, strength: float) -> GreyTable:
+    """Log-probabilities from counts and `strength` further pixels of a coarser distribution."""
+    probs = (counts + strength * coarser) / (counts.sum(-1, keepdim=True) + strength)
+    return GreyTable(probs.log().float())

@@ -38,6 +38,10 @@ def config(**keys):
     return ColorizationConfig(num_colors=8, num_filters=4, kernel_size=3, epochs=1, **keys)
 
 
+def baseline(data, name):
+    return colorization.baselines(data)[name]
+
+
 def metrics_of(model, data, split):
     """What `training.evaluate` makes of a module that has no parameters to tell its device."""
     objective = ColorizationObjective(config())
@@ -124,14 +128,15 @@ def test_baselines_are_what_they_say(data):
 
 def test_a_table_refuses_images_of_another_height(data):
     with pytest.raises(ValueError, match="has 32 rows, expected 64"):
-        colorization.row_table(data)(torch.zeros(1, 1, 64, 64))
-    assert colorization.luminance_table(data)(torch.zeros(1, 1, 64, 48)).shape == (1, 8, 64, 48)
+        baseline(data, "luminance and row table")(torch.zeros(1, 1, 64, 64))
+    assert baseline(data, "luminance table")(torch.zeros(1, 1, 64, 48)).shape == (1, 8, 64, 48)
 
 
 @pytest.mark.parametrize("model", ["cnn_prior", "unet"])
 def test_an_untrained_network_predicts_its_prior(data, model):
     _, network = colorization.build(config(model=model), data, seed=0)
-    prior = {"cnn_prior": colorization.luminance_table, "unet": colorization.row_table}[model](data)
+    names = {"cnn_prior": "luminance table", "unet": "luminance and row table"}
+    prior = baseline(data, names[model])
     inputs = ColorizationObjective.inputs(data.test, slice(None))
     assert torch.equal(network.eval()(inputs), prior(inputs))
 
@@ -140,7 +145,7 @@ def test_the_reports_network_has_no_prior(data):
     _, model = colorization.build(config(model="cnn"), data, seed=0)
     assert model.prior is None
     level = torch.full((1, 1, 32, 32), 0.5)
-    assert not torch.allclose(model.eval()(level), colorization.luminance_table(data)(level))
+    assert not torch.allclose(model.eval()(level), baseline(data, "luminance table")(level))
 
 
 @pytest.mark.parametrize("model", ["cnn", "cnn_prior", "unet"])
@@ -162,7 +167,7 @@ def test_fit_beats_the_table_where_the_place_tells(data):
     choice = config(model="unet", batch_size=4, learning_rate=1e-2)
     objective, network = colorization.build(choice, data, seed=0)
     fitted = fit(network, objective, data.train, data.validation, choice, seed=0, device="cpu")
-    table = metrics_of(colorization.luminance_table(data), data, data.validation)
+    table = metrics_of(baseline(data, "luminance table"), data, data.validation)
     assert fitted.rows[-1]["val_nll"] < table["nll"]
     again = evaluate(network, objective, data.validation, precision=choose_precision("auto", CPU))
     assert fitted.rows[-1]["val_accuracy"] == again["accuracy"]
@@ -247,7 +252,7 @@ def test_psnr_and_colorfulness_by_hand():
 
 
 def test_scores_agree_with_the_objective(data):
-    table = colorization.luminance_table(data)
+    table = baseline(data, "luminance table")
     scores = color_metrics.score(table, data.test, data.palette)
     found = scores.metrics().iloc[0]
     expected = metrics_of(table, data, data.test)
@@ -263,7 +268,7 @@ def test_scores_agree_with_the_objective(data):
 
 
 def test_scoring_in_blocks_changes_nothing(data, monkeypatch):
-    table = colorization.row_table(data)
+    table = baseline(data, "luminance and row table")
     whole = color_metrics.score(table, data.test, data.palette).metrics()
     monkeypatch.setattr(color_metrics, "SCORED_PIXELS", 3 * 1024)
     blocks = color_metrics.score(table, data.test, data.palette).metrics()
@@ -285,7 +290,7 @@ def test_calibration_error_by_hand():
 
 
 def test_mirror_averaging(data):
-    table = colorization.row_table(data)
+    table = baseline(data, "luminance and row table")
     plain = color_metrics.score(table, data.test, data.palette).metrics()
     # a table takes no notice of neighbours, so mirroring there and back changes nothing
     averaged = color_metrics.score(table, data.test, data.palette, mirror=True).metrics()
