@@ -53,9 +53,13 @@ def _run_in_processes(specs, data, workers, bar):
     with ProcessPoolExecutor(workers, context, _start_worker, (data, done)) as pool:
         futures = {pool.submit(_execute, spec): spec for spec in specs}
         pending = set(futures)
-        while pending:
-            pending = wait(pending, timeout=0.5).not_done
-            bar.update(done.value - bar.n)
+        try:
+            while pending:
+                pending = wait(pending, timeout=0.5).not_done
+                bar.update(done.value - bar.n)
+        except BaseException:  # an interrupt: what has not begun must not begin
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     for future, spec in futures.items():
         if error := future.exception():
             error.add_note(f"in run {spec.name!r} ({spec.folder.path}); finished runs are kept, and "
@@ -73,6 +77,8 @@ def _start_worker(data: FashionMNIST, done) -> None:
 
 def _execute(spec: RunSpec) -> None:
     def on_batch(images: int) -> None:
+        if not multiprocessing.parent_process().is_alive():
+            os._exit(1)  # killed parents leave nobody to stop us, and the folder locked
         with _worker["done"].get_lock():
             _worker["done"].value += images
 

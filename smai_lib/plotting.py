@@ -60,27 +60,29 @@ def ink_by_class(ink: torch.Tensor, labels: torch.Tensor, classes: Sequence[str]
     """Box plot of ink within each class."""
     axes = new_axes(width=7)[0, 0]
     axes.boxplot([ink[labels == label].numpy() for label in range(len(classes))],
-                 tick_labels=classes, showfliers=False)  # fmt: skip
-    axes.tick_params(axis="x", rotation=30)
+                 showfliers=False)  # fmt: skip
+    axes.set_xticks(range(1, len(classes) + 1), classes, rotation=30, ha="right")
     axes.set_ylabel("ink (mean intensity)")
     return axes
 
 
 def curves(history: pd.DataFrame, metrics: dict[str, str], groups: dict[str, str],
-           *, columns: int = 3) -> np.ndarray:
+           *, labels: dict[str, str] | None = None, columns: int = 3) -> np.ndarray:
     """One panel a metric, one line a run.
 
     Args:
         history: a row per (name, epoch).
         metrics: column of `history` -> label of its axis.
         groups: name of a run -> colour.
+        labels: name of a run -> what the legend says, default its name.
     """
     grid = new_axes(-(-len(metrics) // columns), columns, width=4)
     for axes, (column, label) in zip(grid.flat, metrics.items(), strict=False):
         for name, color in groups.items():
             run = history[history["name"] == name]
-            axes.plot(run["epoch"], run[column], color=color, label=name, marker="o", markersize=2.5)
-        axes.set(xlabel="epoch", ylabel=label)
+            axes.plot(run["epoch"], run[column], color=color, marker="o", markersize=2.5,
+                      label=(labels or {}).get(name, name))  # fmt: skip
+        axes.set(xlabel="epoch", ylabel=label, xlim=(0.5, history["epoch"].max() + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in grid.flat[len(metrics):]:
         axes.axis("off")

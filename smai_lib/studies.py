@@ -95,7 +95,7 @@ class Study:
         """Where the numbers come from, for under a figure."""
         first = self.results().iloc[0]
         warning = "SAMPLE DATA · " if first["data_source"] == "sample" else ""
-        return (f"{warning}{self.profile} profile · {first['epochs']} epochs · {first['train_images']:,} training "
+        return (f"{warning}{self.profile} profile · epochs {first['epochs']} · {first['train_images']:,} training "
                 f"images from {first['data_source']} · seed {first['seed']} · {first['precision']} on "
                 f"{first['device']} · torch {first['torch']}")
 

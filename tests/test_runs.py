@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import time
 
 import pandas as pd
 import pytest
@@ -178,6 +179,43 @@ def test_one_failing_run_does_not_stop_the_others(make_spec, tiny, tmp_path):
         engines.run_all([bad, good], tiny)
     assert "in run 'bad'" in caught.value.__notes__[0]
     assert good.folder.result() is not None
+
+
+def test_workers_of_a_killed_study_let_go_of_their_runs(make_spec, tiny, tmp_path):
+    script = f"""
+        import pathlib
+        from smai_lib import data, engines, runs
+        from smai_lib.config import MultiTaskConfig
+        if __name__ == "__main__":
+            tiny = data.fashion_mnist("sample", verbose=False).subset(300, 100, 100)
+            config = MultiTaskConfig.from_dict({CONFIG.to_dict() | {"epochs": 10_000}!r})
+            spec = runs.RunSpec("run", "test", config, 0, tiny.fingerprint, pathlib.Path({str(tmp_path)!r}))
+            engines.run_all([spec], tiny)
+    """
+    file = tmp_path / "study.py"
+    file.write_text(textwrap.dedent(script))
+    folder = make_spec(root=tmp_path, epochs=10_000).folder
+    study = subprocess.Popen([sys.executable, file], stderr=subprocess.DEVNULL)
+    _wait_until(lambda: folder.history_file.exists() and folder.history_file.stat().st_size)
+    study.kill()
+    study.wait()
+
+    def free():
+        try:
+            with folder.locked():
+                return True
+        except runs.RunError:
+            return False
+
+    _wait_until(free)
+    assert folder.result() is None and len(folder.history()) >= 1
+
+
+def _wait_until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.2)
 
 
 def test_an_unknown_engine_lists_the_known(make_spec, tiny):
