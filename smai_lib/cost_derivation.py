@@ -6,8 +6,8 @@ the shapes of the tensors. `costs` holds the conventions and the formulas that a
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from fractions import Fraction
 from functools import cache
 from itertools import product
 from typing import NamedTuple
@@ -46,6 +46,17 @@ def connections(weight: Sequence[int], image: Sequence[int], *options) -> int:
     """
     ones = [torch.ones(shape, dtype=torch.float64) for shape in (image, weight)]
     return round(torch.convolution(*ones, None, *options).sum().item())
+
+
+@contextmanager
+def _one_thread():
+    """Instances of a few kilobytes: a second thread only waits, and on a busy machine it waits long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @cache  # a grid of models asks for the same few planes again and again
@@ -129,10 +140,11 @@ def measure(model: nn.Module, image: Sequence[int]) -> list[Layer]:
     """
     recorder = _CostRecorder(model)
     training = model.training
-    model.eval()
-    with torch.no_grad(), recorder.tracker, recorder:
-        model(torch.empty(1, *image))
-    model.train(training)
+    try:
+        with torch.no_grad(), recorder.tracker, recorder:
+            model.eval()(torch.empty(1, *image))
+    finally:
+        model.train(training)
     layers = list(recorder.layers.values())
     known = sum(layer.cost.weights + layer.cost.biases + layer.cost.norm_params for layer in layers)
     held = sum(parameter.numel() for parameter in model.parameters())
@@ -187,6 +199,7 @@ def multitask(num_layers: int) -> Family:
     return Family(build, {NF: (1, 2, 3), NC: (1, 2)}, {NF: (4, 5, 8), NC: (5, 10)})
 
 
+@_one_thread()
 def derive(family: Family, *, checks: int = 12, seed: int = 0) -> list[Layer]:
     """Closed forms of every layer's costs, read off instances of the module.
 
@@ -207,15 +220,18 @@ def derive(family: Family, *, checks: int = 12, seed: int = 0) -> list[Layer]:
     points = list(product(*family.grid.values()))
     coefficients = np.array([counts(point)[1] for point in points], dtype=object)
     coefficients = coefficients.reshape(*map(len, family.grid.values()), *coefficients.shape[1:])
+    denominator = 1  # of all coefficients, so that the arithmetic stays in Python's integers
     for axis, values in enumerate(family.grid.values()):
-        vandermonde = sympy.Matrix([[value**power for power in range(len(values))] for value in values])
-        inverse = np.array([[Fraction(int(e.p), int(e.q)) for e in row] for row in vandermonde.inv().tolist()])
-        coefficients = np.moveaxis(np.tensordot(inverse, coefficients, (1, axis)), 0, axis)
+        inverse = sympy.Matrix([[value**power for power in range(len(values))] for value in values]).inv()
+        common = sympy.ilcm(*(entry.q for entry in inverse))
+        integers = np.array((inverse * common).tolist()).astype(int).astype(object)
+        coefficients = np.moveaxis(np.tensordot(integers, coefficients, (1, axis)), 0, axis)
+        denominator *= int(common)
 
     def polynomial(row: int, column: int) -> Expr:
-        terms = coefficients[..., row, column]
-        return sympy.Add(*(Rational(c.numerator, c.denominator) * sympy.prod(map(pow, symbols, powers))
-                           for powers, c in np.ndenumerate(terms) if c))
+        return sympy.Add(*(Rational(numerator, denominator) * sympy.prod(map(pow, symbols, powers))
+                           for powers, numerator in np.ndenumerate(coefficients[..., row, column])
+                           if numerator))
 
     layers = [layer._replace(cost=Cost(*(polynomial(row, column) for column in range(len(QUANTITIES)))))
               for row, layer in enumerate(counts(points[-1])[0])]

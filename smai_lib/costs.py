@@ -115,21 +115,25 @@ def total(layers: Sequence[Layer]) -> Cost:
                   for quantity in QUANTITIES))
 
 
+def value_at(formula: Expr, **sizes: int) -> int:
+    """A formula's integer value; the sizes that it does not mention do not matter."""
+    return int(formula.subs({symbol: sizes[symbol.name] for symbol in formula.free_symbols}))
+
+
 def evaluate(layers: Sequence[Layer], **sizes: int) -> pd.DataFrame:
     """Integer costs, a row per layer and a last row "total".
 
     Raises:
         ValueError: a size that is missing, unknown, or outside the formulas' domain (`check_sizes`).
     """
-    needed = {symbol.name: symbol for layer in layers for quantity in QUANTITIES
-              for symbol in sympy.sympify(getattr(layer.cost, quantity)).free_symbols}
-    if set(sizes) != set(needed):
+    needed = {symbol.name for layer in layers for quantity in QUANTITIES
+              for symbol in getattr(layer.cost, quantity).free_symbols}
+    if set(sizes) != needed:
         raise ValueError(f"sizes: found {', '.join(sorted(sizes))}, expected {', '.join(sorted(needed))}")
     check_sizes(**sizes)
-    point = {needed[name]: value for name, value in sizes.items()}
     table = pd.DataFrame(
-        [[int(sympy.sympify(getattr(layer.cost, quantity)).subs(point)) for quantity in QUANTITIES]
-         for layer in layers], columns=list(QUANTITIES), index=[layer.name for layer in layers])
+        [[value_at(getattr(layer.cost, quantity), **sizes) for quantity in QUANTITIES] for layer in layers],
+        columns=list(QUANTITIES), index=[layer.name for layer in layers])
     table.loc["total"] = table.sum()
     return table
 
