@@ -91,5 +91,7 @@ def inspect(folder: Path) -> list[dict]:
 
 def history(folder: Path) -> pd.DataFrame:
     """The epochs that an offline run's folder holds, one row each."""
-    rows = [record for record in inspect(folder) if record.get("type") == "history"]
-    return pd.DataFrame(rows)
+    rows = pd.DataFrame(record["history"]["item"] for record in inspect(folder) if record["type"] == "history")
+    # wandb adds the epoch to the record that holds the pictures only
+    rows = rows.drop_duplicates("epoch").dropna(axis="columns", how="all")
+    return rows.drop(columns=["_step", "_runtime", "_timestamp"])
