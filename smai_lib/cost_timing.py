@@ -1,0 +1,70 @@
+"""Which count does time follow? Forward passes of ColorizationCNN over a sweep of NF and k."""
+
+import time
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.linear_model import LinearRegression
+
+from . import costs, paths
+from .models import ColorizationCNN
+
+FILE = paths.RESULTS / "cost_timing.csv"
+FILTERS, KERNELS = (8, 16, 32, 64), (1, 3, 5, 7)
+COUNTS = ("macs", "report_macs", "weights", "prepool_outputs")
+
+
+@torch.inference_mode()
+def sweep(filters: tuple[int, ...] = FILTERS, kernels: tuple[int, ...] = KERNELS, *, images: int = 16,
+          repeats: int = 5) -> pd.DataFrame:
+    """One row a pair of NF and k: the counts of one 32 x 32 image, and the seconds that it takes.
+
+    Seconds are processor time of one thread, so that other programs on the machine hardly change
+    them; the least of `repeats` passes over a batch, after one that is not counted.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return pd.DataFrame([_row(nf, kernel, images, repeats) for nf, kernel in product(filters, kernels)])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _row(nf: int, kernel: int, images: int, repeats: int) -> dict:
+    sizes = {"NIC": 1, "NF": nf, "NC": 24, "k": kernel, "H": 32, "W": 32}
+    model = ColorizationCNN(num_filters=nf, kernel_size=kernel).eval()
+    batch = torch.rand(images, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    model(batch)
+    seconds = []
+    for _ in range(repeats):
+        start = time.process_time()
+        model(batch)
+        seconds.append((time.process_time() - start) / images)
+    total = costs.evaluate(costs.HAND, **sizes).loc["total"]
+    return {"NF": nf, "k": kernel, "macs": int(total["macs"]),
+            "report_macs": costs.value_at(costs.PUBLISHED["macs"], **sizes),
+            "weights": int(total["weights"]), "prepool_outputs": int(total["prepool_outputs"]),
+            "seconds": min(seconds), "images": images, "threads": 1,
+            "cpu": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__}  # fmt: skip
+
+
+def timing(profile: str) -> pd.DataFrame:
+    """The recorded sweep, or under any other profile one that is measured now."""
+    return pd.read_csv(FILE) if profile == "recorded" else sweep()
+
+
+def explained(table: pd.DataFrame, *counts: str) -> float:
+    """Share of the spread of log seconds that seconds = constant + sum of rate * count explains (R2).
+
+    In logarithms, so that the many small networks weigh as much as the few large ones; rates are
+    not negative, since no work takes less than no time.
+    """
+    seconds = table["seconds"].to_numpy()
+    work = np.column_stack([np.ones(len(table)), *(table[count] for count in counts)]) / seconds[:, None]
+    work /= work.max(0)  # counts are millions: one scale for the solver
+    relative = LinearRegression(positive=True, fit_intercept=False).fit(work, np.ones(len(table)))
+    predicted = seconds * relative.predict(work)
+    spread = np.log(seconds) - np.log(seconds).mean()
+    return float(1 - np.square(np.log(seconds) - np.log(predicted)).sum() / np.square(spread).sum())
