@@ -19,7 +19,7 @@ LAMBDA_COLORS = {"lambda1 = lambda2": "tab:blue", "lambda1 > lambda2": "tab:red"
 
 def new_axes(rows: int = 1, columns: int = 1, *, width: float = 5.0, height: float = 3.2) -> np.ndarray:
     """(rows, columns) Axes of a figure that pyplot does not keep alive."""
-    figure = Figure(figsize=(width * columns, height * rows), dpi=100, layout="constrained")
+    figure = Figure(figsize=(width * columns, height * rows), dpi=80, layout="constrained")
     return figure.subplots(rows, columns, squeeze=False)
 
 
@@ -33,7 +33,7 @@ def save_figure(figure: Figure, name: str) -> Path:
     """Write `figures/NAME.png` and return its path."""
     paths.FIGURES.mkdir(exist_ok=True)
     file = paths.FIGURES / f"{name}.png"
-    figure.savefig(file, metadata={"Software": None})
+    figure.savefig(file, dpi=150, metadata={"Software": None})
     return file
 
 
@@ -76,7 +76,7 @@ def curves(history: pd.DataFrame, metrics: dict[str, str], groups: dict[str, str
         groups: name of a run -> colour.
         labels: name of a run -> what the legend says, default its name.
     """
-    grid = new_axes(-(-len(metrics) // columns), columns, width=4)
+    grid = new_axes(-(-len(metrics) // columns), columns, width=3.4, height=2.7)
     for axes, (column, label) in zip(grid.flat, metrics.items(), strict=False):
         for name, color in groups.items():
             run = history[history["name"] == name]
