@@ -76,17 +76,18 @@ def curves(history: pd.DataFrame, metrics: dict[str, str], groups: dict[str, str
         groups: name of a run -> colour.
         labels: name of a run -> what the legend says, default its name.
     """
-    grid = new_axes(-(-len(metrics) // columns), columns, width=3.4, height=2.7)
+    grid = new_axes(-(-len(metrics) // columns), columns, width=3.1, height=2.4)
+    marker = "o" if history["epoch"].max() < 5 else None  # so few points make no line
     for axes, (column, label) in zip(grid.flat, metrics.items(), strict=False):
         for name, color in groups.items():
             run = history[history["name"] == name]
-            axes.plot(run["epoch"], run[column], color=color, marker="o", markersize=2.5,
+            axes.plot(run["epoch"], run[column], color=color, marker=marker, markersize=2.5, linewidth=1,
                       label=(labels or {}).get(name, name))  # fmt: skip
         axes.set(xlabel="epoch", ylabel=label, xlim=(0.5, history["epoch"].max() + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in grid.flat[len(metrics):]:
         axes.axis("off")
-    grid.flat[0].legend(fontsize=7)
+    grid.flat[0].legend(fontsize=6)
     return grid
 
 
