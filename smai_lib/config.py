@@ -46,6 +46,10 @@ class Config:
                 "at least 2, since BatchNorm needs a spread")
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
 
+    def learning_rate_at(self, progress: float) -> float:
+        """The learning rate when `progress`, 0 to 1, of all training steps are done: constant."""
+        return self.learning_rate
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Build from a plain dictionary; unknown keys raise ConfigError with the known ones."""

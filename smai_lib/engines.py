@@ -35,7 +35,7 @@ def run_all(specs: list[RunSpec], data: FashionMNIST, *, engine: str = "processe
     if engine not in ENGINES:
         raise ValueError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
     todo = [spec for spec in specs if spec.folder.result() is None]
-    total = sum(spec.config.epochs for spec in todo) * len(data.train.labels)
+    total = sum(spec.config.epochs for spec in todo) * len(data.train.images)
     if not todo:
         return
     with tqdm(total=total, unit="img", unit_scale=True, desc=todo[0].study, leave=False) as bar:

@@ -25,6 +25,10 @@ class MultiTaskObjective:
         """Raw images as the model wants them: (B, 1, 28, 28) float32 in [0, 1], channels last."""
         return split.images[index].float().div_(255).contiguous(memory_format=torch.channels_last)
 
+    def augment(self, train: Split) -> Split:
+        """The training images of one epoch, as they are: other images would have other ink."""
+        return train
+
     def loss(self, output: MultiTaskOutput, split: Split, index) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of a batch, and the sums that `metrics` reads, (7,) float64."""
         labels, ink = split.labels[index], split.ink[index]

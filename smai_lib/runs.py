@@ -22,8 +22,9 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 
-from . import __version__, tracking
-from .config import Config, MultiTaskConfig
+from . import __version__, colorization, tracking
+from .color_metrics import score
+from .config import ColorizationConfig, Config, MultiTaskConfig
 from .data import FashionMNIST
 from .models import MultiTaskCNN, parameter_count
 from .objectives import MultiTaskObjective
@@ -127,7 +128,7 @@ class RunFolder:
 
 def execute(
     spec: RunSpec,
-    data: FashionMNIST,
+    data: FashionMNIST | colorization.ColorizationData,
     *,
     device: str = "auto",
     precision: str = "auto",
@@ -144,11 +145,11 @@ def execute(
                        f"{spec.data_fingerprint[:12]}; another source served it")
     with spec.folder.locked() as folder:
         if result := folder.result():
-            on_batch(len(data.train.labels) * spec.config.epochs)
+            on_batch(len(data.train.images) * spec.config.epochs)
             return result
         identity = {"name": spec.name, "study": spec.study, "seed": spec.seed, **spec.config.to_dict()}
         folder._write(folder.path / "config.json", json.dumps(identity, indent=1) + "\n")
-        objective, model = build(spec.config, spec.seed)
+        objective, model = build(spec.config, spec.seed, data)
         device = choose_device(device)
         precision = choose_precision(precision, device)
         with tracking.start(spec, data) as mirror:
@@ -159,6 +160,8 @@ def execute(
             )  # fmt: skip
             model.cpu()
             test = evaluate(model, objective, data.test)
+            if isinstance(spec.config, ColorizationConfig):
+                test = score(model, data.test, data.palette).metrics().iloc[0].to_dict() | test
             result = {
                 "run_id": spec.run_id, "name": spec.name, "study": spec.study, "seed": spec.seed,
                 "config": spec.config.to_dict(),
@@ -167,19 +170,25 @@ def execute(
                 | {"best_val_accuracy": max(row["val_accuracy"] for row in rows)},
                 "parameters": parameter_count(model),
                 "seconds": round(seconds, 1),
-                "train_images": len(data.train.labels),
+                "train_images": len(data.train.images),
                 "data_source": data.source, "data_fingerprint": data.fingerprint,
                 "device": device.type, "precision": precision, "threads": torch.get_num_threads(),
                 "torch": torch.__version__, "smai_lib": __version__, "python": platform.python_version(),
-                "confusion": confusion(model, data.test).tolist(),
+                **({"confusion": confusion(model, data.test).tolist()}
+                   if isinstance(spec.config, MultiTaskConfig) else {}),
             }  # fmt: skip
             folder.finish(result, model)  # before the mirror, whose troubles are not the run's
             mirror.finish(result, model, data.test)
         return result
 
 
-def build(config: MultiTaskConfig, seed: int) -> tuple[MultiTaskObjective, MultiTaskCNN]:
-    """The objective and the seeded, untrained model of a configuration."""
+def build(config: Config, seed: int, data: colorization.ColorizationData | None = None):
+    """The objective and the seeded, untrained model of a configuration.
+
+    Colorization needs its `data`, since palette and prior are made of them.
+    """
+    if isinstance(config, ColorizationConfig):
+        return colorization.build(config, data, seed)
     with seeded(seed, "model"):
         model = MultiTaskCNN(num_layers=config.num_layers, base_filters=config.base_filters,
                              dropout_rate=config.dropout_rate)

@@ -48,6 +48,8 @@ class Mirror:
         import wandb
 
         self.run.summary.update(result["metrics"])
+        if "confusion" not in result:
+            return
         pictures = {
             "confusion": plotting.confusion(result["confusion"], CLASSES).figure,
             "feature_maps": plotting.feature_maps(model, split.images[:1]),

@@ -1,6 +1,6 @@
 """Train and evaluate: one loop for every task, the same bits every time.
 
-The randomness of an epoch (shuffling, dropout) is derived from (seed, epoch) alone, so a run that
+The randomness of an epoch (augmentation, shuffling, dropout) is derived from (seed, epoch) alone, so a run that
 is killed and resumed at an epoch's start needs no generator state to end in the same bits.
 """
 
@@ -33,6 +33,7 @@ class Fitted(NamedTuple):
 class Objective(Protocol):
     """What `fit` needs to know of a task; see `objectives`."""
 
+    def augment(self, train): ...  # the training images of one epoch, drawn anew each time
     def inputs(self, split, index) -> torch.Tensor: ...
     def loss(self, output, split, index) -> tuple[torch.Tensor, torch.Tensor]: ...
     def metrics(self, sums: torch.Tensor) -> dict[str, float]: ...
@@ -154,12 +155,16 @@ def fit(
 
 def _train_epoch(model, objective, train, optimizer, config, epoch, device, precision, on_batch):
     model.train()
+    train = objective.augment(train)
     order = torch.randperm(len(train[0])).to(device)
     batches = order.split(config.batch_size)
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches = batches[:-1]  # BatchNorm cannot normalise one image
     total = 0
     for number, index in enumerate(batches, start=1):
+        progress = (epoch - 1 + number / len(batches)) / config.epochs
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate_at(progress)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             output = model(objective.inputs(train, index))
         loss, sums = objective.loss(output, train, index)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from smai_lib import color_metrics, colorization
+from smai_lib import color_metrics, colorization, runs
 from smai_lib.color_images import ColorImages
 from smai_lib.colorization import ColorizationObjective, ColorSplit
 from smai_lib.config import ColorizationConfig, ConfigError
@@ -339,3 +339,28 @@ def test_any_picture_is_coloured_at_its_own_resolution(data, tmp_path):
     assert colored.shape == (3, 50, 70) and colored.dtype == torch.uint8
     assert (colored.float().mean(0) - torch.from_numpy(grey)).abs().max() <= 1
     assert colored.float().std(0).max() > 3
+
+
+@pytest.mark.parametrize("model", ["cnn", "unet"])
+def test_a_colorization_run_is_recorded_like_any_other(data, model, tmp_path):
+    choice = dataclasses.replace(config(model=model, mirror=True, schedule="one_cycle"), epochs=2, batch_size=8)
+    spec = runs.RunSpec("run", "test", choice, 0, data.fingerprint, tmp_path)
+    metrics = runs.execute(spec, data)["metrics"]
+    rates = spec.folder.history()["learning_rate"]
+    # 40 images in batches of 8: the last of 5 steps an epoch is half of all steps, then all of them
+    assert rates.tolist() == pytest.approx([choice.learning_rate_at(0.5), choice.learning_rate_at(1.0)])
+    reloaded = colorization.load_colorizer(spec.folder.weights_file, choice)
+    again = color_metrics.score(reloaded, data.test, data.palette).metrics().iloc[0]
+    assert metrics["test_accuracy"] == pytest.approx(again["accuracy"], rel=1e-5)
+    assert metrics["test_nll"] == pytest.approx(again["nll"], rel=1e-5)
+
+
+def test_a_mirrored_epoch_is_drawn_anew(data):
+    objective = ColorizationObjective(config(mirror=True))
+    torch.manual_seed(0)
+    first, second = objective.augment(data.train), objective.augment(data.train)
+    assert not torch.equal(first.images, second.images)
+    flipped = (first.images != data.train.images).flatten(1).any(1)
+    assert 0 < flipped.sum() < len(flipped)
+    assert torch.equal(first.colors[flipped], data.train.colors[flipped].flip(-1))
+    assert torch.equal(first.grey[flipped], data.train.grey[flipped].flip(-1))
