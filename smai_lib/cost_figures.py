@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from .plotting import new_axes
 
@@ -51,19 +52,28 @@ def _squares(axes, values: np.ndarray, title: str, *, numbers: bool = False) -> 
         axes.text(x, y, value, ha="center", va="center", fontsize=8)
 
 
-def time_against_counts(table: pd.DataFrame, counts: dict[str, str], explained: dict[str, float]) -> np.ndarray:
-    """A panel per count: milliseconds an image over the count, both logarithmic, a line per k.
+def time_against_counts(table: pd.DataFrame, labels: dict[str, str], explained: dict[str, float]) -> np.ndarray:
+    """A panel per column: milliseconds an image over it, both logarithmic, a line over NF for each k.
 
     Args:
-        table: columns NF, k, seconds and the counts.
-        counts: column -> label.
+        table: columns NF, k, seconds and those of `labels`.
+        labels: column -> label of its axis.
         explained: column -> R2, shown in the title.
     """
-    grid = new_axes(1, len(counts), width=3.1, height=3.1)
-    for axes, (column, label) in zip(grid[0], counts.items(), strict=True):
-        for number, (kernel, rows) in enumerate(table.groupby("k")):
-            axes.plot(rows[column], 1000 * rows["seconds"], marker="o^sD"[number % 4], label=f"k = {kernel}")
-        axes.set(xscale="log", yscale="log", xlabel=label, title=f"R² = {explained[column]:.2f}")
+    grid = new_axes(1, len(labels), width=2.9, height=3.0)
+    for axes, (column, label) in zip(grid[0], labels.items(), strict=True):
+        for marker, (kernel, rows) in zip("o^sDvPX*", table.groupby("k"), strict=False):
+            axes.plot(rows[column], 1000 * rows["seconds"], marker=marker, label=f"k = {kernel}")
+        axes.set(xscale="log", yscale="log", xlabel=label)
+        axes.set_title(f"R² = {explained[column]:.2f}", fontsize=10)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        wide = table[column].max() > 20 * table[column].min()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
+        if not wide:
+            axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     grid[0, 0].set_ylabel("processor ms an image")
     grid[0, 0].legend(fontsize=7, title="a line over NF", title_fontsize=7)
     return grid

@@ -10,10 +10,10 @@ from sklearn.linear_model import LinearRegression
 
 from . import costs, paths
 from .models import ColorizationCNN
+from .studies import PROFILES
 
 FILE = paths.RESULTS / "cost_timing.csv"
 FILTERS, KERNELS = (8, 16, 32, 64), (1, 3, 5, 7)
-COUNTS = ("macs", "report_macs", "weights", "prepool_outputs")
 
 
 @torch.inference_mode()
@@ -51,20 +51,27 @@ def _row(nf: int, kernel: int, images: int, repeats: int) -> dict:
 
 
 def timing(profile: str) -> pd.DataFrame:
-    """The recorded sweep, or under any other profile one that is measured now."""
+    """The recorded sweep, or under the other profiles one that is measured now."""
+    if profile not in PROFILES:
+        raise ValueError(f"profile: found {profile!r}, expected one of {', '.join(PROFILES)}")
     return pd.read_csv(FILE) if profile == "recorded" else sweep()
 
 
-def explained(table: pd.DataFrame, *counts: str) -> float:
-    """Share of the spread of log seconds that seconds = constant + sum of rate * count explains (R2).
+def fit(table: pd.DataFrame, *counts: str) -> np.ndarray:
+    """Seconds that constant + sum of rate * count predicts, by least squares of the relative error.
 
-    In logarithms, so that the many small networks weigh as much as the few large ones; rates are
-    not negative, since no work takes less than no time.
+    Relative, so that small networks weigh as much as large ones; rates are not negative, since no
+    work takes less than no time.
     """
     seconds = table["seconds"].to_numpy()
     work = np.column_stack([np.ones(len(table)), *(table[count] for count in counts)]) / seconds[:, None]
     work /= work.max(0)  # counts are millions: one scale for the solver
     relative = LinearRegression(positive=True, fit_intercept=False).fit(work, np.ones(len(table)))
-    predicted = seconds * relative.predict(work)
-    spread = np.log(seconds) - np.log(seconds).mean()
-    return float(1 - np.square(np.log(seconds) - np.log(predicted)).sum() / np.square(spread).sum())
+    return seconds * relative.predict(work)
+
+
+def explained(table: pd.DataFrame, *counts: str) -> float:
+    """Share of the spread of log seconds that `fit` explains (R2)."""
+    seconds = np.log(table["seconds"])
+    residuals = seconds - np.log(fit(table, *counts))
+    return float(1 - residuals.pow(2).sum() / (seconds - seconds.mean()).pow(2).sum())

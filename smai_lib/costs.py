@@ -188,12 +188,17 @@ def diagnose(claim: Expr, layers: Sequence[Layer], quantity: str = "macs") -> Di
 
 
 def latex(layers: Sequence[Layer], quantities: Sequence[str]) -> str:
-    """A LaTeX array: a row per layer and their total, a column per quantity, factored."""
+    """A LaTeX array: a row per layer and their total, a column per quantity."""
     names = {symbol: rf"\mathit{{{symbol.name}}}" for symbol in (NIC, NF, NC)}
+
+    def cell(formula: Expr) -> str:
+        formula = formula if formula.is_Mul else sympy.factor(formula)
+        # a total of border terms has dozens of summands, which show less than the rows above it
+        return sympy.latex(formula, symbol_names=names) if formula.count_ops() < 40 else r"\text{the sum}"
+
     rows = [[rf"\text{{{heading}}}" for heading in ("layer", *(q.replace("_", " ") for q in quantities))]]
     for name, cost in [*((layer.name, layer.cost) for layer in layers), ("total", total(layers))]:
-        cells = [sympy.latex(sympy.factor(getattr(cost, quantity)), symbol_names=names) for quantity in quantities]
-        rows.append([rf"\text{{{name}}}", *cells])
+        rows.append([rf"\text{{{name}}}", *(cell(getattr(cost, quantity)) for quantity in quantities)])
     lines = [" & ".join(row) + r" \\" for row in rows]
     body = "\n".join([lines[0], r"\hline", *lines[1:-1], r"\hline", lines[-1]])
     return rf"\begin{{array}}{{l{'l' * len(quantities)}}}" + f"\n{body}\n" + r"\end{array}"

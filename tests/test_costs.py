@@ -4,6 +4,7 @@ import dataclasses
 from itertools import product
 from math import prod
 
+import pandas as pd
 import pytest
 import sympy
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from smai_lib import costs
+from smai_lib import cost_figures, cost_timing, costs, paths
 from smai_lib.cost_derivation import (
     COLORIZATION,
     UNET,
@@ -333,3 +334,71 @@ def test_latex_has_a_row_per_layer_and_the_total():
     assert text.startswith(r"\begin{array}{lll}") and text.endswith(r"\end{array}")
     assert text.count(r"\\") == 9 and text.count(" & ") == 18
     assert r"\text{Deconv3} & 4 \mathit{NC} \mathit{NF} & H \mathit{NC} \mathit{NF} W" in text
+
+
+def test_latex_shortens_a_total_that_no_factoring_shortens():
+    text = costs.latex(HAND, ["macs", "taps"])
+    assert text.count(r"\text{the sum}") == 1 and text.splitlines()[-2].endswith(r"\text{the sum} \\")
+
+
+# --- recorded tables, timing, figures
+
+
+def test_recorded_counters_split_at_the_transposed_convolution():
+    table = pd.read_csv(paths.RESULTS / "cost_counters.csv")
+    true = costs.evaluate(HAND, **REPORTED).loc["total", "macs"]
+    assert (table["ratio"] - table["count"] / table["units_per_mac"] / true).abs().max() < 1e-4
+    wrong = table["deconv_factor"] > 2
+    # what is left is what the counters add for biases, BatchNorm, ReLU and pooling: a few percent
+    truth = wrong.map({True: costs.value_at(PUBLISHED["macs"], **REPORTED), False: true})
+    assert ((table["count"] / table["units_per_mac"] / truth).between(1, 1.05)).all()
+
+
+def test_recorded_timing_holds_the_counts_of_today():
+    for row in cost_timing.timing("recorded").itertuples():
+        total = costs.evaluate(HAND, **REPORTED | {"NF": row.NF, "k": row.k}).loc["total"]
+        assert (row.macs, row.weights, row.prepool_outputs) == (
+            total["macs"], total["weights"], total["prepool_outputs"])
+
+
+def test_sweep_measures_every_pair_and_leaves_the_threads():
+    threads = torch.get_num_threads()
+    table = cost_timing.sweep((2, 3), (1, 5), images=2, repeats=1)
+    assert list(zip(table["NF"], table["k"], strict=True)) == [(2, 1), (2, 5), (3, 1), (3, 5)]
+    assert (table["seconds"] > 0).all() and torch.get_num_threads() == threads
+    with pytest.raises(ValueError, match="profile: found 'fast', expected one of recorded, quick, full"):
+        cost_timing.timing("fast")
+
+
+def test_fit_finds_the_rates_that_made_the_times():
+    table = pd.DataFrame({"a": [1e6, 2e6, 4e6, 3e6], "b": [3e3, 1e3, 2e3, 9e3]})
+    table["seconds"] = 1e-3 + 2e-9 * table["a"] + 5e-7 * table["b"]
+    assert cost_timing.fit(table, "a", "b") == pytest.approx(table["seconds"].to_numpy())
+    assert cost_timing.explained(table, "a", "b") == pytest.approx(1)
+    assert cost_timing.explained(table, "a") < 0.9
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_reach_sums_to_the_connections(transposed):
+    options = {"stride": 2, "padding": 1, "transposed": transposed}
+    table = cost_figures.reach(3, 4, **options)
+    assert table.sum() == loop_count(1, 1, 3, 4, 4, 2, 1, transposed)
+    assert table.shape == ((7, 7, 4, 4) if transposed else (2, 2, 4, 4))
+
+
+def test_taps_figure_colours_the_pixels_that_reach_the_chosen_ones():
+    reached = cost_figures.reach(3, 4, padding=1)
+    grid = cost_figures.taps({"conv": reached}, {"conv": [(1, 2), (0, 0)]})
+    inputs, outputs = grid[0]
+    assert len(inputs.patches) == 9 + 4
+    assert {patch.get_xy() for patch in inputs.patches[9:]} == {(u - 0.5, v - 0.5) for u in (0, 1) for v in (0, 1)}
+    assert [int(text.get_text()) for text in outputs.texts[:5]] == [4, 6, 6, 4, 6]
+
+
+def test_timing_figure_draws_milliseconds_over_the_count():
+    table = pd.DataFrame({"NF": [8, 16, 8, 16], "k": [1, 1, 3, 3], "macs": [10, 400, 20, 900],
+                          "seconds": [0.001, 0.002, 0.003, 0.004]})
+    (axes,) = cost_figures.time_against_counts(table, {"macs": "MACs"}, {"macs": 0.5})[0]
+    assert [line.get_label() for line in axes.lines] == ["k = 1", "k = 3"]
+    assert axes.lines[1].get_xydata().tolist() == [[20, 3], [900, 4]]
+    assert axes.get_title() == "R² = 0.50"
