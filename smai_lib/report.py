@@ -13,7 +13,7 @@ from . import paths, studies
 
 README = paths.ROOT / "README.md"
 HEADLINE = re.compile(r"(<!-- headline:.*?-->\n)(.*?)(<!-- /headline -->)", re.DOTALL)
-NOTEBOOKS = ("q1_multitask",)
+NOTEBOOKS = ("q1_multitask", "q2_cost_formulas")
 CELL_TIMEOUT_SECONDS = 24 * 3600  # a full study is one cell
 STYLE = """<style>
 body { max-width: 62em; margin: 2em auto; padding: 0 1em; font-family: system-ui, sans-serif; }
