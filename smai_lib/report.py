@@ -14,6 +14,11 @@ from . import paths, studies
 README = paths.ROOT / "README.md"
 HEADLINE = re.compile(r"(<!-- headline:.*?-->\n)(.*?)(<!-- /headline -->)", re.DOTALL)
 NOTEBOOKS = ("q1_multitask", "q2_cost_formulas")
+MEANING = {
+    "recorded": "results of the full study that the repository ships",
+    "quick": "everything trained for real, but briefly: these numbers are not the reported ones",
+    "full": "the reported study",
+}
 CELL_TIMEOUT_SECONDS = 24 * 3600  # a full study is one cell
 STYLE = """<style>
 body { max-width: 62em; margin: 2em auto; padding: 0 1em; font-family: system-ui, sans-serif; }
@@ -41,7 +46,7 @@ def make_report(profile: str, seed: int = 0) -> Path:
             kernel_name="python3", execution_timeout=CELL_TIMEOUT_SECONDS, autosave_cell_every=30,
         )  # fmt: skip
         executed.append(clean(output))
-    page = bind(executed, folder / "report.html", f"SMAI A4, profile {profile}")
+    page = bind(executed, folder / "report.html", profile)
     print(page)
     return page
 
@@ -61,21 +66,21 @@ def clean(file: Path) -> Path:
     return target
 
 
-def bind(notebooks: list[Path], page: Path, title: str) -> Path:
+def bind(notebooks: list[Path], page: Path, profile: str) -> Path:
     """One HTML file from executed notebooks: pictures embedded, math as MathML, no network needed."""
-    header = page.with_suffix(".style")
+    header, banner = page.with_suffix(".style"), page.with_suffix(".banner")
     header.write_text(STYLE)
+    banner.write_text(f'<p class="banner">Profile <b>{profile}</b>: {MEANING[profile]}.</p>')
     command = [
         pypandoc.get_pandoc_path(), "--from=ipynb", "--to=html5", "--standalone", "--file-scope",
-        "--mathml", "--embed-resources", "--toc", "--toc-depth=2", f"--metadata=pagetitle:{title}",
-        f"--include-in-header={header}", f"--output={page}", *map(str, notebooks),
+        "--mathml", "--embed-resources", "--toc", "--toc-depth=2", f"--metadata=pagetitle:SMAI A4, profile {profile}",
+        f"--include-in-header={header}", f"--include-before-body={banner}", f"--output={page}", *map(str, notebooks),
     ]  # fmt: skip
     try:
         subprocess.run(command, check=True, stderr=sys.stderr)
     finally:
-        header.unlink()
-        for notebook in notebooks:
-            notebook.unlink()
+        for file in (header, banner, *notebooks):
+            file.unlink()
     return page
 
 

@@ -63,7 +63,7 @@ def test_quick_trains_for_real_from_any_folder_and_becomes_a_page(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     page = report.make_report("quick", seed=1).read_text()
     assert len(list((tmp_path / "runs" / "quick" / "q1_configs").glob("*/result.json"))) == 10
-    assert "SAMPLE DATA" in page and "quick profile" in page
+    assert "SAMPLE DATA" in page and "quick profile" in page and report.MEANING["quick"] in page
     assert "<math" in page and "data:image/png;base64," in page
     for outside in ('src="http', 'href="http', "cdn", "application/vnd.jupyter.widget"):
         assert outside not in page, outside
