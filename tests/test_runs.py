@@ -154,7 +154,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_record(make_spec, tiny, m
                 batches += 1
             return (loss * float("nan") if batches == 13 else loss), sums
 
-    monkeypatch.setattr(runs, "build", lambda config, seed: (Poisoned(config), model))
+    monkeypatch.setattr(runs, "build", lambda config, seed, data: (Poisoned(config), model))
     # 300 images in batches of 32 are 10 batches: the 13th is the third of epoch 2
     with pytest.raises(NonFiniteLossError, match="epoch 2, batch 3 of 10"):
         runs.execute(spec, tiny)
