@@ -33,6 +33,15 @@ def derived():
     return derive(COLORIZATION)
 
 
+@pytest.fixture
+def two_threads():
+    """Not the one thread that the derivation and the sweep set for themselves."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield 2
+    torch.set_num_threads(threads)
+
+
 def few(build) -> Family:
     """A family with the sizes NF and NC alone: small enough to plant an error in every test."""
     return Family(build, {NF: (1, 2, 3), NC: (1, 2, 3)}, {NF: (4, 5), NC: (4, 6)})
@@ -315,6 +324,17 @@ def test_parameters_outside_the_layers_are_refused():
         measure(Shifted(), (1, 8, 8))
 
 
+def test_a_weight_that_is_no_parameter_is_refused():
+    class Blur(nn.Module):
+        kernel = torch.ones(1, 1, 3, 3)
+
+        def forward(self, images):
+            return F.conv2d(images, self.kernel)
+
+    with pytest.raises(CostError, match="Blur: aten.convolution.default multiplies by a tensor that is not a"):
+        measure(Blur(), (1, 8, 8))
+
+
 def test_a_layer_called_twice_is_refused():
     layer = nn.Conv2d(1, 1, 1)
     with pytest.raises(CostError, match="0: called twice"):
@@ -332,6 +352,7 @@ def test_measuring_leaves_the_model_as_it_was():
 def test_latex_has_a_row_per_layer_and_the_total():
     text = costs.latex(HAND, ["weights", "macs"])
     assert text.startswith(r"\begin{array}{lll}") and text.endswith(r"\end{array}")
+    assert [number for number, line in enumerate(text.splitlines()) if line == r"\hline"] == [2, 10]
     assert text.count(r"\\") == 9 and text.count(" & ") == 18
     assert r"\text{Deconv3} & 4 \mathit{NC} \mathit{NF} & H \mathit{NC} \mathit{NF} W" in text
 
@@ -361,11 +382,15 @@ def test_recorded_timing_holds_the_counts_of_today():
             total["macs"], total["weights"], total["prepool_outputs"])
 
 
-def test_sweep_measures_every_pair_and_leaves_the_threads():
-    threads = torch.get_num_threads()
+def test_deriving_leaves_the_threads(two_threads):
+    derive(few(colorization), checks=1)
+    assert torch.get_num_threads() == two_threads
+
+
+def test_sweep_measures_every_pair_and_leaves_the_threads(two_threads):
     table = cost_timing.sweep((2, 3), (1, 5), images=2, repeats=1)
     assert list(zip(table["NF"], table["k"], strict=True)) == [(2, 1), (2, 5), (3, 1), (3, 5)]
-    assert (table["seconds"] > 0).all() and torch.get_num_threads() == threads
+    assert (table["seconds"] > 0).all() and torch.get_num_threads() == two_threads
     with pytest.raises(ValueError, match="profile: found 'fast', expected one of recorded, quick, full"):
         cost_timing.timing("fast")
 
