@@ -109,7 +109,7 @@ class _CostRecorder(TorchDispatchMode):
         return result
 
     def _where(self) -> str:
-        return max(self.tracker.parents, key=len)
+        return max(self.tracker.parents - {"Global"}, key=len, default="the input")
 
     def _book(self, func, kind, weight, bias, output, args, taps) -> None:
         name = self.weights.get(id(weight))
