@@ -52,7 +52,7 @@ def make_report(profile: str, seed: int = 0) -> Path:
 
 
 def clean(file: Path) -> Path:
-    """Copy an executed notebook without what only a live page can show: progress bars, widgets."""
+    """Copy an executed notebook as a page can show it: formulas as MathML, no progress bars, no widgets."""
     notebook = nbformat.read(file, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -61,6 +61,10 @@ def clean(file: Path) -> Path:
                 if output.get("name") != "stderr"
                 and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
             ]  # fmt: skip
+            for data in (output.get("data", {}) for output in cell.outputs):
+                if "text/latex" in data and "text/html" not in data:  # pandoc drops LaTeX outputs
+                    data["text/html"] = pypandoc.convert_text(
+                        data["text/latex"], "html", format="markdown", extra_args=["--mathml"])
     target = file.with_name(file.stem + ".clean.ipynb")
     nbformat.write(notebook, target)
     return target
