@@ -84,8 +84,10 @@ def test_live_outputs_are_left_out_of_the_page(tmp_path):
 
 def test_formulas_in_outputs_become_mathml(tmp_path):
     node = nbformat.v4
-    formula = node.new_output("execute_result", data={"text/latex": r"$\displaystyle N_F^2$", "text/plain": "Math"})
-    nbformat.write(node.new_notebook(cells=[node.new_code_cell("1", outputs=[formula])]), tmp_path / "n.ipynb")
+    data = {"text/latex": r"$\displaystyle N_F^2$", "text/plain": "Math"}
+    formula = node.new_output("execute_result", data=data, execution_count=1)
+    cell = node.new_code_cell("1", outputs=[formula], execution_count=1)
+    nbformat.write(node.new_notebook(cells=[cell]), tmp_path / "n.ipynb")
     page = report.bind([report.clean(tmp_path / "n.ipynb")], tmp_path / "page.html", "quick").read_text()
     assert "<math" in page and ">Math<" not in page
 
