@@ -1,7 +1,7 @@
 """Where runs execute: in this process, or in one single-threaded process a core.
 
-Processes beat threads here: on small convolutions n processes of one thread finish more images a
-second than one process of n threads (`make bench` measures it).
+Independent runs share the cores without waiting for each other, and a run with one thread gives the
+same bits on any number of cores. `make bench` measures what either way is worth on a machine.
 """
 
 import os
