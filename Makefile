@@ -1,6 +1,6 @@
 # make report | test | lab | full | bench | lint    (Python 3.11 to 3.13; PYTHON=... chooses one)
 PYTHON ?= python3
-# A smaller CPU-only torch: PIP_ARGS="--index-url URL", with the CPU address that the install page of
+# A smaller CPU-only torch: PIP_ARGS="--extra-index-url URL", with the CPU address that the install page of
 # pytorch.org prints, in one `make install` before anything else
 PIP_ARGS ?=
 VENV := .venv
@@ -22,9 +22,8 @@ report: install
 	$(RUN) smai_lib run --profile quick
 	$(RUN) smai_lib report --profile quick
 
-test: install
+test: lint
 	$(RUN) smai_lib fetch
-	$(RUN) ruff check .
 	$(RUN) pytest
 	$(RUN) pytest --nbval --nbval-current-env --nbval-cell-timeout 300 notebooks
 

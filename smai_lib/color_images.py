@@ -7,7 +7,6 @@ What was read is identified by a SHA-256 of its pixels, whatever it was packed i
 
 import hashlib
 import os
-import socket
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sklearn.model_selection import train_test_split
 
 from . import paths
-from .data import PATIENCE_SECONDS, SPLIT_SEED, VALIDATION_SHARE, DataError, reachable
+from .data import SPLIT_SEED, VALIDATION_SHARE, DataError, download
 from .photo_patches import Images, bundled_photographs, photo_patches
 
 SIZES = (32, 64)
@@ -142,18 +141,9 @@ def _complete(folder: Path) -> bool:
 def _fetch_torchvision(cache: Path) -> bool:
     from torchvision.datasets import CIFAR10
 
-    if not reachable(CIFAR10.url):
-        return False
     with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:
-        before = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(PATIENCE_SECONDS)
-        try:
-            CIFAR10(scratch, download=True)
-        except (OSError, RuntimeError) as error:
-            print(f"torchvision's download failed ({error})")
+        if not download(CIFAR10, [CIFAR10.url], scratch):
             return False
-        finally:
-            socket.setdefaulttimeout(before)
         cache.mkdir(exist_ok=True)
         os.replace(Path(scratch) / CIFAR_FOLDER, cache / CIFAR_FOLDER)
     return True

@@ -13,9 +13,9 @@ import socket
 import subprocess
 import tempfile
 import threading
-import urllib.error
 import urllib.parse
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -160,19 +160,26 @@ def find_fashion_mnist(directory: str | os.PathLike | None = None) -> tuple[str,
 def _fetch_torchvision(cache: Path) -> bool:
     from torchvision.datasets import FashionMNIST as Torchvision
 
-    if not any(reachable(mirror) for mirror in Torchvision.mirrors):
-        return False
     with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:
-        before = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(PATIENCE_SECONDS)
-        try:
-            Torchvision(scratch, download=True)
-        except (OSError, RuntimeError, urllib.error.URLError) as error:
-            print(f"torchvision's download failed ({error})")
+        if not download(Torchvision, Torchvision.mirrors, scratch):
             return False
-        finally:
-            socket.setdefaulttimeout(before)
         return _adopt(Path(scratch) / "FashionMNIST" / "raw", cache)
+
+
+def download(dataset: type, urls: Sequence[str], folder: str | os.PathLike) -> bool:
+    """Let a torchvision data set download into `folder`; False if no host of `urls` serves it."""
+    if not any(reachable(url) for url in urls):
+        return False
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE_SECONDS)
+    try:
+        dataset(folder, download=True)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError
+        print(f"torchvision's download failed ({error})")
+        return False
+    finally:
+        socket.setdefaulttimeout(before)
+    return True
 
 
 def _fetch_debian(cache: Path) -> bool:

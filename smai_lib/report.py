@@ -10,6 +10,7 @@ import papermill
 import pypandoc
 
 from . import paths, studies
+from .data import CLASSES
 
 README = paths.ROOT / "README.md"
 HEADLINE = re.compile(r"(<!-- headline:.*?-->\n)(.*?)(<!-- /headline -->)", re.DOTALL)
@@ -103,10 +104,11 @@ def headline() -> str:
             f"| {f'{100 * reported:.2f} %' if reported else 'not given'} | {100 * row['val_accuracy']:.2f} % "
             f"| {100 * row['test_accuracy']:.2f} % | {row['test_rmse']:.4f} |"
         )
-    lines.append("| guessing one class; the mean ink | | 10.00 % | 10.00 % "
+    chance = f"{100 / len(CLASSES):.2f} %"  # the splits are stratified
+    lines.append(f"| guessing one class; the mean ink | | {chance} | {chance} "
                  f"| {baselines['constant (training mean)']:.4f} |")
     lines.append(f"| the true class's mean ink | | | | {baselines['mean of the true class']:.4f} |")
-    lines.append("| `x.mean()` | | | | 0.0000 |")
+    lines.append(f"| `x.mean()` | | | | {baselines['x.mean()']:.4f} |")
     return "\n".join(lines) + f"\n\n{study.caption()}; one run each, no spread over seeds yet.\n"
 
 

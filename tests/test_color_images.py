@@ -13,7 +13,7 @@ from smai_lib.photo_patches import photo_patches
 def no_other_source(tmp_path, monkeypatch):
     monkeypatch.delenv("SMAI_COLOR_IMAGES", raising=False)
     monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(color_images, "reachable", lambda url: False)
+    monkeypatch.setattr("smai_lib.data.reachable", lambda url: False)
 
 
 def write_images(folder, count, size=(32, 32), mode="RGB"):

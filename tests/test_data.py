@@ -118,6 +118,20 @@ def test_debians_package_is_fetched_by_an_apt_that_needs_no_root(copy, tmp_path,
     assert sorted(file.name for file in cache.iterdir()) == sorted(f"{name}.gz" for name in data.CHECKSUMS)
 
 
+@pytest.mark.parametrize("serves", [True, False])
+def test_a_download_that_fails_is_no_source_and_leaves_the_timeout_alone(serves, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "reachable", lambda url: True)
+    timeouts = []
+
+    def dataset(folder, download):
+        timeouts.append(socket.getdefaulttimeout())
+        if not serves:
+            raise RuntimeError("broken off")
+
+    assert data.download(dataset, ["http://somewhere"], tmp_path) == serves
+    assert timeouts == [data.PATIENCE_SECONDS] and socket.getdefaulttimeout() is None
+
+
 def test_a_host_that_never_answers_is_given_up_within_seconds():
     with socket.socket() as silent:  # accepts nothing, and its backlog of one is taken
         silent.bind(("127.0.0.1", 0))
