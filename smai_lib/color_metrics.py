@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .colorization import ColorizationObjective, ColorSplit
+from .color_data import ColorSplit
 from .palette import ANNEALED, decode, expected_rgb, keep_grey
 
 BINS = 15  # of confidence, as in Guo et al. 2017
@@ -82,7 +82,7 @@ def score(model: torch.nn.Module, split: ColorSplit, palette: torch.Tensor, *,
     parts = []
     for start in range(0, n, step):
         index = slice(start, start + step)
-        inputs = ColorizationObjective.inputs(split, index)
+        inputs = split.inputs(index)
         log_probs = model(inputs).log_softmax(1)
         if mirror:
             flipped = model(inputs.flip(-1)).log_softmax(1).flip(-1)

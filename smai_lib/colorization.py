@@ -6,16 +6,16 @@ stand beneath one as its prior.
 """
 
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import load_file
 
-from .color_images import ColorImages
+from . import color_metrics
+from .color_data import ColorizationData, ColorSplit
 from .config import ColorizationConfig
 from .models import ColorizationCNN, ColorizationUNet, Colorizer, GreyTable
 from .palette import (
@@ -24,63 +24,13 @@ from .palette import (
     PaletteError,
     encode,
     expected_rgb,
-    fit_palette,
     grey_of,
     keep_grey,
     luminance_table,
     majority,
     row_table,
 )
-from .training import seeded
-
-
-class ColorSplit(NamedTuple):
-    """images (N, 3, H, W), grey (N, 1, H, W) and colors (N, H, W), all uint8."""
-
-    images: torch.Tensor
-    grey: torch.Tensor
-    colors: torch.Tensor
-
-
-@dataclass(frozen=True)
-class ColorizationData:
-    """The three splits encoded in one palette, which is part of their identity."""
-
-    train: ColorSplit
-    validation: ColorSplit
-    test: ColorSplit
-    palette: torch.Tensor  # (NC, 3) uint8, dark to light
-    source: str
-    fingerprint: str
-    is_sample: bool
-
-    def subset(self, train: int, validation: int, test: int) -> "ColorizationData":
-        """The first images of each split, in the same palette."""
-        sizes = {"train": train, "validation": validation, "test": test}
-        splits = {name: ColorSplit(*(x[:n] for x in getattr(self, name)))
-                  for name, n in sizes.items()}  # fmt: skip
-        fingerprint = f"{self.fingerprint}:{train}:{validation}:{test}"
-        return replace(self, **splits, fingerprint=fingerprint)
-
-    def __str__(self) -> str:
-        counts = " / ".join(f"{len(x.images):,}" for x in (self.train, self.validation, self.test))
-        return (f"{len(self.palette)} colours of images from {self.source}: {counts} "
-                "train / validation / test images")
-
-
-def prepare(images: ColorImages, num_colors: int = 24) -> ColorizationData:
-    """Grey values and colour indices of `images`, in a palette of the training pixels' own.
-
-    Raises:
-        PaletteError: more colours than the images have, or not 2 to 256.
-    """
-    palette = fit_palette(images.train, num_colors)
-    splits = (ColorSplit(x, grey_of(x), encode(x, palette))
-              for x in (images.train, images.validation, images.test))
-    # the palette is a function of the images and its size, as far as one version of k-means goes
-    return ColorizationData(*splits, palette, images.source,
-                            f"{images.fingerprint}:{bytes(palette.flatten().tolist()).hex()}",
-                            images.is_sample)
+from .training import evaluate, seeded
 
 
 class ColorizationObjective:
@@ -91,8 +41,8 @@ class ColorizationObjective:
 
     @staticmethod
     def inputs(split: ColorSplit, index: torch.Tensor | slice) -> torch.Tensor:
-        """Grey values as the model wants them: (B, 1, H, W) float32 in [0, 1], channels last."""
-        return split.grey[index].float().div_(255).contiguous(memory_format=torch.channels_last)
+        """See `ColorSplit.inputs`."""
+        return split.inputs(index)
 
     def augment(self, train: ColorSplit) -> ColorSplit:
         """The training images of one epoch: a random half mirrored, if the config says so."""
@@ -133,6 +83,20 @@ class ColorizationObjective:
             "accuracy": (correct.sum() / pixels).item(),
             "balanced_accuracy": (correct[occurs] / counts[occurs]).mean().item(),
         }
+
+    def diagnose(self, model: Colorizer, train: ColorSplit) -> dict[str, float]:
+        """Nothing beyond the metrics."""
+        return {}
+
+    def examine(self, model: Colorizer, data: ColorizationData) -> dict:
+        """What the finished model is worth on the test images, all of `color_metrics`' measures."""
+        scores = color_metrics.score(model, data.test, data.palette).metrics().iloc[0].to_dict()
+        measured = scores | evaluate(model, self, data.test)
+        return {"metrics": {f"test_{key}": value for key, value in measured.items()}}
+
+    def pictures(self, examined: dict, model: Colorizer, data: ColorizationData) -> dict[str, Figure]:
+        """Figures for the tracking mirror: none yet."""
+        return {}
 
 
 def baselines(data: ColorizationData) -> dict[str, GreyTable]:

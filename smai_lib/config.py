@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 OPTIMIZERS = ("Adam", "AdamW")
 COLORIZATION_MODELS = ("cnn", "cnn_prior", "unet")
 SCHEDULES = ("constant", "one_cycle")
+INK_SCALINGS = ("raw", "z_score")
+WEIGHTINGS = ("fixed", "uncertainty")
 WARM_UP = 0.25  # share of training in which the one-cycle schedule rises
 
 
@@ -23,6 +25,11 @@ def require(ok: bool, key: str, value: Any, expected: str) -> None:
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Keys that every training run has. Subclasses add those of one task."""
+
+    # what a task may turn into a key of its own
+    schedule: ClassVar[str] = "constant"
+    average_decay: ClassVar[float] = 0.0
+    weight_decay: ClassVar[float] = 0.01
 
     learning_rate: float = 1e-3
     optimizer: str = "Adam"
@@ -45,10 +52,22 @@ class Config:
         require(self.batch_size >= 2, "batch_size", self.batch_size,
                 "at least 2, since BatchNorm needs a spread")
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
+        require(0 <= self.average_decay < 1, "average_decay", self.average_decay, "0 <= value < 1")
+        require(0 <= self.weight_decay < 1, "weight_decay", self.weight_decay, "0 <= value < 1")
 
     def learning_rate_at(self, progress: float) -> float:
-        """The learning rate when `progress`, 0 to 1, of all training steps are done: constant."""
-        return self.learning_rate
+        """The learning rate when `progress`, 0 to 1, of all training steps are done.
+
+        "one_cycle" (Smith 2018) rises for a quarter of training, then falls to nearly nothing.
+        """
+        if self.schedule == "constant":
+            return self.learning_rate
+        if progress < WARM_UP:
+            share = (1 - math.cos(math.pi * progress / WARM_UP)) / 2
+            return self.learning_rate * (0.04 + 0.96 * share)
+        fall = (progress - WARM_UP) / (1 - WARM_UP)
+        return self.learning_rate * max(1e-5, (1 + math.cos(math.pi * fall)) / 2)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -85,6 +104,29 @@ class MultiTaskConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecipeConfig(MultiTaskConfig):
+    """A multi-task run with what the reference report did not vary; the defaults are the report's."""
+
+    ink_scaling: str = "raw"  # "z_score" divides the ink error by the training images' deviation
+    weighting: str = "fixed"  # "uncertainty" learns the weights (Kendall et al. 2018), lambdas ignored
+    schedule: str = "constant"
+    weight_decay: float = 0.01  # of AdamW; Adam has none
+    label_smoothing: float = 0.0
+    mirror: bool = False  # a random half of the images mirrored: ink stays
+    shift: int = 0  # pixels that images move by at most, zeros moving in: ink is measured anew
+    average_decay: float = 0.0  # of the moving average of the weights; 0 keeps the last ones
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.ink_scaling in INK_SCALINGS, "ink_scaling", self.ink_scaling,
+                f"one of {', '.join(INK_SCALINGS)}")
+        require(self.weighting in WEIGHTINGS, "weighting", self.weighting,
+                f"one of {', '.join(WEIGHTINGS)}")
+        require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 <= value < 1")
+        require(0 <= self.shift <= 8, "shift", self.shift, "0 to 8 pixels")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ColorizationConfig(Config):
     """One colorization run; the defaults are the reference report's best."""
 
@@ -97,6 +139,8 @@ class ColorizationConfig(Config):
     dropout_rate: float = 0.0  # of channels, for the U-Net
     mirror: bool = False  # show a random half of the images mirrored
     schedule: str = "constant"
+    weight_decay: float = 0.01  # of AdamW; Adam has none
+    average_decay: float = 0.0  # of the moving average of the weights; 0 keeps the last ones
 
     def __post_init__(self):
         super().__post_init__()
@@ -109,18 +153,3 @@ class ColorizationConfig(Config):
         require(0 <= self.dropout_rate < 1, "dropout_rate", self.dropout_rate, "0 <= value < 1")
         require(self.model == "unet" or self.dropout_rate == 0, "dropout_rate", self.dropout_rate,
                 f"0, since model {self.model!r} has no dropout")
-        require(self.schedule in SCHEDULES, "schedule", self.schedule,
-                f"one of {', '.join(SCHEDULES)}")
-
-    def learning_rate_at(self, progress: float) -> float:
-        """The learning rate when `progress`, 0 to 1, of all training steps are done.
-
-        "one_cycle" (Smith 2018) rises for a quarter of training, then falls to nearly nothing.
-        """
-        if self.schedule == "constant":
-            return self.learning_rate
-        if progress < WARM_UP:
-            share = (1 - math.cos(math.pi * progress / WARM_UP)) / 2
-            return self.learning_rate * (0.04 + 0.96 * share)
-        fall = (progress - WARM_UP) / (1 - WARM_UP)
-        return self.learning_rate * max(1e-5, (1 + math.cos(math.pi * fall)) / 2)

@@ -10,7 +10,7 @@ from sklearn.linear_model import LinearRegression
 
 from . import costs, paths
 from .models import ColorizationCNN
-from .studies import PROFILES
+from .study import PROFILES
 
 FILE = paths.RESULTS / "cost_timing.csv"
 FILTERS, KERNELS = (8, 16, 32, 64), (1, 3, 5, 7)

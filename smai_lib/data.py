@@ -27,6 +27,7 @@ from sklearn.model_selection import train_test_split
 
 from . import paths
 
+SAMPLE = "sample"  # the source of last resort, inside the package
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
            "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")  # fmt: skip
 CHECKSUMS = {
@@ -72,7 +73,7 @@ class FashionMNIST:
 
     @property
     def is_sample(self) -> bool:
-        return self.source == "sample"
+        return self.source == SAMPLE
 
     def subset(self, train: int, validation: int, test: int) -> "FashionMNIST":
         """The first images of each split, for demonstrations and tests."""
@@ -102,7 +103,7 @@ def fashion_mnist(directory: str | os.PathLike | None = None, *, verbose: bool =
         DataError: a file is truncated or altered, or `directory` lacks one.
     """
     source, folder = find_fashion_mnist(directory)
-    checksums = SAMPLE_CHECKSUMS if source == "sample" else CHECKSUMS
+    checksums = SAMPLE_CHECKSUMS if source == SAMPLE else CHECKSUMS
     arrays = {name: _read_idx(_locate(folder, name), checksum) for name, checksum in checksums.items()}
     labels = arrays["train-labels-idx1-ubyte"]
     train, validation = train_test_split(
@@ -128,8 +129,8 @@ def fashion_mnist(directory: str | os.PathLike | None = None, *, verbose: bool =
 def find_fashion_mnist(directory: str | os.PathLike | None = None) -> tuple[str, Path]:
     """Name and folder of the first source that has the four files, fetching them if need be."""
     directory = directory or os.environ.get("SMAI_FASHION_MNIST")
-    if directory == "sample":
-        return "sample", paths.SAMPLE
+    if directory == SAMPLE:
+        return SAMPLE, paths.SAMPLE
     if directory:
         folder = Path(directory).expanduser()
         missing = [name for name in CHECKSUMS if _locate(folder, name) is None]
@@ -154,7 +155,7 @@ def find_fashion_mnist(directory: str | os.PathLike | None = None) -> tuple[str,
     except PermissionError as error:
         print(f"cannot write {cache.parent} ({error}); nothing can be fetched, set SMAI_DATA to a "
               "folder that you may write")
-    return "sample", paths.SAMPLE
+    return SAMPLE, paths.SAMPLE
 
 
 def _fetch_torchvision(cache: Path) -> bool:

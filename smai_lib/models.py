@@ -10,10 +10,11 @@ from torch import nn
 
 
 class MultiTaskOutput(NamedTuple):
-    """logits (B, 10) float32 and ink (B,) float32."""
+    """logits (B, 10) and ink (B,), float32; log_variances (2,) where a model learns its loss weights."""
 
     logits: torch.Tensor
     ink: torch.Tensor
+    log_variances: torch.Tensor | None = None
 
 
 def conv_block(c_in: int, c_out: int, kernel_size: int = 3) -> nn.Sequential:
@@ -38,12 +39,16 @@ class MultiTaskCNN(nn.Module):
         base_filters: channels after the first block; each further block doubles them.
         dropout_rate: before the class head's last layer. The ink head has none: ink is a
             deterministic function of the image, and noise could only blur it.
+        ink_scale: mean and standard deviation of ink; the ink head then predicts deviations from
+            the mean in units of the second. The output is ink in any case.
+        learn_weights: hold a log variance for either loss, at first -0.5 as in LibMTL.
     """
 
     image_size = 28
     hidden = 128
 
-    def __init__(self, *, num_layers: int, base_filters: int, dropout_rate: float, num_classes: int = 10):
+    def __init__(self, *, num_layers: int, base_filters: int, dropout_rate: float, num_classes: int = 10,
+                 ink_scale: tuple[float, float] | None = None, learn_weights: bool = False):
         super().__init__()
         widths = [1] + [base_filters * 2**block for block in range(num_layers)]
         self.backbone = nn.Sequential(
@@ -62,6 +67,8 @@ class MultiTaskCNN(nn.Module):
         self.regressor = nn.Sequential(
             nn.Linear(features, self.hidden), nn.ReLU(inplace=True), nn.Linear(self.hidden, 1)
         )
+        self.register_buffer("ink_scale", None if ink_scale is None else torch.tensor(ink_scale))
+        self.log_variances = nn.Parameter(torch.full((2,), -0.5)) if learn_weights else None
 
     def forward(self, images: torch.Tensor) -> MultiTaskOutput:
         """images (B, 1, 28, 28) -> logits (B, 10), ink (B,)."""
@@ -69,7 +76,10 @@ class MultiTaskCNN(nn.Module):
         # bfloat16 has 8 bits of mantissa, too few for a regression to three decimals
         with torch.autocast(images.device.type, enabled=False):
             features = features.float()
-            return MultiTaskOutput(self.classifier(features), self.regressor(features).squeeze(1))
+            ink = self.regressor(features).squeeze(1)
+            if self.ink_scale is not None:
+                ink = self.ink_scale[0] + self.ink_scale[1] * ink
+            return MultiTaskOutput(self.classifier(features), ink, self.log_variances)
 
 
 def deconv_block(c_in: int, c_out: int) -> nn.Sequential:

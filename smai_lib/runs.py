@@ -22,13 +22,14 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 
-from . import __version__, colorization, tracking
-from .color_metrics import score
-from .config import ColorizationConfig, Config, MultiTaskConfig
+from . import __version__, colorization, multitask, tracking
+from .color_data import ColorizationData
+from .config import ColorizationConfig, Config
 from .data import FashionMNIST
-from .models import MultiTaskCNN, parameter_count
-from .objectives import MultiTaskObjective
-from .training import choose_device, choose_precision, evaluate, fit, seeded
+from .models import parameter_count
+from .training import Objective, choose_device, choose_precision, fit
+
+Data = FashionMNIST | ColorizationData
 
 
 class RunError(RuntimeError):
@@ -128,7 +129,7 @@ class RunFolder:
 
 def execute(
     spec: RunSpec,
-    data: FashionMNIST | colorization.ColorizationData,
+    data: Data,
     *,
     device: str = "auto",
     precision: str = "auto",
@@ -158,15 +159,12 @@ def execute(
                 device=device.type, precision=precision, record=folder,
                 on_epoch=mirror.log, on_batch=on_batch,
             )  # fmt: skip
-            model.cpu()
-            test = evaluate(model, objective, data.test)
-            if isinstance(spec.config, ColorizationConfig):
-                test = score(model, data.test, data.palette).metrics().iloc[0].to_dict() | test
+            examined = objective.examine(model.cpu(), data)
             result = {
                 "run_id": spec.run_id, "name": spec.name, "study": spec.study, "seed": spec.seed,
                 "config": spec.config.to_dict(),
-                "metrics": {k: v for k, v in rows[-1].items() if k.startswith(("train_", "val_"))}
-                | {f"test_{key}": value for key, value in test.items()}
+                "metrics": {k: v for k, v in rows[-1].items() if k not in ("epoch", "learning_rate")}
+                | examined.pop("metrics")
                 | {"best_val_accuracy": max(row["val_accuracy"] for row in rows)},
                 "parameters": parameter_count(model),
                 "seconds": round(seconds, 1),
@@ -174,34 +172,20 @@ def execute(
                 "data_source": data.source, "data_fingerprint": data.fingerprint,
                 "device": device.type, "precision": precision, "threads": torch.get_num_threads(),
                 "torch": torch.__version__, "smai_lib": __version__, "python": platform.python_version(),
-                **({"confusion": confusion(model, data.test).tolist()}
-                   if isinstance(spec.config, MultiTaskConfig) else {}),
+                **examined,
             }  # fmt: skip
             folder.finish(result, model)  # before the mirror, whose troubles are not the run's
-            mirror.finish(result, model, data.test)
+            mirror.finish(result["metrics"], objective.pictures(examined, model, data))
         return result
 
 
-def build(config: Config, seed: int, data: colorization.ColorizationData | None = None):
+def build(config: Config, seed: int, data: Data | None = None) -> tuple[Objective, torch.nn.Module]:
     """The objective and the seeded, untrained model of a configuration.
 
-    Colorization needs its `data`, since palette and prior are made of them.
+    Colorization and z-scored ink need the `data`, since palette, prior and scale are made of them.
     """
-    if isinstance(config, ColorizationConfig):
-        return colorization.build(config, data, seed)
-    with seeded(seed, "model"):
-        model = MultiTaskCNN(num_layers=config.num_layers, base_filters=config.base_filters,
-                             dropout_rate=config.dropout_rate)
-    return MultiTaskObjective(config), model
-
-
-@torch.inference_mode()
-def confusion(model: MultiTaskCNN, split) -> torch.Tensor:
-    """(10, 10) counts of images: row is the true class, column the predicted."""
-    model.eval()
-    predicted = torch.cat([model(MultiTaskObjective.inputs(split, slice(start, start + 500))).logits.argmax(1)
-                           for start in range(0, len(split.labels), 500)])
-    return torch.bincount(split.labels * 10 + predicted, minlength=100).view(10, 10)
+    task = colorization if isinstance(config, ColorizationConfig) else multitask
+    return task.build(config, data, seed)
 
 
 def table(results: list[dict[str, Any]]) -> pd.DataFrame:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import paths, plotting
-from .data import CLASSES, reachable
+from . import paths
+from .data import reachable
 
 PROJECT = "smai-a4"
 START_SECONDS = 10  # then an online run that the server does not answer gives up
@@ -42,19 +42,14 @@ class Mirror:
     def log(self, row: dict[str, float]) -> None:
         self.run.log(row)
 
-    def finish(self, result, model, split) -> None:
-        """Add the final metrics and two pictures: the confusion matrix and the feature maps."""
+    def finish(self, metrics: dict[str, float], pictures: dict) -> None:
+        """Add the final metrics and the figures."""
         import matplotlib.pyplot  # noqa: F401  wandb.Image looks it up before it draws a figure
         import wandb
 
-        self.run.summary.update(result["metrics"])
-        if "confusion" not in result:
-            return
-        pictures = {
-            "confusion": plotting.confusion(result["confusion"], CLASSES).figure,
-            "feature_maps": plotting.feature_maps(model, split.images[:1]),
-        }
-        self.run.log({name: wandb.Image(figure) for name, figure in pictures.items()})
+        self.run.summary.update(metrics)
+        if pictures:
+            self.run.log({name: wandb.Image(figure) for name, figure in pictures.items()})
 
 
 @contextmanager

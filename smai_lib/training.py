@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .config import Config
 
@@ -31,12 +32,15 @@ class Fitted(NamedTuple):
 
 
 class Objective(Protocol):
-    """What `fit` needs to know of a task; see `objectives`."""
+    """What a run needs to know of a task; see `multitask` and `colorization`."""
 
     def augment(self, train): ...  # the training images of one epoch, drawn anew each time
     def inputs(self, split, index) -> torch.Tensor: ...
     def loss(self, output, split, index) -> tuple[torch.Tensor, torch.Tensor]: ...
     def metrics(self, sums: torch.Tensor) -> dict[str, float]: ...
+    def diagnose(self, model, train) -> dict[str, float]: ...  # more columns for an epoch's row
+    def examine(self, model, data) -> dict[str, Any]: ...  # a result's "metrics" on the test split, and more
+    def pictures(self, examined, model, data) -> dict[str, Any]: ...  # figures by name
 
 
 class Record(Protocol):
@@ -81,8 +85,10 @@ def seeded(*parts: Any):
 
 
 def build_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
+    """torch's optimizer of that name; weight decay is AdamW's, since Adam has none of that kind."""
     kind = getattr(torch.optim, config.optimizer)
-    return kind(model.parameters(), lr=config.learning_rate, fused=True)
+    decay = {"weight_decay": config.weight_decay} if config.optimizer == "AdamW" else {}
+    return kind(model.parameters(), lr=config.learning_rate, fused=True, **decay)
 
 
 @torch.inference_mode()
@@ -116,7 +122,8 @@ def fit(
     """Train `model` in place and return one row of metrics an epoch.
 
     Training metrics are means over the epoch while the weights move and dropout is on; validation
-    metrics are those of the weights at its end. With a `record`, an earlier interrupted run is
+    metrics are those of the weights at its end, or of their moving average where the config asks
+    for one, which then is what `model` holds at the end. With a `record`, an earlier interrupted run is
     continued. `on_batch` is told how many images were done.
 
     Raises:
@@ -127,11 +134,14 @@ def fit(
     train, validation = (type(split)(*(x.to(device) for x in split)) for split in (train, validation))
     model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(model, config)
+    averaged = _moving_average(model, config.average_decay)
     rows: list[dict[str, float]] = []
     seconds = 0.0
     if record and (checkpoint := record.load_checkpoint()):
         model.load_state_dict(checkpoint["model"])
         optimizer.load_state_dict(checkpoint["optimizer"])
+        if averaged:
+            averaged.load_state_dict(checkpoint["averaged"])
         rows, seconds = checkpoint["rows"], checkpoint["seconds"]
         for row in rows:
             on_epoch(row)
@@ -139,21 +149,35 @@ def fit(
     for epoch in range(len(rows) + 1, config.epochs + 1):
         started = time.perf_counter()
         with seeded(seed, "epoch", epoch):
-            sums = _train_epoch(model, objective, train, optimizer, config, epoch, device, precision, on_batch)
+            sums = _train_epoch(model, averaged, objective, train, optimizer, config, epoch, device,
+                                precision, on_batch)
         row = {"epoch": epoch, "learning_rate": optimizer.param_groups[0]["lr"]}
         row |= {f"train_{key}": value for key, value in objective.metrics(sums).items()}
-        measured = evaluate(model, objective, validation, precision=precision)
+        current = averaged.module if averaged else model
+        measured = evaluate(current, objective, validation, precision=precision)
         row |= {f"val_{key}": value for key, value in measured.items()}
+        row |= objective.diagnose(current, train)
         rows.append(row)
         seconds += time.perf_counter() - started
         if record:
-            record.save_epoch(row, {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                                    "rows": rows, "seconds": seconds})
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            if averaged:
+                state["averaged"] = averaged.state_dict()
+            record.save_epoch(row, {**state, "rows": rows, "seconds": seconds})
         on_epoch(row)
+    if averaged:
+        model.load_state_dict(averaged.module.state_dict())
     return Fitted(rows, seconds)
 
 
-def _train_epoch(model, objective, train, optimizer, config, epoch, device, precision, on_batch):
+def _moving_average(model: nn.Module, decay: float) -> AveragedModel | None:
+    """Exponential moving average of weights and of BatchNorm's statistics; None for a decay of 0."""
+    if not decay:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def _train_epoch(model, averaged, objective, train, optimizer, config, epoch, device, precision, on_batch):
     model.train()
     train = objective.augment(train)
     order = torch.randperm(len(train[0])).to(device)
@@ -176,6 +200,8 @@ def _train_epoch(model, objective, train, optimizer, config, epoch, device, prec
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        if averaged:
+            averaged.update_parameters(model)
         total = total + sums
         on_batch(len(index))
     return total

@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from smai_lib import color_metrics, colorization, runs
+from smai_lib import color_data, color_metrics, colorization, runs
+from smai_lib.color_data import ColorSplit
 from smai_lib.color_images import ColorImages
-from smai_lib.colorization import ColorizationObjective, ColorSplit
+from smai_lib.colorization import ColorizationObjective
 from smai_lib.config import ColorizationConfig, ConfigError
 from smai_lib.models import ColorizationUNet, Colorizer, GreyTable
 from smai_lib.palette import PaletteError, decode, fit_palette
@@ -31,7 +32,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def data(images):
-    return colorization.prepare(images, 8)
+    return color_data.prepare(images, 8)
 
 
 def config(**keys):
@@ -57,7 +58,7 @@ def test_prepared_data(images, data):
     nearest = (images.validation[0].long() - data.palette.view(8, 3, 1, 1).long()).square().sum(1)
     assert torch.equal(data.validation.colors[0].long(), nearest.argmin(0))
     # the palette is part of what the data are
-    assert data.fingerprint != colorization.prepare(images, 7).fingerprint
+    assert data.fingerprint != color_data.prepare(images, 7).fingerprint
     assert data.subset(3, 2, 1).test.colors.shape == (1, 32, 32)
     assert data.subset(3, 2, 1).fingerprint != data.fingerprint
 

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from smai_lib import objectives, runs
+from smai_lib import multitask, runs
 from smai_lib.config import MultiTaskConfig
 from smai_lib.data import Split, ink_of
 from smai_lib.models import MultiTaskCNN, MultiTaskOutput, conv_block
@@ -59,7 +59,7 @@ def test_one_batch_can_be_learnt_by_heart(tiny):
 
 def test_metrics_by_hand_over_unequal_batches():
     """Three images in batches of two and one: the RMSE is over images, not the mean of batch RMSEs."""
-    objective = objectives.MultiTaskObjective(MultiTaskConfig(lambda1=2.0, lambda2=0.5))
+    objective = multitask.MultiTaskObjective(MultiTaskConfig(lambda1=2.0, lambda2=0.5))
     images = torch.zeros(3, 1, 28, 28, dtype=torch.uint8)
     split = Split(images, torch.tensor([0, 1, 1]), torch.tensor([0.0, 0.5, 1.0]))
     output = MultiTaskOutput(torch.log(torch.tensor([[0.8, 0.2], [0.4, 0.6], [0.9, 0.1]])),
@@ -88,7 +88,7 @@ def test_the_training_loss_is_the_joint_loss(tiny):
 
 
 def test_baselines_of_ink_by_hand(tiny):
-    table = objectives.ink_baselines(tiny, tiny.test).set_index("ink predicted by")
+    table = multitask.ink_baselines(tiny, tiny.test).set_index("ink predicted by")
     ink = tiny.test.ink.double()
     constant = (ink - tiny.train.ink.double().mean()).square().mean().sqrt().item()
     assert table.loc["constant (training mean)", "rmse"] == pytest.approx(constant, rel=1e-5)
@@ -119,5 +119,5 @@ def test_evaluation_does_not_depend_on_the_batch(tiny, monkeypatch):
 
 def test_confusion_counts_every_image_once(tiny):
     _, model = runs.build(SMALL, seed=0)
-    counts = runs.confusion(model, tiny.test)
+    counts = multitask.confusion(model, tiny.test)
     assert counts.sum(1).tolist() == torch.bincount(tiny.test.labels, minlength=10).tolist()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from smai_lib import engines, runs, studies
+from smai_lib import engines, multitask, runs, studies
 from smai_lib.config import MultiTaskConfig
 from smai_lib.training import NonFiniteLossError
 
@@ -99,7 +99,7 @@ def test_reloaded_weights_give_identical_logits(make_spec, tiny):
     result = runs.execute(spec, tiny)
     _, model = runs.build(spec.config, seed=99)
     model.load_state_dict(load_file(spec.folder.weights_file))
-    assert runs.confusion(model, tiny.test).tolist() == result["confusion"]
+    assert multitask.confusion(model, tiny.test).tolist() == result["confusion"]
 
 
 def test_a_finished_run_is_not_trained_again(make_spec, tiny):
