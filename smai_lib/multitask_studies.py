@@ -107,10 +107,3 @@ def _study(kind, name, profile, configs, seeds, data):
     specs = [RunSpec(label, name, config, seed, data.fingerprint, root)
              for seed in seeds for label, config in configs.items()]  # fmt: skip
     return kind(name, profile, specs, data)
-
-
-def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % confidence interval of a share of n independent images (Wilson 1927)."""
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return centre - half, centre + half

@@ -1,6 +1,7 @@
 """All studies by name, for the command line; notebooks find theirs here too."""
 
-from .multitask_studies import REPORTED_VAL_ACCURACY, TEN_CONFIGS, lambda_study, ten_configs, wilson
+from .multitask_studies import REPORTED_VAL_ACCURACY, TEN_CONFIGS, lambda_study, ten_configs
+from .significance import wilson
 from .study import PROFILES, Study
 
 STUDIES = {"q1_configs": ten_configs, "q1_lambda": lambda_study}

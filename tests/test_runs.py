@@ -243,8 +243,3 @@ def test_the_sample_is_never_published_as_the_study(tiny):
     study = studies.ten_configs("full", data=tiny)
     with pytest.raises(runs.RunError, match="only the sample"):
         study._publish()
-
-
-def test_wilson_interval_by_the_textbook():
-    # 81 of 263: Agresti's example gives 0.255 to 0.366
-    assert studies.wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
