@@ -37,7 +37,7 @@ class ColorizationObjective:
     """Cross-entropy over pixels, in nats; a mirrored image is as good an example as the image."""
 
     def __init__(self, config: ColorizationConfig):
-        self.num_colors, self.mirror = config.num_colors, config.mirror
+        self.num_colors, self.mirror, self.shift = config.num_colors, config.mirror, config.shift
 
     @staticmethod
     def inputs(split: ColorSplit, index: torch.Tensor | slice) -> torch.Tensor:
@@ -45,12 +45,15 @@ class ColorizationObjective:
         return split.inputs(index)
 
     def augment(self, train: ColorSplit) -> ColorSplit:
-        """The training images of one epoch: a random half mirrored, if the config says so."""
-        if not self.mirror:
-            return train
-        mirrored = (torch.rand(len(train.images)) < 0.5).to(train.images.device)
-        return ColorSplit(*(torch.where(mirrored.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
-                            for x in train))
+        """The training images of one epoch: a random half mirrored and all moved, if the config says so."""
+        if self.mirror:
+            mirrored = (torch.rand(len(train.images)) < 0.5).to(train.images.device)
+            train = ColorSplit(*(torch.where(mirrored.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
+                                 for x in train))
+        if self.shift:
+            moves = torch.randint(-self.shift, self.shift + 1, (2, len(train.images)))
+            train = moved(train, *moves.to(train.images.device))
+        return train
 
     def loss(
         self, output: torch.Tensor, split: ColorSplit, index
@@ -97,6 +100,22 @@ class ColorizationObjective:
     def pictures(self, examined: dict, model: Colorizer, data: ColorizationData) -> dict[str, Figure]:
         """Figures for the tracking mirror: none yet."""
         return {}
+
+
+def moved(split: ColorSplit, down: torch.Tensor, right: torch.Tensor) -> ColorSplit:
+    """Each image moved by its own (N,) whole pixels; its reflection at the border moves in."""
+    def source(size: int, move: torch.Tensor) -> torch.Tensor:  # (N, size), where a pixel comes from
+        index = (torch.arange(size, device=move.device) - move.view(-1, 1)).abs()
+        return torch.where(index < size, index, 2 * (size - 1) - index)
+
+    height, width = split.grey.shape[-2:]
+    image = torch.arange(len(down), device=down.device).view(-1, 1, 1)
+    row, column = source(height, down)[:, :, None], source(width, right)[:, None, :]
+
+    def move(pixels: torch.Tensor) -> torch.Tensor:  # (N, C, H, W)
+        return pixels.permute(0, 2, 3, 1)[image, row, column].permute(0, 3, 1, 2).contiguous()
+
+    return ColorSplit(move(split.images), move(split.grey), split.colors[image, row, column])
 
 
 def baselines(data: ColorizationData) -> dict[str, GreyTable]:

@@ -138,12 +138,14 @@ class ColorizationConfig(Config):
     num_colors: int = 24
     dropout_rate: float = 0.0  # of channels, for the U-Net
     mirror: bool = False  # show a random half of the images mirrored
+    shift: int = 0  # pixels that images move by at most, their own reflection moving in
     schedule: str = "constant"
     weight_decay: float = 0.01  # of AdamW; Adam has none
     average_decay: float = 0.0  # of the moving average of the weights; 0 keeps the last ones
 
     def __post_init__(self):
         super().__post_init__()
+        require(0 <= self.shift <= 16, "shift", self.shift, "0 to 16 pixels")
         require(self.model in COLORIZATION_MODELS, "model", self.model,
                 f"one of {', '.join(COLORIZATION_MODELS)}")
         require(self.num_filters >= 1, "num_filters", self.num_filters, "at least 1")

@@ -365,3 +365,30 @@ def test_a_mirrored_epoch_is_drawn_anew(data):
     assert 0 < flipped.sum() < len(flipped)
     assert torch.equal(first.colors[flipped], data.train.colors[flipped].flip(-1))
     assert torch.equal(first.grey[flipped], data.train.grey[flipped].flip(-1))
+
+
+def test_shift_moves_all_three_alike_and_reflects(data):
+    split = data.validation
+    down, right = torch.full((10,), 3), torch.full((10,), -2)
+    moved = colorization.moved(split, down, right)
+    for before, after in zip(split, moved, strict=True):
+        assert torch.equal(after[..., 3:, :-2], before[..., :-3, 2:])  # what stays in the picture
+        assert torch.equal(after[..., 0, :-2], before[..., 3, 2:])  # reflected: the border is not doubled
+        assert torch.equal(after[..., 3:, -1], before[..., :-3, -3])
+    still = colorization.moved(split, torch.zeros_like(down), torch.zeros_like(down))
+    assert all(torch.equal(a, b) for a, b in zip(still, split, strict=True))
+
+
+def test_shift_is_drawn_per_image_and_within_range(data):
+    objective = ColorizationObjective(config(shift=2))
+    torch.manual_seed(0)
+    augmented = objective.augment(data.train)
+    options = {}
+    for down, right in np.ndindex(5, 5):
+        moves = (torch.full((40,), down - 2), torch.full((40,), right - 2))
+        same = (colorization.moved(data.train, *moves).grey == augmented.grey).flatten(1).all(1)
+        options[down - 2, right - 2] = same
+    assert torch.stack(list(options.values())).any(0).all()
+    assert sum(same.any() for same in options.values()) > 10
+    with pytest.raises(ConfigError, match="shift"):
+        config(shift=17)
