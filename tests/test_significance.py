@@ -55,12 +55,14 @@ def test_equivalence_is_two_one_sided_tests():
 
 
 def test_many_comparisons_are_corrected_by_holm():
-    """The smallest p is multiplied by the number of comparisons, the largest by one."""
-    results = runs(a=[0.0] * 5, b=[0.0050, 0.0052, 0.0049, 0.0051, 0.0048], c=[0.02, -0.02, 0.01, 0.0, -0.015])
-    alone = [significance.paired_differences(results, "accuracy", [(name, "a")], margin=0.003)["p"].item()
-             for name in "bc"]
-    together = significance.paired_differences(results, "accuracy", [("b", "a"), ("c", "a")], margin=0.003)["p"]
-    assert together.tolist() == pytest.approx([2 * alone[0], alone[1]], rel=1e-6)
+    """Of three, the smallest p is multiplied by three, the next by two, the largest by one."""
+    results = runs(a=[0.0] * 5, b=[0.0050, 0.0052, 0.0049, 0.0051, 0.0048], c=[0.02, -0.02, 0.01, 0.0, -0.015],
+                   d=[0.004, 0.009, 0.001, 0.006, 0.003])
+    alone = {name: significance.paired_differences(results, "accuracy", [(name, "a")], margin=0.003)["p"].item()
+             for name in "bcd"}
+    together = significance.paired_differences(results, "accuracy", [(name, "a") for name in "bcd"], margin=0.003)["p"]
+    assert alone["b"] < alone["d"] < alone["c"]
+    assert together.tolist() == pytest.approx([3 * alone["b"], alone["c"], 2 * alone["d"]], rel=1e-6)
 
 
 def test_missing_runs_are_named():
