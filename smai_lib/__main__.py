@@ -1,4 +1,4 @@
-"""python -m smai_lib fetch | run | report | bench"""
+"""python -m smai_lib fetch | run | report | notebooks | bench"""
 
 import argparse
 
@@ -17,6 +17,8 @@ def main() -> None:
     report = commands.add_parser("report", help="run the notebooks and bind them into one page")
     report.add_argument("--profile", choices=studies.PROFILES, default="quick")
     report.add_argument("--seed", type=int, default=0)
+    books = commands.add_parser("notebooks", help="execute the notebooks in place, as the repository stores them")
+    books.add_argument("names", nargs="*", help="default: all")
     bench = commands.add_parser("bench", help="images a second against the textbook loop")
     bench.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
@@ -38,6 +40,10 @@ def main() -> None:
         from .report import make_report
 
         make_report(arguments.profile, arguments.seed)
+    elif arguments.command == "notebooks":
+        from .report import NOTEBOOKS, refresh_notebooks
+
+        refresh_notebooks(arguments.names or NOTEBOOKS)
     else:
         from .bench import bench as run_bench
 

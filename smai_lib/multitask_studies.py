@@ -1,8 +1,10 @@
 """The studies of Q1: the reference report's ten configurations, and what the lambdas really do."""
 
 import math
+from pathlib import Path
 
 import pandas as pd
+from safetensors.torch import load_file, save_file
 
 from . import paths
 from .config import MultiTaskConfig, RecipeConfig
@@ -64,6 +66,29 @@ class TenConfigs(Study):
         return super().tables() | {"_confusion": pd.concat(counts), "_ink_baselines": self.ink_baselines()}
 
 
+class LambdaStudy(Study):
+    """Runs over lambda2 / lambda1, several seeds each."""
+
+    def results(self) -> pd.DataFrame:
+        """One row a run, with the `ratio` lambda2 / lambda1, infinite where ink is trained alone."""
+        results = super().results()
+        return results.assign(ratio=(results["lambda2"] / results["lambda1"]).round(6))
+
+    def best(self) -> str:
+        """Name of the runs with the highest mean validation accuracy."""
+        return self.results().groupby("name")["val_accuracy"].mean().idxmax()
+
+    def weights(self) -> dict[str, Path]:
+        """The backbones of the z-scored runs of the first two seeds; heads are a hundred times larger."""
+        shown = [spec for spec in self.specs if spec.config.ink_scaling == "z_score"
+                 and spec.config.weighting == "fixed" and spec.seed < self.specs[0].seed + 2]  # fmt: skip
+        tensors = {f"{spec.name}/{spec.seed}/{key}": tensor for spec in shown
+                   for key, tensor in load_file(spec.folder.weights_file).items() if key.startswith("backbone.")}
+        file = self.specs[0].root / "backbones.safetensors"
+        save_file(tensors, file)
+        return {"_backbones": file}
+
+
 def ten_configs(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> TenConfigs:
     """The reference report's ten configurations (Q1)."""
     check_profile(profile)
@@ -84,7 +109,7 @@ def lambda_config(ratio: float, **settings) -> RecipeConfig:
     return RecipeConfig.from_dict(base | {"lambda1": 1 - lambda2, "lambda2": lambda2} | settings)
 
 
-def lambda_study(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> Study:
+def lambda_study(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> LambdaStudy:
     """lambda2 / lambda1 from 0 to infinity, raw and z-scored ink, the same seeds for all.
 
     And one adaptive control, whose weights are learnt.
@@ -98,7 +123,7 @@ def lambda_study(profile: str = "recorded", seed: int = 0, data: FashionMNIST | 
                for ratio in LAMBDA_RATIOS for scaling in ("raw", "z_score")}  # fmt: skip
     configs["uncertainty"] = lambda_config(1.0, ink_scaling="z_score", weighting="uncertainty", **quick)
     seeds = range(seed, seed + (2 if profile == "quick" else LAMBDA_SEEDS))
-    return _study(Study, "q1_lambda", profile, configs, seeds, data)
+    return _study(LambdaStudy, "q1_lambda", profile, configs, seeds, data)
 
 
 def _study(kind, name, profile, configs, seeds, data):
