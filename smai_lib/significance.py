@@ -76,6 +76,13 @@ def paired_differences(
     return frame
 
 
+def claim(found: str, expected: str) -> str:
+    """What a verdict of `paired_differences` says of a claim that expected "higher" or "lower"."""
+    if found == "not resolved":
+        return "not resolvable"
+    return "supported" if found == expected else "not supported"
+
+
 def _verdict(row) -> str:
     if row.p_equal < ALPHA:
         return "equal"

@@ -65,6 +65,12 @@ def test_many_comparisons_are_corrected_by_holm():
     assert together.tolist() == pytest.approx([3 * alone["b"], alone["c"], 2 * alone["d"]], rel=1e-6)
 
 
+@pytest.mark.parametrize("found, verdict", [("higher", "supported"), ("lower", "not supported"),
+                                            ("equal", "not supported"), ("not resolved", "not resolvable")])  # fmt: skip
+def test_a_claim_is_supported_only_by_its_own_sign(found, verdict):
+    assert significance.claim(found, "higher") == verdict
+
+
 def test_missing_runs_are_named():
     results = runs(a=[0.0] * 5, b=[0.0] * 3)
     with pytest.raises(ValueError, match="no runs called 'z'; there are a, b"):
