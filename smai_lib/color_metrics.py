@@ -5,6 +5,7 @@ any resample of it, and the paired difference of two models. Probabilities are j
 (accuracy, NLL, calibration); colours once decoded (PSNR, colourfulness).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,22 @@ class Scores:
         confidence, right = np.moveaxis(np.tensordot(weights, self.calibration, axes=1), 2, 0)
         columns["ece"] = np.abs(confidence - right).sum(1) / counts.sum(1)
         return pd.DataFrame(columns)
+
+
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """One model trained from several seeds, as if one of them were drawn for every image.
+
+    Every metric of the result is the mean of the seeds' own, but for `ece`: their errors of
+    calibration may cancel.
+
+    Raises:
+        ValueError: the scores are of different images.
+    """
+    for other in scores[1:]:
+        _check_same_images(other, scores[0])
+    means = {name: np.mean([x.means[name] for x in scores], 0) for name in scores[0].means}
+    return Scores(means, scores[0].counts, np.mean([x.correct for x in scores], 0),
+                  np.mean([x.calibration for x in scores], 0))  # fmt: skip
 
 
 @torch.inference_mode()
@@ -139,13 +156,17 @@ def paired(
     Raises:
         ValueError: the two were not measured on the same images.
     """
+    _check_same_images(scores, baseline)
+    weights = _resamples(len(scores.counts), resamples, seed)
+    return _intervals(scores.metrics() - baseline.metrics(),
+                      scores.metrics(weights) - baseline.metrics(weights))
+
+
+def _check_same_images(scores: Scores, baseline: Scores) -> None:
     if not np.array_equal(scores.counts, baseline.counts):
         raise ValueError("paired scores must come from the same images in the same palette; found "
                          f"{scores.counts.shape} and {baseline.counts.shape} images and colours, "
                          "whose true colours differ; score both models on one split")
-    weights = _resamples(len(scores.counts), resamples, seed)
-    return _intervals(scores.metrics() - baseline.metrics(),
-                      scores.metrics(weights) - baseline.metrics(weights))
 
 
 def _resamples(n: int, resamples: int, seed: int) -> np.ndarray:

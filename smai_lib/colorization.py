@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import load_file
 
-from . import color_metrics
+from . import color_figures, color_metrics
 from .color_data import ColorizationData, ColorSplit
 from .config import ColorizationConfig
 from .models import ColorizationCNN, ColorizationUNet, Colorizer, GreyTable
@@ -22,6 +22,7 @@ from .palette import (
     ANNEALED,
     GREY_LEVELS,
     PaletteError,
+    decode,
     encode,
     expected_rgb,
     grey_of,
@@ -31,6 +32,8 @@ from .palette import (
     row_table,
 )
 from .training import evaluate, seeded
+
+PICTURED = 8  # test images in the tracking mirror
 
 
 class ColorizationObjective:
@@ -92,14 +95,32 @@ class ColorizationObjective:
         return {}
 
     def examine(self, model: Colorizer, data: ColorizationData) -> dict:
-        """What the finished model is worth on the test images, all of `color_metrics`' measures."""
-        scores = color_metrics.score(model, data.test, data.palette).metrics().iloc[0].to_dict()
-        measured = scores | evaluate(model, self, data.test)
-        return {"metrics": {f"test_{key}": value for key, value in measured.items()}}
+        """What the finished model is worth on the test images, all of `color_metrics`' measures.
+
+        And on validation and test with test-time mirroring, `val_mirror_*` and `test_mirror_*`.
+        """
+        found = {}
+        for prefix, split, mirror in (("test_", data.test, False), ("test_mirror_", data.test, True),
+                                      ("val_mirror_", data.validation, True)):  # fmt: skip
+            measured = color_metrics.score(model, split, data.palette, mirror=mirror).metrics().iloc[0]
+            found |= {prefix + name: value for name, value in measured.items()}
+        test = evaluate(model, self, data.test)
+        return {"metrics": found | {f"test_{key}": value for key, value in test.items()}}
 
     def pictures(self, examined: dict, model: Colorizer, data: ColorizationData) -> dict[str, Figure]:
-        """Figures for the tracking mirror: none yet."""
-        return {}
+        """Figures for the tracking mirror: a few test images, grey, true and coloured."""
+        few = ColorSplit(*(x[:PICTURED] for x in data.test))
+        columns = {"grey": few.grey, "truth": few.images,
+                   "truth in palette": decode(few.colors, data.palette)}  # fmt: skip
+        return {"colorized": color_figures.pictures(columns | colored(model, few)).flat[0].figure}
+
+
+@torch.inference_mode()
+def colored(model: torch.nn.Module, split: ColorSplit, *, temperature: float = ANNEALED) -> dict[str, torch.Tensor]:
+    """Images in their most likely colours, and in annealed means that keep the grey value, (N, 3, H, W) uint8."""
+    log_probs = model.eval()(split.inputs(slice(None))).log_softmax(1)
+    mean = keep_grey(expected_rgb(log_probs, model.palette, temperature), split.grey)
+    return {"most likely": decode(log_probs.argmax(1), model.palette), "annealed mean": mean.round().byte()}
 
 
 def moved(split: ColorSplit, down: torch.Tensor, right: torch.Tensor) -> ColorSplit:

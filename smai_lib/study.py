@@ -92,25 +92,34 @@ class Study:
         return {"_best": best.folder.weights_file}
 
     def _publish(self) -> None:
-        """Ship tables, weights, and how they were made."""
-        if self.data.is_sample:
-            raise runs.RunError("the full profile reports on the full data set, and only the sample was found")
-        paths.RESULTS.mkdir(parents=True, exist_ok=True)
-        paths.WEIGHTS.mkdir(parents=True, exist_ok=True)
-        for suffix, frame in self.tables().items():
-            frame.to_csv(paths.RESULTS / f"{self.name}{suffix}.csv", index=False)
-        for suffix, file in self.weights().items():
-            (paths.WEIGHTS / f"{self.name}{suffix}.safetensors").write_bytes(file.read_bytes())
-        file = paths.RESULTS / "provenance.json"
-        provenance = json.loads(file.read_text()) if file.exists() else {}
-        provenance[self.name] = {
-            "command": f"python -m smai_lib run {self.name} --profile full",
-            "date": date.today().isoformat(), "runs": len(self.specs), "best": self.best(),
-            "data": str(self.data), "data_fingerprint": self.data.fingerprint,
-            "machine": f"{platform.machine()}, {engines.cores()} cores, {torch.backends.cpu.get_cpu_capability()}",
-            "python": sys.version.split()[0], "torch": torch.__version__,
-        }  # fmt: skip
-        file.write_text(json.dumps(provenance, indent=1) + "\n")
+        ship(self.name, self.data, self.tables(), self.weights(), runs=len(self.specs), best=self.best())
+
+
+def ship(name: str, data: runs.Data, tables: dict[str, pd.DataFrame], weights: dict[str, Path], **facts) -> None:
+    """Write what `full` publishes: tables, weights, and how they were made.
+
+    Args:
+        tables, weights: by suffix of the file's name.
+        facts: what else provenance.json says of `name`.
+    """
+    if data.is_sample:
+        raise runs.RunError("the full profile reports on the full data set, and only the sample was found")
+    paths.RESULTS.mkdir(parents=True, exist_ok=True)
+    paths.WEIGHTS.mkdir(parents=True, exist_ok=True)
+    for suffix, frame in tables.items():
+        frame.to_csv(paths.RESULTS / f"{name}{suffix}.csv", index=False)
+    for suffix, file in weights.items():
+        (paths.WEIGHTS / f"{name}{suffix}.safetensors").write_bytes(file.read_bytes())
+    file = paths.RESULTS / "provenance.json"
+    provenance = json.loads(file.read_text()) if file.exists() else {}
+    provenance[name] = {
+        "command": f"python -m smai_lib run {name} --profile full",
+        "date": date.today().isoformat(), **facts,
+        "data": str(data), "data_fingerprint": data.fingerprint,
+        "machine": f"{platform.machine()}, {engines.cores()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "python": sys.version.split()[0], "torch": torch.__version__,
+    }  # fmt: skip
+    file.write_text(json.dumps(provenance, indent=1) + "\n")
 
 
 def check_profile(profile: str) -> None:

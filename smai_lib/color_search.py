@@ -1,0 +1,276 @@
+"""Search for hyper-parameters: Optuna trials in one journal file, by as many workers as there are cores.
+
+A trial trains a network for a few epochs and is judged by its validation NLL; one that lies above
+the median of the others at the same epoch is pruned. Every finished epoch is a line in the journal,
+so a search that was stopped goes on, and trials that were cut off are tried again. Workers see each
+other's trials, so which points are tried depends on their timing; with one worker it does not.
+"""
+
+import hashlib
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from optuna.study import MaxTrialsCallback
+from optuna.trial import FrozenTrial, Trial, TrialState
+from torch import multiprocessing
+from tqdm.auto import tqdm
+
+from . import colorization, engines, study
+from .color_data import ColorizationData
+from .config import ColorizationConfig
+from .models import parameter_count
+from .runs import RunError
+from .training import NonFiniteLossError, choose_device, choose_precision, derive_seed, fit
+
+SEARCHED = ("learning_rate", "batch_size", "num_filters", "kernel_size", "optimizer")
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+RANDOM_TRIALS = 8  # before the sampler learns from them
+UNPRUNED_TRIALS = 5  # complete ones, before there is a median to speak of
+WARM_UP_EPOCHS = 2  # a trial may be pruned from this one on
+
+
+class SearchError(RunError):
+    """A journal that cannot be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """What a search may vary of `base`, which is also its first trial. Sizes cost time: k^2 and NF^2."""
+
+    base: ColorizationConfig  # its epochs are those of a trial
+    learning_rate: tuple[float, float]  # a range, logarithmic
+    batch_size: tuple[int, ...]
+    num_filters: tuple[int, ...]
+    kernel_size: tuple[int, ...]
+    optimizer: tuple[str, ...] = ("Adam", "AdamW")
+
+    def suggest(self, trial: Trial) -> ColorizationConfig:
+        """The configuration of one trial."""
+        chosen = {"learning_rate": trial.suggest_float("learning_rate", *self.learning_rate, log=True)}
+        chosen |= {key: trial.suggest_categorical(key, getattr(self, key)) for key in SEARCHED[1:]}
+        return self.config(chosen)
+
+    def config(self, chosen: dict) -> ColorizationConfig:
+        return ColorizationConfig.from_dict(self.base.to_dict() | chosen)
+
+
+@dataclass(frozen=True)
+class ColorSearch:
+    """One search for each of `spaces`, under one profile, all in the journal under `root`."""
+
+    name: str
+    profile: str
+    spaces: dict[str, Space]  # by the name of the network
+    trials: int  # for each, pruned ones included
+    seed: int
+    data: ColorizationData
+    root: Path
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal.log"
+
+    def run(self, *, workers: int = 0) -> None:
+        """Finish every search, with `workers` processes of one thread, 0 being one a core.
+
+        One worker runs here, without a further process.
+
+        Raises:
+            SearchError: the journal is damaged, in use by another process or cannot be written.
+        """
+        if self.profile == "recorded":
+            return
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.root / ".search.lock", timeout=0)
+            lock.acquire()
+        except Timeout as error:
+            raise SearchError(f"{self.journal} is in use by another search; wait for it, or stop it") from error
+        except OSError as error:
+            raise SearchError(f"cannot write to {self.root} ({error}); set SMAI_RUNS to a folder that "
+                              "you may write") from error
+        try:
+            todo = sum(self._prepare(model) for model in self.spaces)
+            if todo:
+                _work(self, min(workers or engines.cores(), todo), todo)
+        finally:
+            lock.release()
+        if self.profile == "full":
+            study.ship(self.name, self.data, self.tables(), {}, trials=len(self.results()))
+
+    def optuna_study(self, model: str, worker: int = 0) -> optuna.Study:
+        """Optuna's own view of the search for `model`, for its plots and importances."""
+        check_journal(self.journal)
+        # a search is named by what it is a function of, so other data or epochs mean another search
+        identity = [repr(self.spaces[model]), self.seed, self.data.fingerprint]
+        digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
+        try:
+            backend = optuna.storages.journal.JournalFileBackend(str(self.journal))
+            return optuna.create_study(
+                study_name=f"{model}-{digest}", load_if_exists=True,
+                storage=optuna.storages.JournalStorage(backend),
+                sampler=optuna.samplers.TPESampler(
+                    n_startup_trials=RANDOM_TRIALS, seed=derive_seed(self.seed, model, worker) % 2**32),
+                pruner=optuna.pruners.MedianPruner(UNPRUNED_TRIALS, WARM_UP_EPOCHS),
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError, AssertionError, IndexError) as error:
+            raise SearchError(f"{self.journal} cannot be replayed ({type(error).__name__}: {error}); "
+                              "restore it, or move it away to start a new search") from error
+
+    def _prepare(self, model: str) -> int:
+        """Queue the base and what a stopped search cut off; return how many trials are to be done."""
+        found = self.optuna_study(model)
+        for trial in found.get_trials(states=(TrialState.RUNNING,)):
+            found.tell(trial.number, state=TrialState.FAIL)
+            if len(trial.params) == len(SEARCHED):
+                found.enqueue_trial(trial.params)
+        base = self.spaces[model].base.to_dict()
+        found.enqueue_trial({key: base[key] for key in SEARCHED}, skip_if_exists=True)
+        return max(0, self.trials - len(found.get_trials(deepcopy=False, states=DONE)))
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """What `full` ships, by suffix of the file's name."""
+        return {"": self.results(), "_history": self.history()}
+
+    def results(self) -> pd.DataFrame:
+        """One row a trial, complete or pruned, in the order of their start, and where it comes from.
+
+        Validation metrics are those of a trial's last epoch; `epochs` says which that was.
+        """
+        if self.profile == "recorded":
+            return study.shipped(f"{self.name}.csv")
+        device = choose_device()
+        where = {"seed": self.seed, "train_images": len(self.data.train.images),
+                 "data_source": self.data.source, "data_fingerprint": self.data.fingerprint,
+                 "device": device.type, "precision": choose_precision("auto", device),
+                 "torch": torch.__version__}  # fmt: skip
+        return pd.DataFrame(
+            {"model": model, "trial": trial.number, "state": trial.state.name.lower(), **trial.params,
+             "epochs": len(trial.intermediate_values), "val_nll": trial.value, **trial.user_attrs,
+             "seconds": round(trial.duration.total_seconds(), 1), **where}
+            for model in self.spaces for trial in self._trials(model)
+        )  # fmt: skip
+
+    def history(self) -> pd.DataFrame:
+        """One row a trial and epoch: model, trial, epoch, val_nll."""
+        if self.profile == "recorded":
+            return study.shipped(f"{self.name}_history.csv")
+        return pd.DataFrame(
+            {"model": model, "trial": trial.number, "epoch": epoch, "val_nll": value}
+            for model in self.spaces for trial in self._trials(model)
+            for epoch, value in trial.intermediate_values.items()
+        )  # fmt: skip
+
+    def best(self, model: str) -> dict:
+        """The searched keys of the complete trial with the lowest validation NLL."""
+        results = self.results()
+        complete = results[(results["model"] == model) & (results["state"] == "complete")] if len(results) else results
+        if complete.empty:
+            raise SearchError(f"no trial of {model!r} is complete in {self.journal}; call search.run() first")
+        row = complete.loc[complete["val_nll"].idxmin()]
+        return {key: getattr(row[key], "item", lambda key=key: row[key])() for key in SEARCHED}
+
+    def _trials(self, model: str) -> list[FrozenTrial]:
+        # pruned by a loss that is not finite: no epoch, no value
+        return [trial for trial in self.optuna_study(model).get_trials(states=DONE)
+                if trial.intermediate_values]  # fmt: skip
+
+
+def check_journal(file: Path) -> None:
+    """SearchError, with the line and the way out, unless every line of `file` is a whole record.
+
+    Optuna passes over a last line that was cut off, and the next record would be glued to it.
+    """
+    if not file.exists():
+        return
+    lines = file.read_bytes().split(b"\n")
+    torn = lines.pop()  # what follows the last line's end
+    for number, line in enumerate(lines, start=1):
+        try:
+            valid = "op_code" in json.loads(line)
+        except (ValueError, TypeError):
+            valid = False
+        if not valid:
+            raise SearchError(f"{file}, line {number}: found {line[:40]!r}, expected a JSON record of Optuna; "
+                              "restore the file, or move it away to start a new search. Nothing was changed")
+    if torn:
+        raise SearchError(f"{file}, line {len(lines) + 1}: found {torn[:40]!r} without an end, a record that "
+                          "was cut off; delete that line and the search goes on. Nothing was changed")
+
+
+def _work(search: ColorSearch, workers: int, todo: int) -> None:
+    """Run `todo` trials in all, showing one bar."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with tqdm(total=todo, unit="trial", desc=search.name, leave=False) as bar:
+        if workers == 1:
+            _optimize(search, 0, bar.update)
+            return
+        context = multiprocessing.get_context("spawn")  # a forked torch can hang in its thread pool
+        done = context.Value("q", 0)
+        with ProcessPoolExecutor(workers, context, _start_worker, (done,)) as pool:
+            futures = [pool.submit(_worker_main, search, number) for number in range(workers)]
+            pending = set(futures)
+            while pending:
+                pending = wait(pending, timeout=0.5).not_done
+                bar.update(done.value - bar.n)
+        for future in futures:
+            future.result()  # raises what went wrong in it
+
+
+_worker: dict = {}  # what this worker process was started with
+
+
+def _start_worker(done) -> None:
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    _worker["done"] = done
+
+
+def _worker_main(search: ColorSearch, number: int) -> None:
+    def count() -> None:
+        with _worker["done"].get_lock():
+            _worker["done"].value += 1
+
+    _optimize(search, number, count)
+
+
+def _optimize(search: ColorSearch, worker: int, on_trial) -> None:
+    # a trial that another worker still runs is one of the number, or each worker would add one
+    limit = MaxTrialsCallback(search.trials, states=(*DONE, TrialState.RUNNING))
+    for model, space in search.spaces.items():
+        found = search.optuna_study(model, worker)
+        if len(found.get_trials(deepcopy=False, states=limit._states)) < search.trials:
+            found.optimize(lambda trial, space=space: _trial(trial, space, search),
+                           callbacks=[lambda *_: on_trial(), limit])  # fmt: skip
+
+
+def _trial(trial: Trial, space: Space, search: ColorSearch) -> float:
+    """Train one suggestion and return its validation NLL after the last epoch."""
+    config = space.suggest(trial)
+    objective, model = colorization.build(config, search.data, search.seed)
+    trial.set_user_attr("parameters", parameter_count(model))
+
+    def on_epoch(row: dict[str, float]) -> None:
+        trial.report(row["val_nll"], row["epoch"])
+        trial.set_user_attr("val_accuracy", row["val_accuracy"])
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    def on_batch(images: int) -> None:
+        parent = multiprocessing.parent_process()
+        if parent and not parent.is_alive():
+            os._exit(1)  # killed parents leave nobody to stop us
+
+    try:
+        rows = fit(model, objective, search.data.train, search.data.validation, config, seed=search.seed,
+                   on_epoch=on_epoch, on_batch=on_batch).rows  # fmt: skip
+    except NonFiniteLossError as error:
+        raise optuna.TrialPruned from error
+    return rows[-1]["val_nll"]
