@@ -2,7 +2,7 @@
 
 import argparse
 
-from . import data, studies
+from . import data, paths, studies
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
         for name in arguments.studies or studies.STUDIES:
             study = studies.STUDIES[name](arguments.profile, arguments.seed)
             study.run(workers=arguments.workers)
-            print(f"{name}: {len(study.specs)} runs under {study.specs[0].root}")
+            print(f"{name}: finished, under {paths.runs_dir() / arguments.profile / name}")
         if arguments.profile == "full":
             from .report import refresh_readme
 

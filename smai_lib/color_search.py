@@ -110,6 +110,7 @@ class ColorSearch:
         check_journal(self.journal)
         # a search is named by what it is a function of, so other data or epochs mean another search
         identity = [repr(self.spaces[model]), self.seed, self.data.fingerprint]
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # the bar and the tables say it all
         digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
         try:
             backend = optuna.storages.journal.JournalFileBackend(str(self.journal))
@@ -133,7 +134,11 @@ class ColorSearch:
                 found.enqueue_trial(trial.params)
         base = self.spaces[model].base.to_dict()
         found.enqueue_trial({key: base[key] for key in SEARCHED}, skip_if_exists=True)
-        return max(0, self.trials - len(found.get_trials(deepcopy=False, states=DONE)))
+        return self._left(model)
+
+    def _left(self, model: str) -> int:
+        """How many trials are to be done yet."""
+        return max(0, self.trials - len(self.optuna_study(model).get_trials(deepcopy=False, states=DONE)))
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """What `full` ships, by suffix of the file's name."""
@@ -170,10 +175,12 @@ class ColorSearch:
 
     def best(self, model: str) -> dict:
         """The searched keys of the complete trial with the lowest validation NLL."""
+        if self.profile != "recorded" and self._left(model):
+            raise SearchError(f"the search for {model!r} in {self.journal} has not finished; call search.run() first")
         results = self.results()
-        complete = results[(results["model"] == model) & (results["state"] == "complete")] if len(results) else results
+        complete = results[(results["model"] == model) & (results["state"] == "complete")]
         if complete.empty:
-            raise SearchError(f"no trial of {model!r} is complete in {self.journal}; call search.run() first")
+            raise SearchError(f"no trial of {model!r} is complete in {self.journal}; ask for more trials")
         row = complete.loc[complete["val_nll"].idxmin()]
         return {key: getattr(row[key], "item", lambda key=key: row[key])() for key in SEARCHED}
 
@@ -207,7 +214,6 @@ def check_journal(file: Path) -> None:
 
 def _work(search: ColorSearch, workers: int, todo: int) -> None:
     """Run `todo` trials in all, showing one bar."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     with tqdm(total=todo, unit="trial", desc=search.name, leave=False) as bar:
         if workers == 1:
             _optimize(search, 0, bar.update)
@@ -229,7 +235,6 @@ _worker: dict = {}  # what this worker process was started with
 
 def _start_worker(done) -> None:
     torch.set_num_threads(1)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     _worker["done"] = done
 
 

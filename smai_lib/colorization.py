@@ -202,7 +202,8 @@ def load_colorizer(file: str | os.PathLike, config: ColorizationConfig,
         PaletteError: the weights belong to another palette.
         ValueError: the weights belong to another configuration.
     """
-    state = load_file(file)
+    # weights ship in half precision
+    state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(file).items()}
     found = state.get("palette")
     if found is None or len(found) != config.num_colors:
         colors = "no palette" if found is None else f"a palette of {len(found)} colours"
