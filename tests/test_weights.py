@@ -1,0 +1,99 @@
+import shutil
+import subprocess
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from smai_lib import paths, studies, weights
+from smai_lib.config import MultiTaskConfig
+from smai_lib.models import MultiTaskCNN
+
+SMALL = MultiTaskConfig(num_layers=2, base_filters=3)
+SHIPPED = sorted(paths.WEIGHTS.glob("q1_configs_*.safetensors"))
+
+
+def build(config, seed):
+    torch.manual_seed(seed)
+    return MultiTaskCNN(num_layers=config.num_layers, base_filters=config.base_filters,
+                        dropout_rate=config.dropout_rate).eval()
+
+
+@pytest.fixture
+def file(tmp_path):
+    target = tmp_path / "small.safetensors"
+    save_file(build(SMALL, 1).state_dict(), target)
+    return target
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_loaded_weights_give_the_same_logits(file, recorded):
+    if recorded:
+        weights.record(file)
+    assert weights.verify(file) is recorded
+    images, model = torch.rand(4, 1, 28, 28), build(SMALL, 1)
+    loaded = weights.load_multitask(file, SMALL)
+    assert not loaded.training
+    for found, expected in zip(loaded(images), model(images), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_one_flipped_bit_is_found_and_the_way_out_is_named(file):
+    expected = weights.record(file)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(weights.WeightsError, match=rf"(?s)truncated or altered.*expected {expected}.*git checkout"):
+        weights.load_multitask(file, SMALL)
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", None])
+def test_what_is_no_weights_file_is_refused(file, content):
+    file.write_bytes(file.read_bytes()[:-100] if content is None else content)
+    with pytest.raises(weights.WeightsError, match="cannot be read as safetensors"):
+        weights.load_multitask(file, SMALL)
+
+
+def test_a_missing_file_is_answered_with_those_that_exist(file):
+    with pytest.raises(weights.WeightsError, match=r"other.safetensors is missing; .* has small.safetensors"):
+        weights.load_multitask(file.with_name("other.safetensors"), SMALL)
+
+
+@pytest.mark.parametrize("keys, named", [
+    ({"base_filters": 4}, r"block1.conv.bias: found \(3,\), expected \(4,\)"),
+    ({"num_layers": 3}, r"block3.conv.bias: found nothing, expected \(12,\)"),
+])  # fmt: skip
+def test_weights_of_another_config_are_refused_by_tensor(file, keys, named):
+    with pytest.raises(weights.WeightsError, match=named):
+        weights.load_multitask(file, MultiTaskConfig.from_dict(SMALL.to_dict() | keys))
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="the command sha256sum is not here")
+def test_recording_keeps_the_other_files_and_sha256sum_agrees(file):
+    other = file.with_name("another.safetensors")
+    save_file({"x": torch.zeros(2)}, other)
+    weights.record(file)
+    weights.record(other)
+    save_file({"x": torch.ones(2)}, other)
+    weights.record(other)
+    assert weights.verify(file) and weights.verify(other)
+    done = subprocess.run(["sha256sum", "--check", "--strict", weights.SUMS], cwd=file.parent, check=True,
+                          capture_output=True, text=True)
+    assert done.stdout.count(": OK") == 2
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_shipped_weights_have_a_recorded_checksum(file):
+    assert weights.verify(file)
+
+
+def test_the_shipped_best_run_is_as_accurate_as_its_row_says(sample):
+    """The sample's test images are a tenth of the test set: 1,000, so within four standard errors."""
+    study = studies.ten_configs("recorded", data=sample)
+    row = study.results().set_index("name").loc[study.best()]
+    model = weights.best_of(study)
+    with torch.inference_mode():
+        output = model(sample.test.images.float() / 255)
+    accuracy = (output.logits.argmax(1) == sample.test.labels).float().mean().item()
+    assert abs(accuracy - row["test_accuracy"]) < 4 * (0.92 * 0.08 / 1000) ** 0.5
+    assert (output.ink - sample.test.ink).square().mean().sqrt().item() == pytest.approx(row["test_rmse"], rel=0.15)
