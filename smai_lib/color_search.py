@@ -24,41 +24,15 @@ from tqdm.auto import tqdm
 
 from . import colorization, engines, study
 from .color_data import ColorizationData
-from .config import ColorizationConfig
 from .models import parameter_count
-from .runs import RunError
+from .search_journal import SearchError, open_study
+from .search_space import SEARCHED, Space
 from .training import NonFiniteLossError, choose_device, choose_precision, derive_seed, fit
 
-SEARCHED = ("learning_rate", "batch_size", "num_filters", "kernel_size", "optimizer")
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 RANDOM_TRIALS = 8  # before the sampler learns from them
 UNPRUNED_TRIALS = 5  # complete ones, before there is a median to speak of
 WARM_UP_EPOCHS = 2  # a trial may be pruned from this one on
-
-
-class SearchError(RunError):
-    """A journal that cannot be used."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Space:
-    """What a search may vary of `base`, which is also its first trial. Sizes cost time: k^2 and NF^2."""
-
-    base: ColorizationConfig  # its epochs are those of a trial
-    learning_rate: tuple[float, float]  # a range, logarithmic
-    batch_size: tuple[int, ...]
-    num_filters: tuple[int, ...]
-    kernel_size: tuple[int, ...]
-    optimizer: tuple[str, ...] = ("Adam", "AdamW")
-
-    def suggest(self, trial: Trial) -> ColorizationConfig:
-        """The configuration of one trial."""
-        chosen = {"learning_rate": trial.suggest_float("learning_rate", *self.learning_rate, log=True)}
-        chosen |= {key: trial.suggest_categorical(key, getattr(self, key)) for key in SEARCHED[1:]}
-        return self.config(chosen)
-
-    def config(self, chosen: dict) -> ColorizationConfig:
-        return ColorizationConfig.from_dict(self.base.to_dict() | chosen)
 
 
 @dataclass(frozen=True)
@@ -107,23 +81,15 @@ class ColorSearch:
 
     def optuna_study(self, model: str, worker: int = 0) -> optuna.Study:
         """Optuna's own view of the search for `model`, for its plots and importances."""
-        check_journal(self.journal)
         # a search is named by what it is a function of, so other data or epochs mean another search
         identity = [repr(self.spaces[model]), self.seed, self.data.fingerprint]
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # the bar and the tables say it all
         digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
-        try:
-            backend = optuna.storages.journal.JournalFileBackend(str(self.journal))
-            return optuna.create_study(
-                study_name=f"{model}-{digest}", load_if_exists=True,
-                storage=optuna.storages.JournalStorage(backend),
-                sampler=optuna.samplers.TPESampler(
-                    n_startup_trials=RANDOM_TRIALS, seed=derive_seed(self.seed, model, worker) % 2**32),
-                pruner=optuna.pruners.MedianPruner(UNPRUNED_TRIALS, WARM_UP_EPOCHS),
-            )  # fmt: skip
-        except (ValueError, KeyError, TypeError, AssertionError, IndexError) as error:
-            raise SearchError(f"{self.journal} cannot be replayed ({type(error).__name__}: {error}); "
-                              "restore it, or move it away to start a new search") from error
+        return open_study(
+            self.journal, f"{model}-{digest}",
+            sampler=optuna.samplers.TPESampler(
+                n_startup_trials=RANDOM_TRIALS, seed=derive_seed(self.seed, model, worker) % 2**32),
+            pruner=optuna.pruners.MedianPruner(UNPRUNED_TRIALS, WARM_UP_EPOCHS),
+        )  # fmt: skip
 
     def _prepare(self, model: str) -> int:
         """Queue the base and what a stopped search cut off; return how many trials are to be done."""
@@ -188,28 +154,6 @@ class ColorSearch:
         # pruned by a loss that is not finite: no epoch, no value
         return [trial for trial in self.optuna_study(model).get_trials(states=DONE)
                 if trial.intermediate_values]  # fmt: skip
-
-
-def check_journal(file: Path) -> None:
-    """SearchError, with the line and the way out, unless every line of `file` is a whole record.
-
-    Optuna passes over a last line that was cut off, and the next record would be glued to it.
-    """
-    if not file.exists():
-        return
-    lines = file.read_bytes().split(b"\n")
-    torn = lines.pop()  # what follows the last line's end
-    for number, line in enumerate(lines, start=1):
-        try:
-            valid = "op_code" in json.loads(line)
-        except (ValueError, TypeError):
-            valid = False
-        if not valid:
-            raise SearchError(f"{file}, line {number}: found {line[:40]!r}, expected a JSON record of Optuna; "
-                              "restore the file, or move it away to start a new search. Nothing was changed")
-    if torn:
-        raise SearchError(f"{file}, line {len(lines) + 1}: found {torn[:40]!r} without an end, a record that "
-                          "was cut off; delete that line and the search goes on. Nothing was changed")
 
 
 def _work(search: ColorSearch, workers: int, todo: int) -> None:

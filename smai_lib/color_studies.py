@@ -11,12 +11,13 @@ from safetensors.torch import load_file, save_file
 from . import color_images, color_metrics, engines, paths
 from .color_data import ColorizationData, ColorSplit, prepare
 from .color_metrics import Scores
-from .color_search import ColorSearch, Space
+from .color_search import ColorSearch
 from .colorization import baselines, colored, load_colorizer
 from .config import ColorizationConfig
 from .models import Colorizer
 from .palette import decode
 from .runs import RunError, RunSpec, table
+from .search_space import Space
 from .study import Study, check_profile, shipped
 
 # the reference report's best network; the defaults of the configuration are its keys

@@ -7,14 +7,17 @@ import time
 from dataclasses import replace
 
 import optuna
+import pandas as pd
 import pytest
 import torch
 from optuna.trial import TrialState
 
 from smai_lib import color_data, color_search, colorization
 from smai_lib.color_images import ColorImages
-from smai_lib.color_search import SEARCHED, ColorSearch, SearchError, Space, check_journal
+from smai_lib.color_search import ColorSearch
 from smai_lib.config import ColorizationConfig
+from smai_lib.search_journal import SearchError, check_journal
+from smai_lib.search_space import SEARCHED, Space, importances
 from smai_lib.training import Fitted, NonFiniteLossError, fit
 
 BASE = ColorizationConfig(num_colors=4, num_filters=2, kernel_size=3, epochs=2, batch_size=10)
@@ -206,6 +209,17 @@ def test_a_search_in_use_is_refused(tmp_path):
     tmp_path.mkdir(exist_ok=True)
     with color_search.FileLock(tmp_path / ".search.lock"), pytest.raises(SearchError, match="in use"):
         search.run(workers=1)
+
+
+def test_importances_find_the_key_that_matters():
+    space = make_search(None).spaces["cnn"]
+    rows = [{"state": "complete", "learning_rate": 0.001 * (1 + number), "batch_size": (5, 10)[number % 2],
+             "num_filters": (2, 3)[number // 2 % 2], "kernel_size": (1, 3)[number // 4 % 2],
+             "optimizer": ("Adam", "AdamW")[number // 8 % 2], "val_nll": 1.0 + (number // 4 % 2)}
+            for number in range(32)]  # fmt: skip
+    rows.append(rows[0] | {"state": "pruned", "val_nll": 1e6})
+    shares = importances(pd.DataFrame(rows), space)
+    assert shares["kernel_size"] > 0.9 and sum(shares.values()) == pytest.approx(1)
 
 
 def test_optuna_is_the_version_whose_journal_was_tested():
