@@ -1,6 +1,7 @@
 """The study of the colorization networks: what is compared, on which images, and what is shipped of it."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from . import color_metrics, engines, paths
 from .color_data import ColorSplit
 from .color_metrics import Scores
 from .colorization import baselines, colored, load_colorizer
+from .config import ColorizationConfig
 from .models import Colorizer
 from .palette import decode
 from .runs import RunSpec, table
@@ -20,7 +22,7 @@ from .study import Study, shipped
 
 TABLE = "luminance table"
 COMPARED = ("accuracy", "nll", "balanced_accuracy", "psnr_grey", "colorfulness_mean")  # with intervals
-EXAMPLES = 12
+EXAMPLES = 9
 
 
 class ColorModels(Study):
@@ -58,6 +60,16 @@ class ColorModels(Study):
         """The trained network of a finished run."""
         self.result(spec)
         return load_colorizer(spec.folder.weights_file, spec.config, self.data.palette)
+
+    def best_network(self) -> torch.nn.Module:
+        """The best model's network, of its best seed on validation; the shipped one where recorded."""
+        if self.profile != "recorded":
+            return self.network(self.best_spec(self.best()))
+        results = self.results()
+        row = results[results["name"] == self.best()].iloc[0]
+        values = {field.name: row[field.name] for field in fields(ColorizationConfig)}
+        config = ColorizationConfig.from_dict({key: getattr(x, "item", lambda x=x: x)() for key, x in values.items()})
+        return load_colorizer(paths.WEIGHTS / f"{self.name}_best.safetensors", config)
 
     def baselines(self) -> pd.DataFrame:
         """One row an answer that needs no network: its metrics on validation and test."""
@@ -145,7 +157,8 @@ class ColorModels(Study):
         columns["table"] = colored(table_model, few)["most likely"]
         for name in dict.fromkeys(("report CNN", best)):
             shown = colored(self.network(self.best_spec(name)), few)
-            columns |= {name: shown["most likely"], f"{name}, mean": shown["annealed mean"]}
+            columns[name] = shown["most likely"]
+        columns[f"{best}, mean"] = shown["annealed mean"]
         groups = ["drawn"] * len(drawn) + ["gain"] * len(gained) + ["failure"] * len(failed)
         titles = [f"{group}\n{right[i]:.0%}, table {by_table[i]:.0%}" for group, i in zip(groups, chosen, strict=True)]
         return {name: image.numpy() for name, image in columns.items()} | {"titles": np.array(titles)}
