@@ -105,6 +105,8 @@ class ColorSearch:
 
     def _left(self, model: str) -> int:
         """How many trials are to be done yet."""
+        if not self.journal.exists():
+            return self.trials
         return max(0, self.trials - len(self.optuna_study(model).get_trials(deepcopy=False, states=DONE)))
 
     def tables(self) -> dict[str, pd.DataFrame]:
