@@ -48,11 +48,10 @@ def beside(images: torch.Tensor, titles: Sequence[str], maps: Mapping[str, torch
     """
     shown = {block: maps[block][:, list(chosen)].numpy() for block, chosen in channels.items()}
     top = max(float(np.quantile(np.concatenate([values.ravel() for values in shown.values()]), CLIP)), 1e-6)
-    widths = [1, *map(len, channels.values())]
-    scale = 0.62
-    figure = Figure(figsize=(scale * sum(widths) + 2.2, scale * len(images) + 0.6), dpi=80, layout="constrained")
+    widths = [(SIDE + GAP) * count - GAP for count in (1, *map(len, channels.values()))]  # one size of pixel
+    figure = Figure(figsize=(sum(widths) / 60 + 2, len(images) / 2 + 0.6), dpi=80, layout="constrained")
     axes = figure.subplots(1, len(widths), width_ratios=widths)
-    axes[0].imshow(mosaic(images.numpy()), cmap="gray", vmin=0, vmax=255)
+    axes[0].imshow(mosaic(images[:, 0].numpy()[:, None]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes[0].set_title("input", fontsize=8)
     axes[0].set_yticks(_centres(len(images)), titles, fontsize=7)
     for place, (block, values) in zip(axes[1:], shown.items(), strict=True):
@@ -75,11 +74,11 @@ def exciting(images: Mapping[str, torch.Tensor], titles: Mapping[str, Sequence[s
         images: name -> (9, 1, 28, 28) uint8, most exciting first.
         titles: name -> the labels of the nine.
     """
-    grid = new_axes(1, len(images), width=2.0, height=2.5)[0]
+    grid = new_axes(1, len(images), width=1.7, height=2.3)[0]
     for axes, (name, nine) in zip(grid, images.items(), strict=True):
         pictures = nine[:, 0].numpy()
         axes.imshow(mosaic([pictures[row : row + 3] for row in range(0, len(pictures), 3)]), cmap="gray",
-                    vmin=0, vmax=255)
+                    vmin=0, vmax=255, interpolation="nearest")
         counts = pd.Series(titles[name]).value_counts()
         axes.set_title(name, fontsize=9)
         axes.set_xlabel("\n".join(f"{count} {label}" for label, count in counts.items()), fontsize=8)
@@ -159,7 +158,7 @@ def view(image: torch.Tensor, values: torch.Tensor, title: str, top: float) -> F
 
 
 def _maps(axes: Axes, picture: np.ndarray, top: float):
-    return axes.imshow(picture, cmap="magma", vmin=0, vmax=top)
+    return axes.imshow(picture, cmap="magma", vmin=0, vmax=top, interpolation="nearest")
 
 
 def _centres(count: int) -> list[float]:
