@@ -15,8 +15,8 @@ REPORTED_VALIDATION = {"accuracy": 0.5010645, "nll": 1.3}
 # chosen on the horses' validation images: images that move are what lets a network train this long
 _recipe = {"mirror": True, "shift": 4, "schedule": "one_cycle", "optimizer": "AdamW",
            "learning_rate": 3e-3, "batch_size": 64}  # fmt: skip
-CNN_PRIOR = ColorizationConfig(model="cnn_prior", epochs=15, **_recipe)
-UNET = ColorizationConfig(model="unet", num_filters=16, kernel_size=3, dropout_rate=0.1, epochs=25,
+CNN_PRIOR = ColorizationConfig(model="cnn_prior", epochs=12, **_recipe)
+UNET = ColorizationConfig(model="unet", num_filters=16, kernel_size=3, dropout_rate=0.1, epochs=20,
                           **_recipe)
 
 SEARCH_TRIALS = {"quick": 4, "full": 30}
