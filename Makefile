@@ -1,4 +1,4 @@
-# make report | test | lab | full | bench | lint    (Python 3.11 to 3.13; PYTHON=... chooses one)
+# make report | test | lab | full | notebooks | bench | lint    (Python 3.11 to 3.13; PYTHON=... chooses one)
 PYTHON ?= python3
 # A smaller CPU-only torch: PIP_ARGS="--extra-index-url URL", with the CPU address that the install page of
 # pytorch.org prints, in one `make install` before anything else
@@ -6,7 +6,7 @@ PIP_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: install report test lab full bench lint
+.PHONY: install report test lab full notebooks bench lint
 
 install: $(VENV)/installed
 
@@ -35,6 +35,10 @@ full: install
 	$(RUN) smai_lib fetch
 	$(RUN) smai_lib run --profile full
 	$(RUN) smai_lib report --profile full
+
+# execute the notebooks in place, as the repository stores them and nbval compares them
+notebooks: install
+	$(RUN) smai_lib notebooks
 
 bench: install
 	$(RUN) smai_lib bench
