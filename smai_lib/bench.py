@@ -81,7 +81,8 @@ def training_flops(model: nn.Module, size: tuple[int, ...]) -> float:
 
     with FlopCounterMode(display=False) as counter:
         output = model(torch.zeros(2, *size))
-        sum(x.sum() for x in (output if isinstance(output, tuple) else (output,))).backward()
+        outputs = output if isinstance(output, tuple) else (output,)
+        sum(x.sum() for x in outputs if x is not None).backward()
     return counter.get_total_flops() / 2
 
 

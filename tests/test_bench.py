@@ -1,0 +1,71 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from smai_lib import bench, bench_tasks, color_data, runs
+from smai_lib.color_images import ColorImages
+from smai_lib.color_studies import REPORT_CNN, UNET
+from smai_lib.multitask_studies import TEN_CONFIGS
+
+
+@pytest.fixture(scope="module")
+def colors():
+    pixels = torch.randint(0, 256, (12, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return color_data.prepare(ColorImages(pixels[:8], pixels[8:10], pixels[10:], "made up", None, "all", "f" * 64))
+
+
+@pytest.fixture
+def tasks(colors, tiny):
+    return [
+        bench_tasks.Task("config 1", TEN_CONFIGS["config 1"], tiny, bench_tasks.GarmentOneByOne,
+                         bench_tasks.garment_loss),
+        *(bench_tasks.Task(config.model, config, colors, bench_tasks.ColorOneByOne, bench_tasks.color_loss)
+          for config in (REPORT_CNN, UNET)),
+    ]  # fmt: skip
+
+
+def test_the_textbook_network_is_the_same_network(tasks):
+    for task in tasks:
+        objective, ours = runs.build(task.config, 0, task.data)
+        textbook = task.textbook_model()
+        inputs = objective.inputs(task.data.train, slice(0, 4))
+        ours, textbook = ours.train(), textbook.train()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # both drop the same
+            expected = ours(inputs)
+            torch.manual_seed(0)
+            found = textbook(inputs)
+        for a, b in zip(*((x if isinstance(x, tuple) else (x,)) for x in (expected, found)), strict=True):
+            assert (a is b is None) or torch.allclose(a, b, atol=1e-4)
+
+
+def test_the_textbook_pictures_are_the_same_images_half_of_them_mirrored(colors):
+    pictures = bench_tasks.ColorOneByOne(colors)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        mirrored = 0
+        for index in range(len(pictures)):
+            grey, found = pictures[index]
+            truth, wanted = colors.train.inputs(slice(index, index + 1))[0], colors.train.colors[index].long()
+            if not torch.equal(found, wanted):
+                truth, wanted, mirrored = truth.flip(-1), wanted.flip(-1), mirrored + 1
+            assert torch.equal(found, wanted)
+            assert (grey - truth).abs().max() <= 0.5 / 255 + 1e-6  # ours is rounded to whole levels
+    assert 0 < mirrored < len(pictures)
+
+
+def test_every_network_is_measured_in_one_table(tasks, monkeypatch):
+    monkeypatch.setattr(bench, "tasks", lambda: [replace(tasks[2], config=UNET)])
+    monkeypatch.setattr(bench, "_one_process_a_core", lambda task, count: 7.0)
+    table = bench.bench(rounds=1)
+    assert list(table.index.get_level_values("network").unique()) == ["unet"]
+    assert (table["images a second"] > 0).all() and table["ratio to (a)"].iloc[0] == 1
+
+
+def test_work_is_counted_for_every_kind_of_output(tasks):
+    side = {"config 1": 28, "cnn": 32, "unet": 32}
+    flops = {task.name: bench.training_flops(task.textbook_model(), (1, side[task.name], side[task.name]))
+             for task in tasks}  # fmt: skip
+    # the first block of the report's CNN alone: forward and weights' gradient, 2 FLOP a MAC
+    assert flops["cnn"] > 2 * 2 * 32 * 25 * 32 * 32 and min(flops.values()) > 0
