@@ -19,7 +19,7 @@ from .data import CLASSES
 
 README = paths.ROOT / "README.md"
 HEADLINE = re.compile(r"(<!-- headline:.*?-->\n)(.*?)(<!-- /headline -->)", re.DOTALL)
-NOTEBOOKS = ("q1_multitask", "q2_cost_formulas")
+NOTEBOOKS = ("q1_multitask", "q1_feature_maps", "q2_colorization", "q2_cost_formulas")
 MEANING = {
     "recorded": "results of the full study that the repository ships",
     "quick": "everything trained for real, but briefly: these numbers are not the reported ones",
@@ -123,17 +123,22 @@ def bind(notebooks: list[Path], page: Path, profile: str) -> Path:
 
 
 def headline() -> str:
-    """README's table, from the shipped results: ours beside the reference report's and no network's."""
+    """README's tables, from the shipped results: ours beside the reference report's and no network's."""
+    return f"{_headline_q1()}\n{_headline_q2()}"
+
+
+def _headline_q1() -> str:
     study = studies.ten_configs("recorded")
     results = study.results().set_index("name")
     baselines = study.ink_baselines().set_index("ink predicted by")["rmse"]
-    lines = ["| | report, validation | here, validation | here, test | ink RMSE, test |", "|---|---|---|---|---|"]
+    lines = ["| Q1: accuracy | report, validation | here, validation | here, test | ink RMSE, test |",
+             "|---|---|---|---|---|"]
     names = dict.fromkeys([*studies.REPORTED_VAL_ACCURACY, study.best()])
     for name in names:
         row = results.loc[name]
         reported = studies.REPORTED_VAL_ACCURACY.get(name)
         lines.append(
-            f"| Q1, {name}{' (best on validation)' if name == study.best() else ''} "
+            f"| {name}{' (best on validation)' if name == study.best() else ''} "
             f"| {f'{100 * reported:.2f} %' if reported else 'not given'} | {100 * row['val_accuracy']:.2f} % "
             f"| {100 * row['test_accuracy']:.2f} % | {row['test_rmse']:.4f} |"
         )
@@ -142,7 +147,26 @@ def headline() -> str:
                  f"| {baselines['constant (training mean)']:.4f} |")
     lines.append(f"| the true class's mean ink | | | | {baselines['mean of the true class']:.4f} |")
     lines.append(f"| `x.mean()` | | | | {baselines['x.mean()']:.4f} |")
-    return "\n".join(lines) + f"\n\n{study.caption()}; one run each, no spread over seeds yet.\n"
+    return "\n".join(lines) + f"\n\n{study.caption()}; one run each.\n"
+
+
+def _headline_q2() -> str:
+    study = studies.color_models("recorded")
+    lines = ["| Q2: pixel accuracy / NLL | report, validation | here, validation | here, test |", "|---|---|---|---|"]
+
+    def cell(row, split):
+        return f"{100 * row[f'{split}_accuracy']:.2f} % / {row[f'{split}_nll']:.3f}"
+
+    for row in study.baselines().to_dict("records"):
+        lines.append(f"| {row['name']}, no network | | {cell(row, 'val')} | {cell(row, 'test')} |")
+    runs = study.results()
+    for name, metrics in runs.groupby("name", sort=False):
+        mean = metrics.mean(numeric_only=True)
+        mean = {key.replace("mirror_", ""): value for key, value in mean.items() if "_mirror_" in key}
+        reported = "{accuracy:.2%} / {nll}".format(**studies.REPORTED_VALIDATION) if name == "report CNN" else ""
+        lines.append(f"| {name} | {reported} | {cell(mean, 'val')} | {cell(mean, 'test')} |")
+    return "\n".join(lines) + (f"\n\n{study.caption()}; networks: mean of {runs['seed'].nunique()} seeds, "
+                               "image and mirror image averaged.\n")
 
 
 def refresh_readme() -> None:
