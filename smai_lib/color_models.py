@@ -10,14 +10,14 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
-from . import color_metrics, engines, paths
+from . import color_metrics, paths
 from .color_data import ColorSplit
 from .color_metrics import Scores
 from .colorization import baselines, colored, load_colorizer
 from .config import ColorizationConfig
 from .models import Colorizer
 from .palette import decode
-from .runs import RunSpec, table
+from .runs import RunSpec
 from .study import Study, shipped
 
 TABLE = "luminance table"
@@ -30,20 +30,6 @@ class ColorModels(Study):
 
     What compares images uses test-time mirroring for all alike; a table by grey level does not feel it.
     """
-
-    def run(self, *, engine: str = "processes", workers: int = 0) -> None:
-        """See `Study.run`. Where the tuned network is the report's own, one run serves both names."""
-        if self.profile == "recorded":
-            return
-        engines.run_all(list({spec.run_id: spec for spec in self.specs}.values()), self.data,
-                        engine=engine, workers=workers)  # fmt: skip
-        if self.profile == "full":
-            self._publish()
-
-    def results(self) -> pd.DataFrame:
-        if self.profile == "recorded":
-            return super().results()
-        return table([self.result(spec) | {"name": spec.name} for spec in self.specs])
 
     @cached_property
     def scores(self) -> dict[str, Scores]:

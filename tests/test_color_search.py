@@ -159,7 +159,7 @@ def test_a_loss_that_is_not_finite_ends_the_trial_not_the_search(tmp_path, monke
 
 def test_the_best_is_the_lowest_complete_trial(tmp_path):
     search = make_search(tmp_path)
-    with pytest.raises(SearchError, match="call search.run"):
+    with pytest.raises(SearchError, match="has not finished"):
         search.best("cnn")
     search.run(workers=1)
     results = search.results()

@@ -19,7 +19,6 @@ from smai_lib import (
 from smai_lib.color_images import PATCH_SOURCE, ColorImages
 from smai_lib.color_models import TABLE, half
 from smai_lib.config import ColorizationConfig
-from smai_lib.search_journal import SearchError
 
 COLORS = 24
 
@@ -37,24 +36,20 @@ def study(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("SMAI_RUNS", str(tmp_path_factory.mktemp("runs")))
     patch.setenv("WANDB_MODE", "disabled")
-    patch.setattr(color_studies, "SEARCH_TRIALS", {"quick": 1})
-    patch.setattr(color_studies, "QUICK_SEARCH_IMAGES", (8, 4, 4))
     patch.setattr(color_studies, "QUICK_EPOCHS", dict.fromkeys(color_studies.QUICK_EPOCHS, 1))
     data = make_data()
-    with pytest.raises(SearchError, match="has not finished"):
-        color_studies.color_models("quick", 0, data)
-    color_studies.color_search("quick", 0, data).run(workers=1)
     found = color_studies.color_models("quick", 0, data)
     found.run(engine="serial")
     yield found
     patch.undo()
 
 
-def test_one_trial_makes_the_tuned_network_the_reports_and_one_run_serves_both(study):
+def test_the_study_holds_the_four_networks(study):
     results = study.results().set_index("name")
     assert list(results.index) == ["report CNN", "tuned CNN", "CNN + prior", "U-Net"]
-    assert results.loc["report CNN", "run_id"] == results.loc["tuned CNN", "run_id"]
-    assert results["run_id"].nunique() == 3
+    assert results["run_id"].nunique() == 4 and (results["epochs"] == 1).all()
+    full = color_studies.color_models("full", 0, make_data()).specs
+    assert [spec.seed for spec in full] == [0] * 4 + [1] * 4 + [2] * 4
 
 
 def test_results_are_those_of_the_weights_that_the_runs_left(study):
