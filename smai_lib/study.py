@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from . import color_images, engines, paths, plotting, runs
 from .data import SAMPLE
+from .weights import record
 
 PROFILES = ("recorded", "quick", "full")
 SAMPLES = {SAMPLE: "SAMPLE DATA", color_images.PATCH_SOURCE: "PHOTO PATCHES, NOT THE STUDY'S IMAGES"}
@@ -109,7 +110,9 @@ def ship(name: str, data: runs.Data, tables: dict[str, pd.DataFrame], weights: d
     for suffix, frame in tables.items():
         frame.to_csv(paths.RESULTS / f"{name}{suffix}.csv", index=False)
     for suffix, file in weights.items():
-        (paths.WEIGHTS / f"{name}{suffix}.safetensors").write_bytes(file.read_bytes())
+        target = paths.WEIGHTS / f"{name}{suffix}.safetensors"
+        target.write_bytes(file.read_bytes())
+        record(target)
     file = paths.RESULTS / "provenance.json"
     provenance = json.loads(file.read_text()) if file.exists() else {}
     provenance[name] = {

@@ -7,6 +7,7 @@ The checksums stand beside the files, in `SHA256SUMS`, in the format of the comm
 import hashlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -15,7 +16,9 @@ from safetensors.torch import load_file
 from . import paths
 from .config import MultiTaskConfig
 from .models import MultiTaskCNN
-from .study import Study
+
+if TYPE_CHECKING:
+    from .study import Study
 
 SUMS = "SHA256SUMS"
 
@@ -82,7 +85,7 @@ def load_multitask(file: str | os.PathLike, config: MultiTaskConfig) -> MultiTas
     return model.eval().to(memory_format=torch.channels_last)  # in which a CPU convolves faster
 
 
-def best_of(study: Study) -> MultiTaskCNN:
+def best_of(study: "Study") -> MultiTaskCNN:
     """The trained network of a Q1 study's best run: the shipped one for recorded results, else the run's own.
 
     Raises:
