@@ -36,7 +36,7 @@ def pictures(columns: dict[str, torch.Tensor], titles: Sequence[str] | None = No
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
-    for axes, title in zip(grid[:, 0], titles or (), strict=False):
+    for axes, title in zip(grid[:, 0], () if titles is None else titles, strict=False):
         axes.set_ylabel(title, fontsize=6, rotation=0, ha="right", va="center")
     return grid
 

@@ -196,6 +196,8 @@ def test_figures_draw_what_they_are_given():
     assert [line.get_linestyle() for line in lines].count(":") == 1
     bars = color_figures.reliability({"a": np.array([[0.0, 0], [80.0, 40.0]])})
     assert np.allclose(bars.lines[1].get_xydata(), [[0.75, 0.375]])
+    grid = color_figures.pictures({"a": torch.zeros(2, 1, 4, 4, dtype=torch.uint8)}, np.array(["x", "y"]))
+    assert [axes.get_ylabel() for axes in grid[:, 0]] == ["x", "y"]
     shown = color_figures.importances({"x": {"p": 0.2, "q": 0.8}})[0, 0]
     assert [patch.get_width() for patch in shown.patches] == [0.2, 0.8]
 
