@@ -27,11 +27,11 @@ def pictures(columns: dict[str, torch.Tensor], titles: Sequence[str] | None = No
         titles: what stands beside each row.
     """
     rows = len(next(iter(columns.values())))
-    grid = new_axes(rows, len(columns), width=1.0, height=1.02)
+    grid = new_axes(rows, len(columns), width=0.85, height=0.87)
     for (title, images), panels in zip(columns.items(), grid.T, strict=True):
         panels[0].set_title(title, fontsize=7)
         for axes, image in zip(panels, images, strict=True):
-            axes.imshow(image.permute(1, 2, 0).expand(-1, -1, 3).numpy())
+            axes.imshow(image.permute(1, 2, 0).expand(-1, -1, 3).numpy(), interpolation="nearest")
     for axes in grid.flat:
         axes.set_xticks([])
         axes.set_yticks([])
@@ -49,8 +49,9 @@ def table_areas(log_probs: torch.Tensor, colors: torch.Tensor, levels: Sequence[
         colors: (NC, 3) uint8, the palette.
         levels: (256,) share of the pixels at each grey level, drawn as a line.
     """
-    axes = new_axes(width=7, height=2.8)[0, 0]
-    axes.stackplot(range(256), *log_probs.exp().T.numpy(), colors=colors.numpy() / 255, linewidth=0)
+    axes = new_axes(width=6, height=2.5)[0, 0]
+    axes.stackplot(range(256), *log_probs.exp().T.numpy(), colors=colors.numpy() / 255, linewidth=0,
+                   antialiased=False)  # fmt: skip
     axes.plot(range(256), np.asarray(levels) / max(levels), color="tab:red", linewidth=1,
               label="how often the grey level occurs")  # fmt: skip
     axes.set(xlabel="grey level of the pixel", ylabel="share of its colours", xlim=(0, 255), ylim=(0, 1))
@@ -64,7 +65,7 @@ def reliability(calibration: dict[str, np.ndarray]) -> Axes:
     Args:
         calibration: name -> (bins, 2), summed confidence and pixels right in each bin.
     """
-    axes = new_axes(width=4.2, height=3.4)[0, 0]
+    axes = new_axes(width=3.8, height=2.8)[0, 0]
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="as confident as right")
     pixels = {name: bins[:, 0] for name, bins in calibration.items()}
     for name, bins in calibration.items():
@@ -85,7 +86,7 @@ def parallel_coordinates(trials: pd.DataFrame, keys: Sequence[str], value: str, 
         trials: a row a trial, with columns `keys`, `value` (lower is better) and `state`; pruned
             ones are dotted. `learning_rate` is drawn on a logarithmic scale, all else as categories.
     """
-    axes = new_axes(width=7, height=3.2)[0, 0]
+    axes = new_axes(width=5.6, height=2.5)[0, 0]
     heights = pd.DataFrame({key: _heights(trials[key], logarithmic=key == "learning_rate") for key in keys})
     norm = LogNorm(trials[value].min(), trials[value].max())
     best = trials[trials["state"] == "complete"][value].idxmin()
@@ -109,6 +110,28 @@ def parallel_coordinates(trials: pd.DataFrame, keys: Sequence[str], value: str, 
     mapped = axes.figure.colorbar(_mappable(norm), ax=axes, label=label)
     mapped.ax.tick_params(labelsize=7, which="both")
     return axes
+
+
+def differences(intervals: pd.DataFrame, labels: dict[str, str], reference: str) -> np.ndarray:
+    """A panel per metric: each model's paired difference from `reference`, with its interval.
+
+    Args:
+        intervals: rows of (name, metric) with difference, difference_low and difference_high.
+        labels: metric -> label of its axis.
+    """
+    names = intervals["name"].unique()
+    grid = new_axes(1, len(labels), width=3.6, height=0.25 * len(names) + 0.8)
+    for axes, (metric, label) in zip(grid[0], labels.items(), strict=True):
+        rows = intervals[intervals["metric"] == metric].set_index("name").loc[names]
+        for y, (_, row) in enumerate(rows.iterrows()):
+            axes.plot([row["difference_low"], row["difference_high"]], [y, y], color="tab:blue")
+            axes.plot(row["difference"], y, "o", color="tab:blue", markersize=4)
+        axes.axvline(0, color="0.4", linestyle="--", label=reference)
+        axes.set_yticks(range(len(names)), names if axes is grid[0, 0] else [], fontsize=8)
+        axes.invert_yaxis()
+        axes.set_xlabel(label, fontsize=8)
+        axes.tick_params(axis="x", labelsize=7)
+    return grid
 
 
 def importances(shares: dict[str, dict[str, float]]) -> np.ndarray:

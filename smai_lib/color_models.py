@@ -22,7 +22,7 @@ from .study import Study, shipped
 
 TABLE = "luminance table"
 COMPARED = ("accuracy", "nll", "balanced_accuracy", "psnr_grey", "colorfulness_mean")  # with intervals
-EXAMPLES = 9
+EXAMPLES = 6
 
 
 class ColorModels(Study):

@@ -196,6 +196,10 @@ def test_figures_draw_what_they_are_given():
     assert [line.get_linestyle() for line in lines].count(":") == 1
     bars = color_figures.reliability({"a": np.array([[0.0, 0], [80.0, 40.0]])})
     assert np.allclose(bars.lines[1].get_xydata(), [[0.75, 0.375]])
+    rows = pd.DataFrame({"name": ["x", "y"], "metric": "nll", "difference": [1.0, -1.0],
+                         "difference_low": [0.5, -2.0], "difference_high": [1.5, 0.0]})  # fmt: skip
+    panel = color_figures.differences(rows, {"nll": "NLL"}, "the table")[0, 0]
+    assert [list(line.get_xdata()) for line in panel.lines[:4]] == [[0.5, 1.5], [1.0], [-2.0, 0.0], [-1.0]]
     grid = color_figures.pictures({"a": torch.zeros(2, 1, 4, 4, dtype=torch.uint8)}, np.array(["x", "y"]))
     assert [axes.get_ylabel() for axes in grid[:, 0]] == ["x", "y"]
     shown = color_figures.importances({"x": {"p": 0.2, "q": 0.8}})[0, 0]
