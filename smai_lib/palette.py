@@ -7,6 +7,7 @@ holds exactly: the nearest centre is the true one, and ties go to the darker.
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
 from .models import GreyTable
 
@@ -57,7 +58,8 @@ def fit_palette(images: torch.Tensor, num_colors: int, seed: int = PALETTE_SEED)
     generator = np.random.default_rng(seed)
     if len(pixels) > SAMPLED_PIXELS:
         pixels = pixels[generator.choice(len(pixels), SAMPLED_PIXELS, replace=False)]
-    kmeans = KMeans(num_colors, n_init=STARTS, random_state=seed).fit(pixels.astype(np.float32))
+    with threadpool_limits(1):  # threads add in another order, and end in another minimum
+        kmeans = KMeans(num_colors, n_init=STARTS, random_state=seed).fit(pixels.astype(np.float32))
     centres = np.unique(kmeans.cluster_centers_.round().astype(np.uint8), axis=0)
     if len(centres) < num_colors:
         raise PaletteError(f"num_colors: found {num_colors}, expected at most {len(centres)}, the "

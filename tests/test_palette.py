@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from smai_lib import palette as palettes
 from smai_lib.palette import PaletteError, decode, encode, expected_rgb, fit_palette, grey_of
@@ -107,3 +108,13 @@ def test_the_known_grey_is_kept(images):
     assert shifted.min() >= 0 and shifted.max() <= 255
     # a colour whose mean is right already stays, but for the rounding of grey
     assert (palettes.keep_grey(images, grey) - images.float()).abs().max() < 1
+
+
+def test_the_palette_does_not_depend_on_the_number_of_threads():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (40, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    found = []
+    for threads in (1, 2, 3):
+        with threadpool_limits(threads):
+            found.append(fit_palette(images, 24))
+    assert all(torch.equal(palette, found[0]) for palette in found)
