@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import Normalize
 
 from .plotting import new_axes
 
@@ -29,7 +29,7 @@ def pictures(columns: dict[str, torch.Tensor], titles: Sequence[str] | None = No
     rows = len(next(iter(columns.values())))
     grid = new_axes(rows, len(columns), width=0.85, height=0.87)
     for (title, images), panels in zip(columns.items(), grid.T, strict=True):
-        panels[0].set_title(title, fontsize=7)
+        panels[0].set_title(title, fontsize=6)
         for axes, image in zip(panels, images, strict=True):
             axes.imshow(image.permute(1, 2, 0).expand(-1, -1, 3).numpy(), interpolation="nearest")
     for axes in grid.flat:
@@ -83,17 +83,16 @@ def parallel_coordinates(trials: pd.DataFrame, keys: Sequence[str], value: str, 
     """A line per trial through the value of each key; the best trial is drawn last and thick.
 
     Args:
-        trials: a row a trial, with columns `keys`, `value` (lower is better) and `state`; pruned
-            ones are dotted. `learning_rate` is drawn on a logarithmic scale, all else as categories.
+        trials: a row a trial, with columns `keys`, `value` (lower is better) and `state`; only
+            complete ones are drawn. `learning_rate` is logarithmic, all else are categories.
     """
-    axes = new_axes(width=5.6, height=2.5)[0, 0]
+    trials = trials[trials["state"] == "complete"]
+    axes = new_axes(width=5.0, height=2.3)[0, 0]
     heights = pd.DataFrame({key: _heights(trials[key], logarithmic=key == "learning_rate") for key in keys})
-    norm = LogNorm(trials[value].min(), trials[value].max())
-    best = trials[trials["state"] == "complete"][value].idxmin()
+    norm = Normalize(trials[value].min(), trials[value].max())
+    best = trials[value].idxmin()
     for index in [*trials[value].sort_values(ascending=False).index.drop(best), best]:
-        dotted = trials.loc[index, "state"] == "pruned"
-        axes.plot(range(len(keys)), heights.loc[index], ":" if dotted else "-",
-                  color=_map()(norm(trials.loc[index, value])),
+        axes.plot(range(len(keys)), heights.loc[index], color=_map()(norm(trials.loc[index, value])),
                   linewidth=3 if index == best else 1)  # fmt: skip
     for position, key in enumerate(keys):
         axes.axvline(position, color="0.8", linewidth=0.8, zorder=0)
@@ -107,8 +106,9 @@ def parallel_coordinates(trials: pd.DataFrame, keys: Sequence[str], value: str, 
     axes.set_yticks([])
     axes.set_xlim(-0.1, len(keys) - 0.6)
     axes.spines[:].set_visible(False)
-    mapped = axes.figure.colorbar(_mappable(norm), ax=axes, label=label)
-    mapped.ax.tick_params(labelsize=7, which="both")
+    mapped = axes.figure.colorbar(_mappable(norm), ax=axes)
+    mapped.set_label(label, fontsize=7)
+    mapped.ax.tick_params(labelsize=7)
     return axes
 
 

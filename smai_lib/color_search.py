@@ -16,14 +16,13 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 from optuna.study import MaxTrialsCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 from torch import multiprocessing
 from tqdm.auto import tqdm
 
-from . import colorization, engines, plotting, study
+from . import colorization, engines, paths, plotting, study
 from .color_data import ColorizationData
 from .models import parameter_count
 from .search_journal import SearchError, open_study
@@ -62,21 +61,10 @@ class ColorSearch:
         """
         if self.profile == "recorded":
             return
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.root / ".search.lock", timeout=0)
-            lock.acquire()
-        except Timeout as error:
-            raise SearchError(f"{self.journal} is in use by another search; wait for it, or stop it") from error
-        except OSError as error:
-            raise SearchError(f"cannot write to {self.root} ({error}); set SMAI_RUNS to a folder that "
-                              "you may write") from error
-        try:
+        with paths.exclusive(self.root, SearchError):
             todo = sum(self._prepare(model) for model in self.spaces)
             if todo:
                 _work(self, min(workers or engines.cores(), todo), todo)
-        finally:
-            lock.release()
         if self.profile == "full":
             study.ship(self.name, self.data, self.tables(), {}, trials=len(self.results()))
 

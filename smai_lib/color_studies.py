@@ -5,9 +5,9 @@ from .color_data import ColorizationData, prepare
 from .color_models import ColorModels
 from .color_search import ColorSearch
 from .config import ColorizationConfig
-from .runs import RunError, RunSpec
+from .runs import RunSpec
 from .search_space import Space
-from .study import check_profile
+from .study import check_profile, refuse_sample
 
 # the reference report's best network; the defaults of the configuration are its keys
 REPORT_CNN = ColorizationConfig()
@@ -79,9 +79,7 @@ def color_data() -> ColorizationData:
 def _checked(profile: str, data: ColorizationData | None) -> ColorizationData:
     check_profile(profile)
     data = data or color_data()
-    if profile == "full" and data.is_sample:
-        raise RunError(f"the full profile reports on CIFAR-10's horses, and only {data.source} were found; give "
-                       "SMAI_COLOR_IMAGES a folder that holds them, or choose the profile 'quick'")
+    refuse_sample(profile, data, "give SMAI_COLOR_IMAGES a folder that holds CIFAR-10's horses")
     return data
 
 

@@ -11,7 +11,7 @@ from .config import MultiTaskConfig, RecipeConfig
 from .data import FashionMNIST, fashion_mnist
 from .multitask import ink_baselines
 from .runs import RunSpec
-from .study import Study, check_profile, shipped
+from .study import Study, check_profile, refuse_sample, shipped
 
 QUICK_EPOCHS = 1
 
@@ -127,6 +127,7 @@ def lambda_study(profile: str = "recorded", seed: int = 0, data: FashionMNIST | 
 
 
 def _study(kind, name, profile, configs, seeds, data):
+    refuse_sample(profile, data, "see `python -m smai_lib fetch`")
     root = paths.runs_dir() / profile / name
     # seed by seed, so that an interrupted study has whole comparisons
     specs = [RunSpec(label, name, config, seed, data.fingerprint, root)

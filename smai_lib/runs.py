@@ -12,17 +12,15 @@ import json
 import os
 import platform
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 
-from . import __version__, colorization, multitask, tracking
+from . import __version__, colorization, multitask, paths, tracking
 from .color_data import ColorizationData
 from .config import ColorizationConfig, Config
 from .data import FashionMNIST
@@ -67,22 +65,9 @@ class RunFolder:
         self.result_file = self.path / "result.json"
         self.weights_file = self.path / "weights.safetensors"
 
-    @contextmanager
     def locked(self):
-        """Exclusive use of the folder, which is made if need be; RunError if that fails."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=0)
-            lock.acquire()
-        except Timeout as error:
-            raise RunError(f"{self.path} is in use by another process; wait for it, or stop it") from error
-        except OSError as error:
-            raise RunError(f"cannot write to {self.path} ({error}); set SMAI_RUNS to a folder that "
-                           "you may write") from error
-        try:
-            yield self
-        finally:
-            lock.release()
+        """Context of sole use of the folder, which is made if need be; RunError if that fails."""
+        return paths.exclusive(self.path, RunError)
 
     def result(self) -> dict[str, Any] | None:
         """What the run found, or None if it has not finished."""
@@ -144,7 +129,8 @@ def execute(
     if data.fingerprint != spec.data_fingerprint:
         raise RunError(f"run {spec.name}: the data's fingerprint is {data.fingerprint[:12]}, expected "
                        f"{spec.data_fingerprint[:12]}; another source served it")
-    with spec.folder.locked() as folder:
+    folder = spec.folder
+    with folder.locked():
         if result := folder.result():
             on_batch(len(data.train.images) * spec.config.epochs)
             return result

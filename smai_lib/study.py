@@ -103,8 +103,6 @@ def ship(name: str, data: runs.Data, tables: dict[str, pd.DataFrame], weights: d
         tables, weights: by suffix of the file's name.
         facts: what else provenance.json says of `name`.
     """
-    if data.is_sample:
-        raise runs.RunError("the full profile reports on the full data set, and only the sample was found")
     paths.RESULTS.mkdir(parents=True, exist_ok=True)
     paths.WEIGHTS.mkdir(parents=True, exist_ok=True)
     for suffix, frame in tables.items():
@@ -129,6 +127,13 @@ def check_profile(profile: str) -> None:
     """ValueError unless `profile` is one of PROFILES."""
     if profile not in PROFILES:
         raise ValueError(f"profile: found {profile!r}, expected one of {', '.join(PROFILES)}")
+
+
+def refuse_sample(profile: str, data: runs.Data, way_out: str) -> None:
+    """RunError if `full`, which reports and publishes, would run on what stands in for the study's data."""
+    if profile == "full" and data.is_sample:
+        raise runs.RunError(f"the full profile reports on the study's own data, and only {data.source} was "
+                            f"found; {way_out}, or choose the profile 'quick'")
 
 
 def shipped(name: str) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
-from smai_lib import color_data, color_search, colorization
+from smai_lib import color_data, color_search, colorization, paths
 from smai_lib.color_images import ColorImages
 from smai_lib.color_search import ColorSearch
 from smai_lib.config import ColorizationConfig
@@ -207,7 +207,7 @@ def test_a_cut_last_line_can_be_deleted_and_the_search_goes_on(tmp_path):
 def test_a_search_in_use_is_refused(tmp_path):
     search = make_search(tmp_path)
     tmp_path.mkdir(exist_ok=True)
-    with color_search.FileLock(tmp_path / ".search.lock"), pytest.raises(SearchError, match="in use"):
+    with paths.exclusive(tmp_path, SearchError), pytest.raises(SearchError, match="in use"):
         search.run(workers=1)
 
 

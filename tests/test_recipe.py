@@ -1,7 +1,7 @@
 """What `RecipeConfig` varies: each ingredient against its definition."""
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -147,7 +147,7 @@ def test_the_mirror_average_is_that_of_the_probabilities(tiny):
 
 
 def test_the_lambda_study_covers_both_ends_and_four_decades(tiny):
-    study = lambda_study("full", data=tiny)
+    study = lambda_study("full", data=replace(tiny, source="these tests"))
     assert len(study.specs) == 5 * (2 * len(LAMBDA_RATIOS) + 1)
     assert len({spec.run_id for spec in study.specs}) == len(study.specs)
     inner = [ratio for ratio in LAMBDA_RATIOS if 0 < ratio < math.inf]

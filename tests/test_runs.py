@@ -240,6 +240,6 @@ def test_an_unknown_profile_lists_the_known(tiny):
 
 
 def test_the_sample_is_never_published_as_the_study(tiny):
-    study = studies.ten_configs("full", data=tiny)
-    with pytest.raises(runs.RunError, match="only the sample"):
-        study._publish()
+    for study in (studies.ten_configs, studies.lambda_study):
+        with pytest.raises(runs.RunError, match="only .*sample.* was found; see `python -m smai_lib fetch`"):
+            study("full", data=tiny)
