@@ -123,24 +123,31 @@ def probes(table: pd.DataFrame) -> Figure:
     return grid[0].figure
 
 
-def side_by_side(image: torch.Tensor, maps: Mapping[str, torch.Tensor]) -> Figure:
+def side_by_side(image: torch.Tensor, maps: Mapping[str, torch.Tensor],
+                 channels: Sequence[int] | None = None) -> Figure:
     """One image, (1, 28, 28) uint8, and its maps in one block of several networks, a row each.
 
-    Channels of different networks do not correspond; each row is in its own order of mean response,
-    and all rows share one colour scale.
+    Channels of different networks do not correspond, so each row is in its own order of mean
+    response. Networks that were trained from the same start are the exception: give `channels`. All
+    rows share one colour scale.
 
     Args:
         maps: name of a network -> (C, H, W).
+        channels: those to show, in this order in every row.
     """
-    top = max(float(values.max()) for values in maps.values()) or 1e-6
-    most = max(len(values) for values in maps.values())
-    grid = new_axes(len(maps), 1, width=0.45 * (most + 1) + 1, height=0.75)[:, 0]
-    for axes, (name, values) in zip(grid, maps.items(), strict=True):
-        ordered = values[values.mean((1, 2)).argsort(descending=True)].numpy()
+    order = {name: values.mean((1, 2)).argsort(descending=True) if channels is None else list(channels)
+             for name, values in maps.items()}
+    shown = {name: values[order[name]] for name, values in maps.items()}
+    top = max(float(values.max()) for values in shown.values()) or 1e-6
+    most = max(len(values) for values in shown.values())
+    grid = new_axes(len(maps), 1, width=0.45 * (most + 1) + 1, height=0.6)[:, 0]
+    for axes, (name, values) in zip(grid, shown.items(), strict=True):
         empty = [np.full((1, 1), np.nan)] * (most - len(values))
-        drawn = _maps(axes, mosaic([[image[0].numpy() / 255 * top, *ordered, *empty]]), top)
+        drawn = _maps(axes, mosaic([[image[0].numpy() / 255 * top, *values.numpy(), *empty]]), top)
         axes.set_yticks([SIDE / 2], [name], fontsize=8)
         axes.set_xticks([])
+    if channels is not None:
+        axes.set_xticks(_centres(most + 1), ["input", *channels], fontsize=7)
     grid[0].figure.colorbar(drawn, ax=list(grid), shrink=0.8)
     return grid[0].figure
 

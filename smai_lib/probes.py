@@ -155,13 +155,15 @@ def linear_cka(a: torch.Tensor, b: torch.Tensor) -> float:
     """
     if len(a) != len(b):
         raise ValueError(f"representations: found {len(a)} and {len(b)} images, expected the same images")
-    grams = []
-    for features in (a, b):
-        centred = features.flatten(1).double()
-        centred = centred - centred.mean(0)
-        grams.append(centred @ centred.T)
-    first, second = grams
-    return ((first * second).sum() / (first.norm() * second.norm())).item()
+    return (_gram(a) * _gram(b)).sum().item()
+
+
+def _gram(features: torch.Tensor) -> torch.Tensor:
+    """Centred inner products of images (N, ...), as an (N, N) matrix of norm 1."""
+    centred = features.flatten(1).double()
+    centred = centred - centred.mean(0)
+    gram = centred @ centred.T
+    return gram / gram.norm()
 
 
 def compare(models: Mapping[str, MultiTaskCNN], images: torch.Tensor) -> pd.DataFrame:
@@ -172,10 +174,44 @@ def compare(models: Mapping[str, MultiTaskCNN], images: torch.Tensor) -> pd.Data
     """
     check_images(images)
     names = list(models)
-    held = {name: maps(model, images) for name, model in models.items()}
+    held = {name: {block: _gram(values) for block, values in maps(model, images).items()}
+            for name, model in models.items()}  # once a network, not once a pair
     return pd.DataFrame(
-        [{"first": first, "second": second, "block": block, "cka": linear_cka(held[first][block], held[second][block])}
+        [{"first": first, "second": second, "block": block, "cka": (held[first][block] * held[second][block]).sum().item()}
          for number, first in enumerate(names) for second in names[number + 1:]
          for block in held[first] if block in held[second]],
         columns=["first", "second", "block", "cka"],
     )  # fmt: skip
+
+
+def compare_kinds(models: Mapping[tuple[str, int], MultiTaskCNN], images: torch.Tensor) -> pd.DataFrame:
+    """Linear CKA between kinds of network, from pairs of two seeds only.
+
+    Two networks of one seed start from the same weights and stay alike for that reason. A kind
+    against itself, another seed, is the yardstick: less alike than that, two kinds differ.
+
+    Args:
+        models: (kind, seed) -> network; two seeds or more of every kind.
+
+    Returns:
+        mean, low and high over pairs, with index block, first, second; each pair of kinds both ways round.
+    """
+    pairs = compare(models, images)
+    (first, seed), (second, other) = (zip(*pairs[column], strict=True) for column in ("first", "second"))
+    pairs = pairs.assign(first=first, second=second)[[a != b for a, b in zip(seed, other, strict=True)]]
+    swapped = pairs.rename(columns={"first": "second", "second": "first"})
+    return pd.concat([pairs, swapped]).groupby(["block", "first", "second"])["cka"].agg(mean="mean", low="min", high="max")
+
+
+def same_channel(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Share of a's channels whose most correlated channel in b, over images and pixels, has the same number.
+
+    About 1 / C for unrelated networks; channels that are silent in `a` are left out.
+
+    Args:
+        a, b: maps (N, C, H, W) of the same images.
+    """
+    x, y = (_standard(values.transpose(0, 1).flatten(1).double()) for values in (a, b))
+    likeness = (x @ y.T).nan_to_num(-2)  # below every correlation
+    live = likeness.amax(1) > -2
+    return (likeness.argmax(1) == torch.arange(len(x)))[live].double().mean().item()

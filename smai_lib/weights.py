@@ -68,21 +68,30 @@ def load_multitask(file: str | os.PathLike, config: MultiTaskConfig) -> MultiTas
         WeightsError: from `verify`; the file is no safetensors file; or its tensors are not those of
             the network that `config` builds, which are then listed.
     """
-    verify(file)
-    try:
-        state = load_file(file)
-    except SafetensorError as error:
-        raise WeightsError(f"{file} cannot be read as safetensors ({error}); {_way_out(Path(file))}") from error
-    model = MultiTaskCNN(num_layers=config.num_layers, base_filters=config.base_filters,
-                         dropout_rate=config.dropout_rate)
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    if found != expected:
-        raise WeightsError(
-            f"{file} does not fit num_layers={config.num_layers}, base_filters={config.base_filters}: "
-            f"{_difference(found, expected)}; load it with its own run's config")
-    model.load_state_dict(state)
-    return model.eval().to(memory_format=torch.channels_last)  # in which a CPU convolves faster
+    return _filled(_network(config), _tensors(file), file, config)
+
+
+def load_backbone(file: str | os.PathLike, config: MultiTaskConfig, name: str) -> MultiTaskCNN:
+    """One of the trained backbones in a file of many, in evaluation mode, in a network without heads.
+
+    Heads do not ship with it: the network has maps, and calling it fails.
+
+    Args:
+        name: of the run and its seed, such as "z_score 0.1/0"; tensors are called "NAME/backbone....".
+
+    Raises:
+        WeightsError: as from `load_multitask`; or the file has no backbone of that name, then those it
+            has are listed.
+    """
+    tensors = _tensors(file)
+    names = list(dict.fromkeys(key.split("/backbone.")[0] for key in tensors if "/backbone." in key))
+    if name not in names:
+        raise WeightsError(f"{file}: found no backbone {name!r}, expected one of {', '.join(names) or 'none'}")
+    model = _network(config)
+    del model.classifier, model.regressor  # random heads would answer, and nobody would notice
+    prefix = f"{name}/"
+    state = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    return _filled(model, state, file, config)
 
 
 def best_of(study: "Study") -> MultiTaskCNN:
@@ -97,6 +106,33 @@ def best_of(study: "Study") -> MultiTaskCNN:
     recorded = study.profile == "recorded"
     return load_multitask(paths.WEIGHTS / f"{study.name}_best.safetensors" if recorded else study.weights()["_best"],
                           config)
+
+
+def _network(config: MultiTaskConfig) -> MultiTaskCNN:
+    return MultiTaskCNN(num_layers=config.num_layers, base_filters=config.base_filters,
+                        dropout_rate=config.dropout_rate)
+
+
+def _tensors(file: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """The verified file's tensors by name."""
+    verify(file)
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise WeightsError(f"{file} cannot be read as safetensors ({error}); {_way_out(Path(file))}") from error
+
+
+def _filled(model: MultiTaskCNN, state: dict[str, torch.Tensor], file: str | os.PathLike,
+            config: MultiTaskConfig) -> MultiTaskCNN:
+    """`model` with exactly the tensors `state`, in evaluation mode."""
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if found != expected:
+        raise WeightsError(
+            f"{file} does not fit num_layers={config.num_layers}, base_filters={config.base_filters}: "
+            f"{_difference(found, expected)}; load it with its own run's config")
+    model.load_state_dict(state)
+    return model.eval().to(memory_format=torch.channels_last)  # in which a CPU convolves faster
 
 
 def _difference(found: dict[str, tuple], expected: dict[str, tuple], most: int = 4) -> str:

@@ -203,3 +203,14 @@ def test_networks_side_by_side_show_the_image_and_each_networks_own_channels(spl
     assert np.array_equal(figure.axes[1].images[0].get_array()[:, 30:58:2][::2], brightest)
     figure.savefig(tmp_path / "figure.png")
     assert matplotlib.image.imread(tmp_path / "figure.png").std() > 0
+
+
+def test_networks_of_one_start_show_the_same_channels_in_every_row(split):
+    maps = {name: fm.maps(network(seed=seed), split.images[:1])["block1"][0] for seed, name in enumerate("ab")}
+    figure = feature_figures.side_by_side(split.images[0], maps, channels=[3, 1])
+    for axes, values in zip(figure.axes[:2], maps.values(), strict=True):
+        picture = axes.images[0].get_array()
+        assert picture.shape == (28, 3 * 30 - 2)
+        assert np.array_equal(picture[::2, 30:58:2], values[3]) and np.array_equal(picture[::2, 60:88:2], values[1])
+        assert axes.images[0].get_clim() == (0, max(float(other[[3, 1]].max()) for other in maps.values()))
+    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["input", "3", "1"]

@@ -144,3 +144,28 @@ def test_networks_are_compared_at_the_blocks_that_both_have(tiny):
         block.conv.bias.copy_(block.conv.bias[order])
     same = probes.compare({"a": network(0), "shuffled": shuffled}, images)
     assert same.query("block == 'block1'")["cka"].item() == pytest.approx(1, abs=1e-6)
+
+
+def test_kinds_are_compared_across_seeds_only_and_both_ways_round(tiny):
+    images = tiny.train.images[:50]
+    models = {(kind, seed): network(10 * number + seed) for number, kind in enumerate("ab") for seed in (0, 1)}
+    table = probes.compare_kinds(models, images)
+    assert table.index.names == ["block", "first", "second"] and len(table) == 2 * 4
+    held = {name: maps(model, images)["block2"] for name, model in models.items()}
+    pair = [probes.linear_cka(held["a", 0], held["b", 1]), probes.linear_cka(held["a", 1], held["b", 0])]
+    for key in (("block2", "a", "b"), ("block2", "b", "a")):
+        assert table.loc[key].tolist() == pytest.approx([np.mean(pair), min(pair), max(pair)])
+    own = probes.linear_cka(held["b", 0], held["b", 1])
+    assert table.loc[("block2", "b", "b")].tolist() == pytest.approx([own] * 3)
+    assert pair[0] != pytest.approx(pair[1]) != own
+
+
+def test_channels_are_found_again_under_their_number_or_not():
+    x = torch.randn(30, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    assert probes.same_channel(x, 2 * x + 1) == 1
+    assert probes.same_channel(x, x[:, [0, 2, 1, 3]]) == 0.5
+    assert probes.same_channel(x, -x) == 0  # the opposite is not the same
+    silent = x.clone()
+    silent[:, 0] = 0
+    assert probes.same_channel(silent, x) == 1  # a silent channel is no evidence
+    assert probes.same_channel(x, silent) == 0.75

@@ -68,6 +68,54 @@ def test_weights_of_another_config_are_refused_by_tensor(file, keys, named):
         weights.load_multitask(file, MultiTaskConfig.from_dict(SMALL.to_dict() | keys))
 
 
+@pytest.fixture
+def backbones(tmp_path):
+    """Three backbones in one file, as the lambda study ships them."""
+    tensors = {f"{name}/{key}": tensor for seed, name in enumerate(("z_score 1/0", "z_score 1/1", "z_score 10/0"))
+               for key, tensor in build(SMALL, seed).state_dict().items() if key.startswith("backbone.")}
+    target = tmp_path / "backbones.safetensors"
+    save_file(tensors, target)
+    return target
+
+
+def test_a_backbone_of_many_gives_its_own_maps_and_no_predictions(backbones):
+    weights.record(backbones)
+    images = torch.rand(4, 1, 28, 28)
+    for seed, name in enumerate(("z_score 1/0", "z_score 1/1", "z_score 10/0")):
+        loaded = weights.load_backbone(backbones, SMALL, name)
+        assert not loaded.training
+        torch.testing.assert_close(loaded.backbone(images), build(SMALL, seed).backbone(images))
+        with pytest.raises(AttributeError, match="regressor|classifier"):
+            loaded(images)
+
+
+@pytest.mark.parametrize("name", ["z_score 2/0", "z_score 1", "z_score 1/00", ""])
+def test_an_unknown_backbone_is_answered_with_those_that_exist(backbones, name):
+    with pytest.raises(weights.WeightsError,
+                       match=rf"found no backbone '{name}', expected one of z_score 1/0, z_score 1/1, z_score 10/0$"):
+        weights.load_backbone(backbones, SMALL, name)
+
+
+def test_a_file_of_one_network_has_no_named_backbones(file):
+    with pytest.raises(weights.WeightsError, match="found no backbone 'z_score 1/0', expected one of none"):
+        weights.load_backbone(file, SMALL, "z_score 1/0")
+
+
+def test_a_backbone_of_another_config_is_refused_by_tensor(backbones):
+    with pytest.raises(weights.WeightsError, match=r"block1.conv.bias: found \(3,\), expected \(4,\)"):
+        weights.load_backbone(backbones, MultiTaskConfig(num_layers=2, base_filters=4), "z_score 1/1")
+
+
+def test_backbones_that_are_missing_or_altered_are_refused(backbones):
+    weights.record(backbones)
+    backbones.write_bytes(backbones.read_bytes()[:-1] + b"x")
+    with pytest.raises(weights.WeightsError, match="truncated or altered"):
+        weights.load_backbone(backbones, SMALL, "z_score 1/0")
+    backbones.unlink()
+    with pytest.raises(weights.WeightsError, match="backbones.safetensors is missing"):
+        weights.load_backbone(backbones, SMALL, "z_score 1/0")
+
+
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="the command sha256sum is not here")
 def test_recording_keeps_the_other_files_and_sha256sum_agrees(file):
     other = file.with_name("another.safetensors")

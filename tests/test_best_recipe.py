@@ -1,0 +1,85 @@
+"""The best recipe: what is trained, what each ingredient is said to have given, what is shipped."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from smai_lib import best_recipe, models, runs
+from smai_lib.best_recipe import BEST, WITHOUT, BestRecipe
+from smai_lib.multitask_studies import TEN_CONFIGS
+
+
+class Recorded(BestRecipe):
+    """Results given, none trained."""
+
+    def results(self):
+        return self.data
+
+
+def results(recipe, others):
+    rows = [{"name": "recipe", "seed": seed, "test_mirror_accuracy": accuracy, "test_mirror_rmse": 0.005,
+             "val_mirror_accuracy": accuracy + 0.001, "val_accuracy": accuracy - 0.001,
+             "test_accuracy": accuracy - 0.002, "test_rmse": 0.006} for seed, accuracy in enumerate(recipe)]  # fmt: skip
+    rows += [rows[0] | {"name": name, "test_mirror_accuracy": accuracy, "test_mirror_rmse": rmse}
+             for name, (accuracy, rmse) in others.items()]  # fmt: skip
+    return Recorded("q1_best", "recorded", [], pd.DataFrame(rows))
+
+
+def test_the_backbone_is_the_reference_reports(tiny):
+    plain = TEN_CONFIGS["config 1"]
+    for key in ("num_layers", "base_filters", "dropout_rate", "epochs", "batch_size"):
+        assert getattr(BEST, key) == getattr(plain, key), key
+    _, model = runs.build(BEST, 0, tiny)
+    assert models.parameter_count(model) < 500_000 and BEST.epochs <= 20
+
+
+def test_each_ablation_lacks_one_ingredient(tiny):
+    study = best_recipe.best_recipe("full", seed=3, data=replace(tiny, source="these tests"))
+    by_name = {spec.name: spec.config for spec in study.specs}
+    plain = TEN_CONFIGS["config 1"].to_dict()
+    assert by_name["recipe"] == BEST
+    assert {key: by_name["config 1, nothing added"].to_dict()[key] for key in plain} == plain
+    added = {key for key, value in BEST.to_dict().items() if value != by_name["config 1, nothing added"].to_dict()[key]}
+    ablated = [key for keys in WITHOUT.values() for key in keys]
+    assert sorted([*ablated, "optimizer", "weight_decay"]) == sorted(added)  # each ingredient once
+    for name, keys in WITHOUT.items():
+        config = by_name[f"without {name}"]
+        changed = {key for key, value in config.to_dict().items() if value != BEST.to_dict()[key]}
+        assert changed == set(keys), name
+    assert [spec.seed for spec in study.specs if spec.name == "recipe"] == [3, 4, 5, 6, 7]
+    assert all(spec.seed == 3 for spec in study.specs if spec.name != "recipe")
+    assert len({spec.run_id for spec in study.specs}) == len(study.specs) == 5 + 1 + len(WITHOUT)
+
+
+def test_an_ablation_counts_only_beyond_the_spread_of_seeds():
+    accuracies = [0.940, 0.942, 0.944, 0.941, 0.943]
+    reach = stats.t.ppf(0.975, 4) * np.std(accuracies, ddof=1) * np.sqrt(1 + 1 / 5)
+    table = results(accuracies, {"inside": (0.942 - 0.99 * reach, 0.005), "below": (0.942 - 1.01 * reach, 0.006),
+                                 "above": (0.942 + 1.01 * reach, 0.005)}).ablation().set_index("run")  # fmt: skip
+    assert table["beyond_seeds"].to_dict() == {"inside": "neither", "below": "accuracy, rmse", "above": "accuracy"}
+    assert table.loc["below", "accuracy_loss"] == pytest.approx(1.01 * reach)
+    assert table.loc["below", "rmse_loss"] == pytest.approx(0.001)
+    assert table.loc["above", "accuracy_loss"] < 0
+
+
+def test_the_summary_is_over_the_recipes_seeds_alone():
+    summary = results([0.94, 0.95], {"other": (0.1, 1.0)}).summary().set_index("answer")
+    plain, mirrored = summary.loc["one image"], summary.loc["image and mirror image averaged"]
+    assert plain["seeds"] == 2 and plain["test_accuracy"] == pytest.approx(0.943)
+    assert mirrored["test_accuracy"] == pytest.approx(0.945) and mirrored["val_accuracy"] == pytest.approx(0.946)
+    assert mirrored["test_accuracy sd"] == pytest.approx(np.std([0.94, 0.95], ddof=1))
+    assert (plain["test_rmse"], mirrored["test_rmse"]) == (pytest.approx(0.006), pytest.approx(0.005))
+
+
+def test_quick_trains_and_ships_the_run_best_on_validation(tiny):
+    study = best_recipe.best_recipe("quick", data=tiny)
+    recipe = study.specs[0]
+    study.specs[:] = [replace(recipe, seed=seed) for seed in (0, 1, 2)]
+    study.run(engine="serial")
+    values = study.results().set_index("seed")["val_mirror_accuracy"]
+    assert values.nunique() > 1  # else any choice would do
+    assert study.weights()["_best"] == study.specs[values.idxmax()].folder.weights_file
+    assert study.best() == "recipe" and study.summary()["seeds"].tolist() == [3, 3]
