@@ -13,7 +13,8 @@ from .runs import RunSpec
 from .study import Study, check_profile, refuse_sample
 
 # config 1's network: 3 blocks, 32 base filters, two heads. All else was chosen on validation.
-BEST = RecipeConfig.from_dict(TEN_CONFIGS["config 1"].to_dict() | {
+PLAIN = RecipeConfig.from_dict(TEN_CONFIGS["config 1"].to_dict())
+BEST = RecipeConfig.from_dict(PLAIN.to_dict() | {
     "optimizer": "AdamW", "learning_rate": 3e-3, "schedule": "one_cycle", "weight_decay": 0.05,
     "label_smoothing": 0.1, "mirror": True, "shift": 2, "average_decay": 0.998,
     "ink_scaling": "z_score", "lambda2": 3.0,
@@ -28,7 +29,8 @@ WITHOUT = {
     "z-scored ink": ("ink_scaling", "lambda2"),
 }
 SEEDS = 5
-ACCURACY = "mirror_accuracy"  # with test-time mirroring; after "val_" or "test_"
+# label -> column, and whether more (1) or less (-1) is better
+MEASURED = {"accuracy": ("test_mirror_accuracy", 1), "rmse": ("test_mirror_rmse", -1)}
 
 
 class BestRecipe(Study):
@@ -56,22 +58,25 @@ class BestRecipe(Study):
         """What each ingredient gave: one row a run that lacks it, against the recipe.
 
         Columns: accuracy and ink RMSE (test, mirrored), their differences `accuracy_loss` and `rmse_loss`
-        from the recipe's mean (above 0: worse without), and `beyond_seeds`: which of the two lie
-        outside the 95 % prediction interval for one more run of the recipe (Student's t), so that
-        another seed does not explain them.
+        from the recipe's mean (above 0: worse without), and `beyond_seeds`: which of the two are
+        larger than `reach`, so that another seed does not explain them.
         """
-        recipe, results = self._recipe(), self.results()
+        recipe, results, reach = self._recipe(), self.results(), self.reach()
         rows = []
         for name, runs in results[results["name"] != self.best()].groupby("name", sort=False):
-            row, beyond = {"run": name}, []
-            for column, label, sign in ((f"test_{ACCURACY}", "accuracy", -1), ("test_mirror_rmse", "rmse", 1)):
-                loss = sign * (runs[column].mean() - recipe[column].mean())
-                row |= {label: runs[column].mean(), f"{label}_loss": loss}
-                n = len(recipe)
-                if n > 1 and abs(loss) > stats.t.ppf(0.975, n - 1) * recipe[column].std() * (1 + 1 / n) ** 0.5:
-                    beyond.append(label)
+            row = {"run": name}
+            for label, (column, sign) in MEASURED.items():
+                row |= {label: runs[column].mean(), f"{label}_loss": sign * (recipe[column].mean() - runs[column].mean())}
+            beyond = [label for label in MEASURED if abs(row[f"{label}_loss"]) > reach[label]]
             rows.append(row | {"beyond_seeds": ", ".join(beyond) or "neither"})
         return pd.DataFrame(rows)
+
+    def reach(self) -> dict[str, float]:
+        """How far one more run of the recipe may lie from its mean, 95 % (Student's t); NaN with one seed."""
+        recipe = self._recipe()
+        n = len(recipe)
+        factor = stats.t.ppf(0.975, n - 1) * (1 + 1 / n) ** 0.5
+        return {label: factor * recipe[column].std() for label, (column, _) in MEASURED.items()}
 
     def _recipe(self) -> pd.DataFrame:
         results = self.results()
@@ -80,7 +85,7 @@ class BestRecipe(Study):
     def weights(self) -> dict[str, Path]:
         """The recipe's run that is best on validation."""
         runs = [spec for spec in self.specs if spec.name == self.best()]
-        chosen = max(runs, key=lambda spec: self.result(spec)["metrics"][f"val_{ACCURACY}"])
+        chosen = max(runs, key=lambda spec: self.result(spec)["metrics"]["val_mirror_accuracy"])
         return {"_best": chosen.folder.weights_file}
 
 
@@ -88,11 +93,9 @@ def best_recipe(profile: str = "recorded", seed: int = 0, data: FashionMNIST | N
     """The recipe over five seeds, and its ablations."""
     check_profile(profile)
     data = data or fashion_mnist()
-    plain = TEN_CONFIGS["config 1"].to_dict()
-    default = RecipeConfig.from_dict(plain)
-    ablations = {f"without {name}": {key: getattr(default, key) for key in keys} for name, keys in WITHOUT.items()}
+    ablations = {f"without {name}": {key: getattr(PLAIN, key) for key in keys} for name, keys in WITHOUT.items()}
     configs = {name: RecipeConfig.from_dict(BEST.to_dict() | changes) for name, changes in ablations.items()}
-    configs = {BestRecipe.name_of_best: BEST, "config 1, nothing added": default} | configs
+    configs = {BestRecipe.name_of_best: BEST, "config 1, nothing added": PLAIN} | configs
     if profile == "quick":
         data = data.subset(*QUICK_IMAGES)
         configs = {name: RecipeConfig.from_dict(config.to_dict() | {"epochs": QUICK_EPOCHS})

@@ -1,4 +1,4 @@
-"""Figures of the lambda study: arrays in, Axes out."""
+"""Figures of the lambda study and the best recipe: arrays in, Axes out."""
 
 from collections.abc import Sequence
 
@@ -86,5 +86,24 @@ def placement(band: pd.DataFrame, labels: dict[str, str]) -> np.ndarray:
         axes.scatter(rows["epoch"], rows["value"], s=14, zorder=3,
                      c=["tab:red" if outside else "0.2" for outside in rows["outside"]])  # fmt: skip
         axes.set(xlabel="epoch", ylabel=label)
+    grid.flat[0].legend(fontsize=6)
+    return grid
+
+
+def ablation(table: pd.DataFrame, reach: dict[str, float]) -> np.ndarray:
+    """What a recipe loses without an ingredient: a bar a run, one panel a measure (`BestRecipe.ablation`).
+
+    Args:
+        reach: measure -> half the width of the grey band, which is no effect.
+    """
+    grid = new_axes(1, len(reach), width=4.2, height=2.4)
+    for axes, (label, width) in zip(grid.flat, reach.items(), strict=True):
+        axes.axvspan(-width, width, color="0.85", label="another seed, 95 %")
+        axes.barh(table["run"], table[f"{label}_loss"], color="tab:red", height=0.6)
+        axes.axvline(0, color="0.3", linewidth=0.8)
+        axes.invert_yaxis()
+        axes.set(xlabel=f"{label}: worse by")
+        axes.tick_params(labelsize=7)
+    grid.flat[-1].set_yticks([])
     grid.flat[0].legend(fontsize=6)
     return grid

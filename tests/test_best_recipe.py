@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from smai_lib import best_recipe, models, runs
+from smai_lib import best_recipe, lambda_figures, models, runs
 from smai_lib.best_recipe import BEST, WITHOUT, BestRecipe
 from smai_lib.multitask_studies import TEN_CONFIGS
 
@@ -83,3 +83,12 @@ def test_quick_trains_and_ships_the_run_best_on_validation(tiny):
     assert values.nunique() > 1  # else any choice would do
     assert study.weights()["_best"] == study.specs[values.idxmax()].folder.weights_file
     assert study.best() == "recipe" and study.summary()["seeds"].tolist() == [3, 3]
+
+
+def test_the_figure_shows_losses_beside_what_seeds_do():
+    study = results([0.940, 0.942, 0.944], {"without x": (0.930, 0.006)})
+    grid = lambda_figures.ablation(study.ablation(), study.reach())
+    left = grid.flat[0]
+    assert [bar.get_width() for bar in left.containers[0]] == pytest.approx([0.012])
+    band = left.patches[0]
+    assert (band.get_x(), band.get_width()) == pytest.approx((-study.reach()["accuracy"], 2 * study.reach()["accuracy"]))
