@@ -22,7 +22,7 @@ def _textbook(task: Task) -> float:
     """Images a second of a plain float32 DataLoader loop, with torch's own choice of threads."""
     model = task.textbook_model().train()
     optimizer = torch.optim.Adam(model.parameters(), lr=task.config.learning_rate)
-    loader = DataLoader(task.dataset(task.data), batch_size=task.config.batch_size, shuffle=True)
+    loader = DataLoader(task.dataset(task.data, task.config), batch_size=task.config.batch_size, shuffle=True)
     started = time.perf_counter()
     for batch in loader:
         optimizer.zero_grad()

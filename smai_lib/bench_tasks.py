@@ -12,9 +12,9 @@ from torchvision.transforms.functional import to_pil_image
 
 from .color_data import ColorizationData
 from .color_studies import REPORT_CNN, UNET, color_data
-from .config import Config
+from .config import ColorizationConfig, Config, MultiTaskConfig
 from .data import FashionMNIST, fashion_mnist
-from .models import ColorizationCNN
+from .models import ColorizationCNN, ColorizationUNet
 from .multitask_studies import TEN_CONFIGS
 from .runs import Data, build
 
@@ -23,23 +23,25 @@ from .runs import Data, build
 class Task:
     """One network to train, on `data`, an arm's share of a round: some seconds.
 
-    `dataset(data)` gives one decoded and transformed image at a time, `loss(model, batch)` is that
-    of a batch of them.
+    `dataset(data, config)` gives one decoded and transformed image at a time, with the augmentation
+    that `config` asks for; `loss(model, batch)` is that of a batch of them.
     """
 
     name: str
     config: Config
     data: Data
-    dataset: Callable[[Data], Dataset]
+    dataset: Callable[[Data, Config], Dataset]
     loss: Callable[[nn.Module, list], torch.Tensor]
 
     def textbook_model(self) -> nn.Module:
-        """The network as a textbook writes it: Conv - BatchNorm - ReLU - MaxPool, ReLU not in place."""
+        """The network as a textbook writes it: Conv - BatchNorm - ReLU - MaxPool, torch's own memory format."""
         _, model = build(self.config, 0, self.data)
         if hasattr(model, "backbone"):
             model.backbone = _textbook_blocks(model.backbone)
         elif isinstance(model.network, ColorizationCNN):
             model.network.encoder = _textbook_blocks(model.network.encoder)
+        elif isinstance(model.network, ColorizationUNet):
+            model.network.memory_format = torch.contiguous_format
         return model
 
 
@@ -51,7 +53,7 @@ def _textbook_blocks(blocks: nn.Sequential) -> nn.Sequential:
 class GarmentOneByOne(Dataset):
     """Decodes and transforms one image at a time, as torchvision's data set and tutorials do."""
 
-    def __init__(self, data: FashionMNIST):
+    def __init__(self, data: FashionMNIST, config: MultiTaskConfig):
         self.pictures = data.train.images
         self.labels = data.train.labels.tolist()
         self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(0.5, 0.5)])
@@ -65,19 +67,24 @@ class GarmentOneByOne(Dataset):
 
 
 class ColorOneByOne(Dataset):
-    """One picture at a time: decoded, grey, a random half mirrored; its colours were encoded before."""
+    """One picture at a time: decoded, grey, moved as `config` says; its colours were encoded before."""
 
-    def __init__(self, data: ColorizationData):
+    def __init__(self, data: ColorizationData, config: ColorizationConfig):
         self.pictures, self.colors = data.train.images, data.train.colors
-        self.transform = transforms.ToTensor()
+        self.decode = transforms.ToTensor()
+        moves = [transforms.RandomHorizontalFlip()] if config.mirror else []
+        if config.shift:
+            size = self.pictures.shape[-2:]
+            moves.append(transforms.RandomCrop(size, padding=config.shift, padding_mode="reflect"))
+        self.move = transforms.Compose(moves)
 
     def __len__(self):
         return len(self.pictures)
 
     def __getitem__(self, index):
-        grey = self.transform(to_pil_image(self.pictures[index])).mean(0, keepdim=True)
-        colors = self.colors[index].long()
-        return (grey.flip(-1), colors.flip(-1)) if torch.rand(()) < 0.5 else (grey, colors)
+        grey = self.decode(to_pil_image(self.pictures[index])).mean(0)
+        grey, colors = self.move(torch.stack([grey, self.colors[index].float()]))
+        return grey[None], colors.long()
 
 
 def garment_loss(model: nn.Module, batch: list) -> torch.Tensor:

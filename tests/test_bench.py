@@ -40,8 +40,24 @@ def test_the_textbook_network_is_the_same_network(tasks):
             assert (a is b is None) or torch.allclose(a, b, atol=1e-4)
 
 
+def test_the_textbook_pictures_move_as_the_configuration_says(colors):
+    still = bench_tasks.ColorOneByOne(colors, replace(UNET, mirror=False, shift=0))
+    assert all(torch.equal(still[i][1], colors.train.colors[i].long()) for i in range(len(still)))
+    grey, found = colors.train.grey.float().div(255), colors.train.colors.long()
+    shifted = bench_tasks.ColorOneByOne(colors, replace(UNET, mirror=False, shift=4))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        moved = [shifted[index] for index in range(len(shifted))]
+    padded = torch.nn.functional.pad(torch.cat([grey, found[:, None].float()], 1), (4,) * 4, mode="reflect")
+    for (shown, wanted), whole in zip(moved, padded, strict=True):
+        windows = whole.unfold(1, 32, 1).unfold(2, 32, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)  # (81, 2, 32, 32)
+        same = (windows[:, 1] == wanted).flatten(1).all(1)
+        assert ((windows[same, 0] - shown[0]).abs() <= 0.5 / 255 + 1e-6).flatten(1).all(1).any()
+    assert sum(not torch.equal(wanted, there) for (_, wanted), there in zip(moved, found, strict=True)) > 1
+
+
 def test_the_textbook_pictures_are_the_same_images_half_of_them_mirrored(colors):
-    pictures = bench_tasks.ColorOneByOne(colors)
+    pictures = bench_tasks.ColorOneByOne(colors, replace(UNET, shift=0))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         mirrored = 0
