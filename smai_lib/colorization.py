@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from PIL import Image
-from safetensors.torch import load_file
 
 from . import color_figures, color_metrics
 from .color_data import ColorizationData, ColorSplit
@@ -32,6 +31,7 @@ from .palette import (
     row_table,
 )
 from .training import evaluate, seeded
+from .weights import read
 
 PICTURED = 8  # test images in the tracking mirror
 
@@ -199,11 +199,12 @@ def load_colorizer(file: str | os.PathLike, config: ColorizationConfig,
     Palette and prior are part of the weights. Give `palette` to insist on one.
 
     Raises:
+        WeightsError: the file is missing, altered or no safetensors file.
         PaletteError: the weights belong to another palette.
         ValueError: the weights belong to another configuration.
     """
     # weights ship in half precision
-    state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(file).items()}
+    state = {name: value.float() if value.is_floating_point() else value for name, value in read(file).items()}
     found = state.get("palette")
     if found is None or len(found) != config.num_colors:
         colors = "no palette" if found is None else f"a palette of {len(found)} colours"

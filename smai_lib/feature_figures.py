@@ -138,9 +138,9 @@ def side_by_side(image: torch.Tensor, maps: Mapping[str, torch.Tensor],
     order = {name: values.mean((1, 2)).argsort(descending=True) if channels is None else list(channels)
              for name, values in maps.items()}
     shown = {name: values[order[name]] for name, values in maps.items()}
-    top = max(float(values.max()) for values in shown.values()) or 1e-6
+    top = max(float(np.quantile(np.concatenate([values.numpy().ravel() for values in shown.values()]), CLIP)), 1e-6)
     most = max(len(values) for values in shown.values())
-    grid = new_axes(len(maps), 1, width=0.45 * (most + 1) + 1, height=0.6)[:, 0]
+    grid = new_axes(len(maps), 1, width=0.45 * (most + 1) + 1, height=0.5)[:, 0]
     for axes, (name, values) in zip(grid, shown.items(), strict=True):
         empty = [np.full((1, 1), np.nan)] * (most - len(values))
         drawn = _maps(axes, mosaic([[image[0].numpy() / 255 * top, *values.numpy(), *empty]]), top)
@@ -148,7 +148,7 @@ def side_by_side(image: torch.Tensor, maps: Mapping[str, torch.Tensor],
         axes.set_xticks([])
     if channels is not None:
         axes.set_xticks(_centres(most + 1), ["input", *channels], fontsize=7)
-    grid[0].figure.colorbar(drawn, ax=list(grid), shrink=0.8)
+    grid[0].figure.colorbar(drawn, ax=list(grid), shrink=0.8, extend="max")
     return grid[0].figure
 
 

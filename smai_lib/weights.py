@@ -68,7 +68,7 @@ def load_multitask(file: str | os.PathLike, config: MultiTaskConfig) -> MultiTas
         WeightsError: from `verify`; the file is no safetensors file; or its tensors are not those of
             the network that `config` builds, which are then listed.
     """
-    return _filled(_network(config), _tensors(file), file, config)
+    return _filled(_network(config), read(file), file, config)
 
 
 def load_backbone(file: str | os.PathLike, config: MultiTaskConfig, name: str) -> MultiTaskCNN:
@@ -83,7 +83,7 @@ def load_backbone(file: str | os.PathLike, config: MultiTaskConfig, name: str) -
         WeightsError: as from `load_multitask`; or the file has no backbone of that name, then those it
             has are listed.
     """
-    tensors = _tensors(file)
+    tensors = read(file)
     names = list(dict.fromkeys(key.split("/backbone.")[0] for key in tensors if "/backbone." in key))
     if name not in names:
         raise WeightsError(f"{file}: found no backbone {name!r}, expected one of {', '.join(names) or 'none'}")
@@ -113,8 +113,12 @@ def _network(config: MultiTaskConfig) -> MultiTaskCNN:
                         dropout_rate=config.dropout_rate)
 
 
-def _tensors(file: str | os.PathLike) -> dict[str, torch.Tensor]:
-    """The verified file's tensors by name."""
+def read(file: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """The verified file's tensors by name.
+
+    Raises:
+        WeightsError: from `verify`; or the file is no safetensors file.
+    """
     verify(file)
     try:
         return load_file(file)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from smai_lib import color_data, color_metrics, colorization, runs
+from smai_lib import color_data, color_metrics, colorization, runs, weights
 from smai_lib.color_data import ColorSplit
 from smai_lib.color_images import ColorImages
 from smai_lib.colorization import ColorizationObjective
@@ -213,6 +213,12 @@ def test_weights_come_back_with_palette_and_prior(data, tmp_path):
     save_file({"classifier.bias": torch.zeros(3)}, file)
     with pytest.raises(PaletteError, match="found no palette"):
         colorization.load_colorizer(file, choice)
+    weights.record(file)
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(weights.WeightsError, match="truncated or altered.*expected"):
+        colorization.load_colorizer(file, choice)
+    with pytest.raises(weights.WeightsError, match="missing"):
+        colorization.load_colorizer(tmp_path / "none.safetensors", choice)
 
 
 def test_build_checks_data_and_kernel(data):
