@@ -26,7 +26,7 @@ UNET = ColorizationConfig(model="unet", num_filters=16, kernel_size=3, dropout_r
 SEARCH_TRIALS = {"quick": 4, "full": 30}
 SEARCH_EPOCHS = {"cnn": 4, "unet": 3}  # of a trial, so that sixty take less than half an hour of a core
 QUICK_SEARCH_IMAGES = (1000, 300, 100)
-QUICK_EPOCHS = {"report CNN": 3, "tuned CNN": 3, "CNN + prior": 3, "U-Net": 4}
+QUICK_EPOCHS = {"report CNN": 3, "tuned CNN": 2, "CNN + prior": 3, "U-Net": 4}
 MODEL_SEEDS = 3
 
 
