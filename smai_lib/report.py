@@ -163,7 +163,8 @@ def _headline_q2() -> str:
     for name, metrics in runs.groupby("name", sort=False):
         mean = metrics.mean(numeric_only=True)
         mean = {key.replace("mirror_", ""): value for key, value in mean.items() if "_mirror_" in key}
-        reported = "{accuracy:.2%} / {nll}".format(**studies.REPORTED_VALIDATION) if name == "report CNN" else ""
+        published = studies.REPORTED_VALIDATION
+        reported = f"{100 * published['accuracy']:.2f} % / {published['nll']}" if name == "report CNN" else ""
         lines.append(f"| {name} | {reported} | {cell(mean, 'val')} | {cell(mean, 'test')} |")
     return "\n".join(lines) + (f"\n\n{study.caption()}; networks: mean of {runs['seed'].nunique()} seeds, "
                                "image and mirror image averaged.\n")
