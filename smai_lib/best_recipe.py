@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pandas as pd
-from scipy import stats
 
 from . import paths
 from .config import RecipeConfig
 from .data import FashionMNIST, fashion_mnist
 from .multitask_studies import QUICK_EPOCHS, QUICK_IMAGES, TEN_CONFIGS
 from .runs import RunSpec
+from .significance import prediction_half_width
 from .study import Study, check_profile, refuse_sample
 
 # config 1's network: 3 blocks, 32 base filters, two heads. All else was chosen on validation, in single
@@ -74,9 +74,8 @@ class BestRecipe(Study):
     def reach(self) -> dict[str, float]:
         """How far one more run of the recipe may lie from its mean, 95 % (Student's t); NaN with one seed."""
         recipe = self._recipe()
-        n = len(recipe)
-        factor = stats.t.ppf(0.975, n - 1) * (1 + 1 / n) ** 0.5
-        return {label: factor * recipe[column].std() for label, (column, _) in MEASURED.items()}
+        return {label: prediction_half_width(recipe[column].std(), len(recipe))
+                for label, (column, _) in MEASURED.items()}  # fmt: skip
 
     def _recipe(self) -> pd.DataFrame:
         results = self.results()

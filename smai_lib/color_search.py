@@ -16,13 +16,12 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from optuna.study import MaxTrialsCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 from torch import multiprocessing
 from tqdm.auto import tqdm
 
-from . import colorization, engines, paths, plotting, study
+from . import colorization, engines, paths, study
 from .color_data import ColorizationData
 from .models import parameter_count
 from .search_journal import SearchError, open_study
@@ -36,7 +35,7 @@ WARM_UP_EPOCHS = 2  # a trial may be pruned from this one on
 
 
 @dataclass(frozen=True)
-class ColorSearch:
+class ColorSearch(study.Captioned):
     """One search for each of `spaces`, under one profile, all in the journal under `root`."""
 
     name: str
@@ -130,21 +129,8 @@ class ColorSearch:
             for epoch, value in trial.intermediate_values.items()
         )  # fmt: skip
 
-    def caption(self) -> str:
-        """Where the numbers come from, for under a figure."""
-        results = self.results()
-        first, pruned = results.iloc[0], (results["state"] == "pruned").sum()
-        warning = f"{study.SAMPLES[first['data_source']]} · " if first["data_source"] in study.SAMPLES else ""
-        return (f"{warning}{self.profile} profile · {len(results)} trials, {pruned} of them pruned · "
-                f"{first['train_images']:,} training images from {first['data_source']} · seed {first['seed']} · "
-                f"{first['precision']} on {first['device']} · torch {first['torch']}")
-
-    def figure(self, figure: Figure, name: str) -> Figure:
-        """`figure` with the caption under it; `full` also writes it to `figures/`."""
-        plotting.caption(figure, self.caption())
-        if self.profile == "full":
-            plotting.save_figure(figure, f"{self.name}_{name}")
-        return figure
+    def extent(self, results: pd.DataFrame) -> str:
+        return f"{len(results)} trials, {(results['state'] == 'pruned').sum()} of them pruned"
 
     def best(self, model: str) -> dict:
         """The searched keys of the complete trial with the lowest validation NLL."""

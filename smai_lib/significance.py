@@ -10,6 +10,7 @@ difference failed.
 from collections.abc import Sequence
 
 import pandas as pd
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
@@ -32,6 +33,14 @@ def mean_intervals(results: pd.DataFrame, metric: str, by: str = "name") -> pd.D
         low, high = DescrStatsW(values).tconfint_mean(ALPHA)
         rows[name] = {"mean": values.mean(), "low": low, "high": high, "sd": values.std(ddof=1), "runs": len(values)}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(by)
+
+
+def prediction_half_width(sd, n):
+    """How far one more of n normal observations of standard deviation `sd` may lie from their mean, 95 %.
+
+    Numbers or Series alike; NaN for a single observation.
+    """
+    return stats.t.ppf(1 - ALPHA / 2, n - 1) * sd * (1 + 1 / n) ** 0.5
 
 
 def paired_differences(

@@ -8,9 +8,9 @@ observation, Student's t with n - 1 degrees of freedom).
 from typing import NamedTuple
 
 import pandas as pd
-from scipy import stats
 
 from .config import Config
+from .significance import prediction_half_width
 from .study import Study
 
 METRICS = {"val_accuracy": "val accuracy", "val_cross_entropy": "val CE", "val_rmse": "val ink RMSE",
@@ -68,7 +68,7 @@ def place(history: pd.DataFrame, config: Config, study: Study, *, train_images: 
 def _band(recorded: pd.DataFrame, history: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Prediction interval of `metric` at each epoch of `history` that the recorded runs have too."""
     by_epoch = recorded.groupby("epoch")[metric].agg(["mean", "std", "count"])
-    half = stats.t.ppf(0.975, by_epoch["count"] - 1) * by_epoch["std"] * (1 + 1 / by_epoch["count"]) ** 0.5
+    half = prediction_half_width(by_epoch["std"], by_epoch["count"])
     band = pd.DataFrame({"mean": by_epoch["mean"], "low": by_epoch["mean"] - half, "high": by_epoch["mean"] + half})
     band = band.join(history.set_index("epoch")[metric].rename("value"), how="inner")
     # NaN is outside too

@@ -23,8 +23,32 @@ PROFILES = ("recorded", "quick", "full")
 SAMPLES = {SAMPLE: "SAMPLE DATA", color_images.PATCH_SOURCE: "PHOTO PATCHES, NOT THE STUDY'S IMAGES"}
 
 
+class Captioned:
+    """What has a name, a profile and results: figures that say where their numbers come from."""
+
+    def caption(self) -> str:
+        """Where the numbers come from, for under a figure."""
+        results = self.results()
+        first = results.iloc[0]
+        warning = f"{SAMPLES[first['data_source']]} · " if first["data_source"] in SAMPLES else ""
+        return (f"{warning}{self.profile} profile · {self.extent(results)} · {first['train_images']:,} training "
+                f"images from {first['data_source']} · seed {_span(results['seed'])} · {first['precision']} on "
+                f"{first['device']} · torch {first['torch']}")
+
+    def extent(self, results: pd.DataFrame) -> str:
+        """How much was run, in words for the caption."""
+        raise NotImplementedError
+
+    def figure(self, figure: Figure, name: str) -> Figure:
+        """`figure` with the caption under it; `full` also writes it to `figures/`."""
+        plotting.caption(figure, self.caption())
+        if self.profile == "full":
+            plotting.save_figure(figure, f"{self.name}_{name}")
+        return figure
+
+
 @dataclass(frozen=True)
-class Study:
+class Study(Captioned):
     """Runs that belong together, under one profile."""
 
     name: str
@@ -58,22 +82,8 @@ class Study:
         results = self.results()
         return results.loc[results["val_accuracy"].idxmax(), "name"]
 
-    def caption(self) -> str:
-        """Where the numbers come from, for under a figure."""
-        results = self.results()
-        first = results.iloc[0]
-        warning = f"{SAMPLES[first['data_source']]} · " if first["data_source"] in SAMPLES else ""
-        epochs, seeds = (_span(results[column]) for column in ("epochs", "seed"))
-        return (f"{warning}{self.profile} profile · epochs {epochs} · {first['train_images']:,} training "
-                f"images from {first['data_source']} · seed {seeds} · {first['precision']} on "
-                f"{first['device']} · torch {first['torch']}")
-
-    def figure(self, figure: Figure, name: str) -> Figure:
-        """`figure` with the caption under it; `full` also writes it to `figures/`."""
-        plotting.caption(figure, self.caption())
-        if self.profile == "full":
-            plotting.save_figure(figure, f"{self.name}_{name}")
-        return figure
+    def extent(self, results: pd.DataFrame) -> str:
+        return f"epochs {_span(results['epochs'])}"
 
     @staticmethod
     def result(spec: runs.RunSpec) -> dict:
