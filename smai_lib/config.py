@@ -86,6 +86,12 @@ class Config:
 class MultiTaskConfig(Config):
     """One multi-task run on Fashion-MNIST: joint loss lambda1 * CE + lambda2 * MSE."""
 
+    # what a recipe turns into keys of its own
+    ink_scaling: ClassVar[str] = "raw"
+    weighting: ClassVar[str] = "fixed"
+    hidden: ClassVar[int] = 128
+    ceil_mode: ClassVar[bool] = False
+
     lambda1: float = 1.0
     lambda2: float = 1.0
     dropout_rate: float = 0.3
@@ -124,6 +130,18 @@ class RecipeConfig(MultiTaskConfig):
                 f"one of {', '.join(WEIGHTINGS)}")
         require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 <= value < 1")
         require(0 <= self.shift <= 8, "shift", self.shift, "0 to 8 pixels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRecipeConfig(RecipeConfig):
+    """A recipe that also varies what the reference report says nothing of in its network."""
+
+    hidden: int = 128  # units of either head's hidden layer
+    ceil_mode: bool = False  # pools that keep the border: 28 -> 14 -> 7 -> 4 instead of 3
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.hidden >= 1, "hidden", self.hidden, "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -193,6 +193,6 @@ def _ablated(model: MultiTaskCNN, number: int, hidden: torch.Tensor, mean: torch
 
 def _judge(model: MultiTaskCNN, features: torch.Tensor, split: Split) -> torch.Tensor:
     """From the heads' features (B, F): whether the class is right, and the squared error in ink; (2, B)."""
-    logits, ink = model.classifier(features), model.regressor(features).squeeze(1)
-    right = (logits.argmax(1) == split.labels).float()
-    return torch.stack([right, (ink - split.ink).square()])
+    output = model.heads(features)
+    right = (output.logits.argmax(1) == split.labels).float()
+    return torch.stack([right, (output.ink - split.ink).square()])

@@ -17,15 +17,18 @@ class MultiTaskOutput(NamedTuple):
     log_variances: torch.Tensor | None = None
 
 
-def conv_block(c_in: int, c_out: int, kernel_size: int = 3) -> nn.Sequential:
-    """Conv k x k - BatchNorm - ReLU - MaxPool 2x2: (B, c_in, H, W) -> (B, c_out, H // 2, W // 2)."""
+def conv_block(c_in: int, c_out: int, kernel_size: int = 3, ceil_mode: bool = False) -> nn.Sequential:
+    """Conv k x k - BatchNorm - ReLU - MaxPool 2x2: (B, c_in, H, W) -> (B, c_out, H // 2, W // 2).
+
+    With `ceil_mode` half of an odd size is rounded up, so that the last row and column count.
+    """
     return nn.Sequential(
         OrderedDict(
             conv=nn.Conv2d(c_in, c_out, kernel_size, padding=kernel_size // 2),
             norm=nn.BatchNorm2d(c_out),
             # max(relu(x)) = relu(max(x)): pooling first gives the same values, and ReLU a quarter
             # of the work
-            pool=nn.MaxPool2d(2),
+            pool=nn.MaxPool2d(2, ceil_mode=ceil_mode),
             relu=nn.ReLU(inplace=True),
         )
     )
@@ -42,39 +45,46 @@ class MultiTaskCNN(nn.Module):
         ink_scale: mean and standard deviation of ink; the ink head then predicts deviations from
             the mean in units of the second. The output is ink in any case.
         learn_weights: hold a log variance for either loss, at first -0.5 as in LibMTL.
+        hidden: units of the hidden layer of either head.
+        ceil_mode: pools keep the border: 28 -> 14 -> 7 -> 4 instead of 3.
     """
 
     image_size = 28
-    hidden = 128
 
     def __init__(self, *, num_layers: int, base_filters: int, dropout_rate: float, num_classes: int = 10,
-                 ink_scale: tuple[float, float] | None = None, learn_weights: bool = False):
+                 ink_scale: tuple[float, float] | None = None, learn_weights: bool = False,
+                 hidden: int = 128, ceil_mode: bool = False):
         super().__init__()
         widths = [1] + [base_filters * 2**block for block in range(num_layers)]
         self.backbone = nn.Sequential(
             OrderedDict(
-                (f"block{n}", conv_block(c_in, c_out))
+                (f"block{n}", conv_block(c_in, c_out, ceil_mode=ceil_mode))
                 for n, (c_in, c_out) in enumerate(pairwise(widths), start=1)
             )
         )
-        features = widths[-1] * (self.image_size // 2**num_layers) ** 2
+        halves = 2**num_layers
+        side = -(-self.image_size // halves) if ceil_mode else self.image_size // halves
+        features = widths[-1] * side**2
         self.classifier = nn.Sequential(
-            nn.Linear(features, self.hidden),
+            nn.Linear(features, hidden),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout_rate),
-            nn.Linear(self.hidden, num_classes),
+            nn.Linear(hidden, num_classes),
         )
         self.regressor = nn.Sequential(
-            nn.Linear(features, self.hidden), nn.ReLU(inplace=True), nn.Linear(self.hidden, 1)
+            nn.Linear(features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 1)
         )
         self.register_buffer("ink_scale", None if ink_scale is None else torch.tensor(ink_scale))
         self.log_variances = nn.Parameter(torch.full((2,), -0.5)) if learn_weights else None
 
     def forward(self, images: torch.Tensor) -> MultiTaskOutput:
         """images (B, 1, 28, 28) -> logits (B, 10), ink (B,)."""
-        features = self.backbone(images).flatten(1)  # (B, 4F, 3, 3) -> (B, 36F) for three blocks
+        return self.heads(self.backbone(images).flatten(1))  # (B, 4F, 3, 3) -> (B, 36F) for three blocks
+
+    def heads(self, features: torch.Tensor) -> MultiTaskOutput:
+        """The backbone's maps, flattened to (B, F) -> logits (B, 10), ink (B,)."""
         # bfloat16 has 8 bits of mantissa, too few for a regression to three decimals
-        with torch.autocast(images.device.type, enabled=False):
+        with torch.autocast(features.device.type, enabled=False):
             features = features.float()
             ink = self.regressor(features).squeeze(1)
             if self.ink_scale is not None:

@@ -189,16 +189,20 @@ def build(
 
     z-scored ink needs `data`, whose training images give its mean and deviation.
     """
-    architecture = {"num_layers": config.num_layers, "base_filters": config.base_filters,
-                    "dropout_rate": config.dropout_rate}
     objective, ink_scale = MultiTaskObjective(config), None
+    if config.ink_scaling == "z_score":
+        ink_scale = (data.train.ink.mean().item(), data.train.ink.std(correction=0).item())
     if isinstance(config, RecipeConfig):
-        if config.ink_scaling == "z_score":
-            ink_scale = (data.train.ink.mean().item(), data.train.ink.std(correction=0).item())
         objective = RecipeObjective(config, ink_scale[1] ** 2 if ink_scale else 1.0)
-        architecture["learn_weights"] = config.weighting == "uncertainty"
     with seeded(seed, "model"):
-        return objective, MultiTaskCNN(**architecture, ink_scale=ink_scale)
+        return objective, network(config, ink_scale)
+
+
+def network(config: MultiTaskConfig, ink_scale: tuple[float, float] | None = None) -> MultiTaskCNN:
+    """The untrained network of a configuration; `ink_scale` as in `MultiTaskCNN`."""
+    return MultiTaskCNN(num_layers=config.num_layers, base_filters=config.base_filters,
+                        dropout_rate=config.dropout_rate, hidden=config.hidden, ceil_mode=config.ceil_mode,
+                        learn_weights=config.weighting == "uncertainty", ink_scale=ink_scale)
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from . import paths
+from . import multitask, paths
 from .config import MultiTaskConfig
 from .models import MultiTaskCNN
 
@@ -87,7 +87,7 @@ def load_backbone(file: str | os.PathLike, config: MultiTaskConfig, name: str) -
     names = list(dict.fromkeys(key.split("/backbone.")[0] for key in tensors if "/backbone." in key))
     if name not in names:
         raise WeightsError(f"{file}: found no backbone {name!r}, expected one of {', '.join(names) or 'none'}")
-    model = _network(config)
+    model = multitask.network(config)
     del model.classifier, model.regressor  # random heads would answer, and nobody would notice
     prefix = f"{name}/"
     state = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
@@ -109,8 +109,8 @@ def best_of(study: "Study") -> MultiTaskCNN:
 
 
 def _network(config: MultiTaskConfig) -> MultiTaskCNN:
-    return MultiTaskCNN(num_layers=config.num_layers, base_filters=config.base_filters,
-                        dropout_rate=config.dropout_rate)
+    # the scale of z-scored ink is in the file
+    return multitask.network(config, (0.0, 1.0) if config.ink_scaling == "z_score" else None)
 
 
 def read(file: str | os.PathLike) -> dict[str, torch.Tensor]:

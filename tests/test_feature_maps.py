@@ -11,10 +11,10 @@ from smai_lib.feature_browser import Browser, view
 from smai_lib.models import MultiTaskCNN
 
 
-def network(num_layers=2, seed=0):
+def network(num_layers=2, seed=0, **recipe):
     """A small untrained network whose BatchNorms have seen something, so that they are not the identity."""
     torch.manual_seed(seed)
-    model = MultiTaskCNN(num_layers=num_layers, base_filters=4, dropout_rate=0.5)
+    model = MultiTaskCNN(num_layers=num_layers, base_filters=4, dropout_rate=0.5, **recipe)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.1)
@@ -79,11 +79,11 @@ def test_a_channel_that_does_not_exist_is_answered_with_those_that_do(split, cha
         view(network(), split.images[0], "block1", channel)
 
 
-@pytest.mark.parametrize("num_layers", [2, 3])
+@pytest.mark.parametrize("num_layers, recipe", [(2, {}), (3, {}), (3, {"ceil_mode": True, "ink_scale": (0.3, 2.0)})])
 @pytest.mark.parametrize("replace_by", fm.REPLACEMENTS)
-def test_ablation_is_what_a_hook_on_the_block_would_cost(split, num_layers, replace_by):
+def test_ablation_is_what_a_hook_on_the_block_would_cost(split, num_layers, recipe, replace_by):
     """Witness: the whole network again, its block's output overwritten by a hook."""
-    model = network(num_layers)
+    model = network(num_layers, **recipe)
     table = fm.ablate(model, split, replace_by=replace_by).set_index(["block", "channel"])
     images = split.images.float() / 255
 

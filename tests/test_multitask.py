@@ -27,6 +27,19 @@ def test_pooling_before_relu_is_conv_norm_relu_pool():
     assert torch.equal(block(images), textbook)
 
 
+def test_ceil_mode_pools_what_is_left_at_the_border():
+    images = torch.randn(2, 1, 7, 7)
+    floor, ceil = conv_block(1, 5), conv_block(1, 5, ceil_mode=True)
+    ceil.load_state_dict(floor.state_dict())
+    maps = F.relu(floor.norm(floor.conv(images)))
+    assert torch.equal(floor(images), F.max_pool2d(maps[:, :, :6, :6], 2))
+    assert torch.equal(ceil(images), F.max_pool2d(F.pad(maps, (0, 1, 0, 1)), 2))  # maps are at least 0
+    for num_layers, side in ((2, 7), (3, 4)):
+        model = MultiTaskCNN(num_layers=num_layers, base_filters=4, dropout_rate=0.0, hidden=6, ceil_mode=True)
+        assert model.backbone(torch.rand(5, 1, 28, 28)).shape[-2:] == (side, side)
+        assert model(torch.rand(5, 1, 28, 28)).logits.shape == (5, 10) and model.regressor[0].out_features == 6
+
+
 def test_heads_compute_in_float32_under_autocast():
     model = MultiTaskCNN(num_layers=2, base_filters=4, dropout_rate=0.0)
     with torch.autocast("cpu", torch.bfloat16):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from smai_lib import paths, studies, weights
-from smai_lib.config import MultiTaskConfig
+from smai_lib import paths, runs, studies, weights
+from smai_lib.config import MultiTaskConfig, NetworkRecipeConfig
 from smai_lib.models import MultiTaskCNN
 
 SMALL = MultiTaskConfig(num_layers=2, base_filters=3)
@@ -36,6 +36,19 @@ def test_loaded_weights_give_the_same_logits(file, recorded):
     assert not loaded.training
     for found, expected in zip(loaded(images), model(images), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def test_weights_of_a_recipe_bring_the_scale_of_their_ink(tmp_path, tiny):
+    config = NetworkRecipeConfig(num_layers=2, base_filters=3, ink_scaling="z_score", hidden=7, ceil_mode=True)
+    model = runs.build(config, 0, tiny)[1].eval()
+    save_file(model.state_dict(), tmp_path / "recipe.safetensors")
+    images = torch.rand(4, 1, 28, 28)
+    loaded = weights.load_multitask(tmp_path / "recipe.safetensors", config)
+    for found, expected in zip(loaded(images)[:2], model(images)[:2], strict=True):
+        torch.testing.assert_close(found, expected)
+    with pytest.raises(weights.WeightsError, match=r"ink_scale: found \(2,\), expected nothing"):
+        weights.load_multitask(tmp_path / "recipe.safetensors", NetworkRecipeConfig.from_dict(
+            config.to_dict() | {"ink_scaling": "raw"}))
 
 
 def test_one_flipped_bit_is_found_and_the_way_out_is_named(file):
