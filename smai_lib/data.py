@@ -81,6 +81,14 @@ class FashionMNIST:
         splits = {name: Split(*(column[:n] for column in getattr(self, name))) for name, n in sizes.items()}
         return replace(self, **splits, fingerprint=f"{self.fingerprint}:{train}:{validation}:{test}")
 
+    def refitted(self) -> "FashionMNIST":
+        """Training and validation images together as the training images, once nothing is left to choose.
+
+        The validation split stays, for the code that reads it; what it then measures is no validation.
+        """
+        both = (torch.cat(columns) for columns in zip(self.train, self.validation, strict=True))
+        return replace(self, train=Split(*both), fingerprint=f"{self.fingerprint}:refitted")
+
     def __str__(self) -> str:
         counts = " / ".join(f"{len(split.labels):,}" for split in (self.train, self.validation, self.test))
         return f"Fashion-MNIST from {self.source}: {counts} train / validation / test images"

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
 from smai_lib import best_recipe, lambda_figures, models, runs
@@ -83,6 +84,23 @@ def test_quick_trains_and_ships_the_run_best_on_validation(tiny):
     assert values.nunique() > 1  # else any choice would do
     assert study.weights()["_best"] == study.specs[values.idxmax()].folder.weights_file
     assert study.best() == "recipe" and study.summary()["seeds"].tolist() == [3, 3]
+
+
+def test_refitting_trains_on_the_validation_images_and_reports_none(tiny):
+    study = best_recipe.refitted_recipe("full", seed=3, data=replace(tiny, source="these tests"))
+    assert [(spec.name, spec.config, spec.seed) for spec in study.specs] == [("recipe", BEST, seed) for seed in range(3, 8)]
+    assert study.data.test is tiny.test
+    for both, train, validation in zip(study.data.train, tiny.train, tiny.validation, strict=True):
+        assert torch.equal(both[: len(train)], train) and torch.equal(both[len(train) :], validation)
+    plain = best_recipe.best_recipe("full", seed=3, data=replace(tiny, source="these tests"))
+    assert not {spec.run_id for spec in study.specs} & {spec.run_id for spec in plain.specs}
+
+    quick = best_recipe.refitted_recipe("quick", data=tiny)
+    quick.run(engine="serial")
+    assert quick.results()["train_images"].item() == len(tiny.train.labels) + len(tiny.validation.labels)
+    for table in (quick.results(), quick.history(), quick.summary(), *quick.tables().values()):
+        assert not [column for column in table if "val" in column]
+    assert quick.weights() == {} and quick.summary()["test_accuracy"].between(0, 1).all()
 
 
 def test_the_figure_shows_losses_beside_what_seeds_do():
