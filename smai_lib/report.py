@@ -142,12 +142,25 @@ def _headline_q1() -> str:
             f"| {f'{100 * reported:.2f} %' if reported else 'not given'} | {100 * row['val_accuracy']:.2f} % "
             f"| {100 * row['test_accuracy']:.2f} % | {row['test_rmse']:.4f} |"
         )
+    recipes = {"our recipe": studies.best_recipe("recorded", data=study.data),
+               "our recipe, refitted on validation images too": studies.refitted_recipe("recorded", data=study.data)}
+    for name, recipe in recipes.items():
+        mean = recipe.summary().iloc[-1]
+        validation = _percent(mean, "val_accuracy") if "val_accuracy" in mean else ""
+        lines.append(f"| {name} | | {validation} | {_percent(mean, 'test_accuracy')} | {mean['test_rmse']:.4f} |")
     chance = f"{100 / len(CLASSES):.2f} %"  # the splits are stratified
     lines.append(f"| guessing one class; the mean ink | | {chance} | {chance} "
                  f"| {baselines['constant (training mean)']:.4f} |")
     lines.append(f"| the true class's mean ink | | | | {baselines['mean of the true class']:.4f} |")
     lines.append(f"| `x.mean()` | | | | {baselines['x.mean()']:.4f} |")
-    return "\n".join(lines) + f"\n\n{study.caption()}; one run each.\n"
+    seeds, (plain, refitted) = int(mean["seeds"]), (recipe.caption() for recipe in recipes.values())
+    return "\n".join(lines) + (
+        f"\n\nConfigurations: {study.caption()}; one run each.\n\nRecipe, on the network of config 1: {plain}. "
+        f"Refitted: {refitted}. Mean ± standard deviation of {seeds} seeds, image and mirror image averaged.\n")
+
+
+def _percent(row, column: str) -> str:
+    return f"{100 * row[column]:.2f} ± {100 * row[f'{column} sd']:.2f} %"
 
 
 def _headline_q2() -> str:
