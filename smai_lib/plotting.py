@@ -1,5 +1,6 @@
 """Every figure: arrays in, Axes out. Nothing here trains, reads data or calls `show`."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,8 +25,9 @@ def new_axes(rows: int = 1, columns: int = 1, *, width: float = 5.0, height: flo
 
 
 def caption(figure: Figure, text: str) -> Figure:
-    """Put a small line of text below the picture."""
-    figure.supxlabel(text, fontsize=7, color="0.4")
+    """Put small text below the picture, in as many lines as its width needs."""
+    characters = int(figure.get_figwidth() / 0.055)  # at 7 points
+    figure.supxlabel(textwrap.fill(text, characters), fontsize=7, color="0.4")
     return figure
 
 

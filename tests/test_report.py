@@ -100,3 +100,13 @@ def test_readme_shows_the_shipped_results():
 def test_the_lambda_colours_are_the_reference_reports():
     colors = {pair: plotting.LAMBDA_COLORS[plotting.lambda_group(*pair)] for pair in ((1, 1), (2, 0.5), (0.5, 2))}
     assert colors == {(1, 1): "tab:blue", (2, 0.5): "tab:red", (0.5, 2): "tab:green"}
+
+
+@pytest.mark.parametrize("width", [4.0, 9.0])
+def test_a_caption_stays_within_its_picture(width):
+    figure = plotting.new_axes(width=width)[0, 0].figure
+    plotting.caption(figure, "recorded profile · epochs 10 · " + "54,000 training images from somewhere · " * 3)
+    figure.draw_without_rendering()
+    box = figure.texts[-1].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0
+    assert figure.axes[0].get_tightbbox().y0 >= box.y1  # and below the axes
