@@ -1,6 +1,6 @@
 import pytest
 
-from smai_lib.config import ConfigError, MultiTaskConfig
+from smai_lib.config import ConfigError, MultiTaskConfig, NetworkRecipeConfig
 from smai_lib.studies import TEN_CONFIGS
 
 
@@ -21,6 +21,17 @@ from smai_lib.studies import TEN_CONFIGS
 def test_bad_values_are_refused_by_name(values, named):
     with pytest.raises(ConfigError, match=named):
         MultiTaskConfig.from_dict(values)
+
+
+@pytest.mark.parametrize("values, named", [
+    ({"hidden": 0}, "hidden"),
+    ({"ceil_mode": 1}, "ceil_mode"),
+    ({"ink_scaling": "unit"}, "raw, z_score"),
+    ({"schedule": "cosine"}, "constant, one_cycle"),
+])  # fmt: skip
+def test_bad_values_of_a_recipe_are_refused_by_name(values, named):
+    with pytest.raises(ConfigError, match=named):
+        NetworkRecipeConfig.from_dict(values)
 
 
 def test_an_unknown_key_lists_the_known_ones():
