@@ -40,6 +40,25 @@ def test_the_textbook_network_is_the_same_network(tasks):
             assert (a is b is None) or torch.allclose(a, b, atol=1e-4)
 
 
+def test_the_textbook_network_keeps_torchs_own_memory_format(tasks):
+    """A network that asks for channels_last would make the textbook faster than a textbook is."""
+    def formats(model, images):
+        """Of every convolution's output: whether it is laid out as torch does by itself."""
+        found, convolutions = [], (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
+        hooks = [module.register_forward_hook(lambda module, inputs, output: found.append(output.is_contiguous()))
+                 for module in model.modules() if isinstance(module, convolutions)]  # fmt: skip
+        model.eval()(images)
+        for hook in hooks:
+            hook.remove()
+        return found
+
+    for task in tasks:
+        images = torch.rand(2, 1, *task.data.train.images.shape[-2:])
+        textbook = formats(task.textbook_model(), images)
+        assert len(textbook) > 2 and all(textbook), task.name
+    assert not any(formats(runs.build(UNET, 0, tasks[2].data)[1], images))  # so the test can tell
+
+
 def test_the_textbook_pictures_move_as_the_configuration_says(colors):
     still = bench_tasks.ColorOneByOne(colors, replace(UNET, mirror=False, shift=0))
     assert all(torch.equal(still[i][1], colors.train.colors[i].long()) for i in range(len(still)))
