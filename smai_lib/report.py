@@ -138,7 +138,7 @@ def _headline_q1() -> str:
         row = results.loc[name]
         reported = studies.REPORTED_VAL_ACCURACY.get(name)
         lines.append(
-            f"| {name}{' (best on validation)' if name == study.best() else ''} "
+            f"| {name}{' (best of the ten on validation)' if name == study.best() else ''} "
             f"| {f'{100 * reported:.2f} %' if reported else 'not given'} | {100 * row['val_accuracy']:.2f} % "
             f"| {100 * row['test_accuracy']:.2f} % | {row['test_rmse']:.4f} |"
         )
@@ -155,7 +155,7 @@ def _headline_q1() -> str:
     lines.append(f"| `x.mean()` | | | | {baselines['x.mean()']:.4f} |")
     seeds, (plain, refitted) = int(mean["seeds"]), (recipe.caption() for recipe in recipes.values())
     return "\n".join(lines) + (
-        f"\n\nConfigurations: {study.caption()}; one run each.\n\nRecipe, on the network of config 1: {plain}. "
+        f"\n\nConfigurations: {study.caption()}; one run each.\n\nRecipe, on config 1's backbone: {plain}. "
         f"Refitted: {refitted}. Mean ± standard deviation of {seeds} seeds, image and mirror image averaged.\n")
 
 
