@@ -1,6 +1,7 @@
 """The studies of Q1: the reference report's ten configurations, and what the lambdas really do."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -91,12 +92,8 @@ class LambdaStudy(Study):
 
 def ten_configs(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> TenConfigs:
     """The reference report's ten configurations (Q1)."""
-    check_profile(profile)
-    configs = TEN_CONFIGS
-    if profile == "quick":
-        configs = {name: MultiTaskConfig.from_dict(config.to_dict() | {"epochs": QUICK_EPOCHS})
-                   for name, config in TEN_CONFIGS.items()}  # fmt: skip
-    return _study(TenConfigs, "q1_configs", profile, configs, [seed], data or fashion_mnist())
+    runs = [(name, config, seed) for name, config in TEN_CONFIGS.items()]
+    return assemble(TenConfigs, "q1_configs", profile, runs, data or fashion_mnist())
 
 
 def lambda_config(ratio: float, **settings) -> RecipeConfig:
@@ -114,22 +111,34 @@ def lambda_study(profile: str = "recorded", seed: int = 0, data: FashionMNIST | 
 
     And one adaptive control, whose weights are learnt.
     """
-    check_profile(profile)
-    data = data or fashion_mnist()
-    quick = {}
-    if profile == "quick":
-        data, quick = data.subset(*QUICK_IMAGES), {"epochs": QUICK_EPOCHS}
-    configs = {f"{scaling} {ratio:g}": lambda_config(ratio, ink_scaling=scaling, **quick)
+    data = few_images(profile, data)
+    configs = {f"{scaling} {ratio:g}": lambda_config(ratio, ink_scaling=scaling)
                for ratio in LAMBDA_RATIOS for scaling in ("raw", "z_score")}  # fmt: skip
-    configs["uncertainty"] = lambda_config(1.0, ink_scaling="z_score", weighting="uncertainty", **quick)
-    seeds = range(seed, seed + (2 if profile == "quick" else LAMBDA_SEEDS))
-    return _study(LambdaStudy, "q1_lambda", profile, configs, seeds, data)
-
-
-def _study(kind, name, profile, configs, seeds, data):
-    refuse_sample(profile, data, "see `python -m smai_lib fetch`")
-    root = paths.runs_dir() / profile / name
+    configs["uncertainty"] = lambda_config(1.0, ink_scaling="z_score", weighting="uncertainty")
     # seed by seed, so that an interrupted study has whole comparisons
-    specs = [RunSpec(label, name, config, seed, data.fingerprint, root)
-             for seed in seeds for label, config in configs.items()]  # fmt: skip
-    return kind(name, profile, specs, data)
+    runs = [(name, config, seed + offset) for offset in range(2 if profile == "quick" else LAMBDA_SEEDS)
+            for name, config in configs.items()]  # fmt: skip
+    return assemble(LambdaStudy, "q1_lambda", profile, runs, data)
+
+
+def few_images(profile: str, data: FashionMNIST | None) -> FashionMNIST:
+    """The images of a study of many runs: under `quick` only the first few thousand."""
+    data = data or fashion_mnist()
+    return data.subset(*QUICK_IMAGES) if profile == "quick" else data
+
+
+def assemble(kind: type[Study], name: str, profile: str, runs: list[tuple[str, MultiTaskConfig, int]],
+             data: FashionMNIST) -> Study:
+    """The study `name` of `runs`: label, configuration and seed of each. `quick` trains them for one epoch.
+
+    Raises:
+        ValueError: an unknown profile.
+        RunError: the full profile, and `data` only stands in for the study's own.
+    """
+    check_profile(profile)
+    refuse_sample(profile, data, "see `python -m smai_lib fetch`")
+    if profile == "quick":
+        runs = [(label, replace(config, epochs=QUICK_EPOCHS), seed) for label, config, seed in runs]
+    root = paths.runs_dir() / profile / name
+    return kind(name, profile, [RunSpec(label, name, config, seed, data.fingerprint, root)
+                                for label, config, seed in runs], data)  # fmt: skip

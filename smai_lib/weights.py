@@ -68,7 +68,8 @@ def load_multitask(file: str | os.PathLike, config: MultiTaskConfig) -> MultiTas
         WeightsError: from `verify`; the file is no safetensors file; or its tensors are not those of
             the network that `config` builds, which are then listed.
     """
-    return _filled(_network(config), read(file), file, config)
+    scale = (0.0, 1.0) if config.ink_scaling == "z_score" else None  # the ink's own is in the file
+    return _filled(multitask.network(config, scale), read(file), file, config)
 
 
 def load_backbone(file: str | os.PathLike, config: MultiTaskConfig, name: str) -> MultiTaskCNN:
@@ -106,11 +107,6 @@ def best_of(study: "Study") -> MultiTaskCNN:
     recorded = study.profile == "recorded"
     return load_multitask(paths.WEIGHTS / f"{study.name}_best.safetensors" if recorded else study.weights()["_best"],
                           config)
-
-
-def _network(config: MultiTaskConfig) -> MultiTaskCNN:
-    # the scale of z-scored ink is in the file
-    return multitask.network(config, (0.0, 1.0) if config.ink_scaling == "z_score" else None)
 
 
 def read(file: str | os.PathLike) -> dict[str, torch.Tensor]:

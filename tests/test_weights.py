@@ -5,9 +5,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from smai_lib import paths, runs, studies, weights
+from smai_lib import multitask, paths, runs, studies, weights
 from smai_lib.config import MultiTaskConfig, NetworkRecipeConfig
-from smai_lib.models import MultiTaskCNN
 
 SMALL = MultiTaskConfig(num_layers=2, base_filters=3)
 SHIPPED = sorted(paths.WEIGHTS.glob("*.safetensors"))
@@ -15,8 +14,7 @@ SHIPPED = sorted(paths.WEIGHTS.glob("*.safetensors"))
 
 def build(config, seed):
     torch.manual_seed(seed)
-    return MultiTaskCNN(num_layers=config.num_layers, base_filters=config.base_filters,
-                        dropout_rate=config.dropout_rate).eval()
+    return multitask.network(config).eval()
 
 
 @pytest.fixture
