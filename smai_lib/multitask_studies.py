@@ -92,6 +92,7 @@ class LambdaStudy(Study):
 
 def ten_configs(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> TenConfigs:
     """The reference report's ten configurations (Q1)."""
+    check_profile(profile)
     runs = [(name, config, seed) for name, config in TEN_CONFIGS.items()]
     return assemble(TenConfigs, "q1_configs", profile, runs, data or fashion_mnist())
 
@@ -123,6 +124,7 @@ def lambda_study(profile: str = "recorded", seed: int = 0, data: FashionMNIST | 
 
 def few_images(profile: str, data: FashionMNIST | None) -> FashionMNIST:
     """The images of a study of many runs: under `quick` only the first few thousand."""
+    check_profile(profile)
     data = data or fashion_mnist()
     return data.subset(*QUICK_IMAGES) if profile == "quick" else data
 
@@ -132,10 +134,8 @@ def assemble(kind: type[Study], name: str, profile: str, runs: list[tuple[str, M
     """The study `name` of `runs`: label, configuration and seed of each. `quick` trains them for one epoch.
 
     Raises:
-        ValueError: an unknown profile.
         RunError: the full profile, and `data` only stands in for the study's own.
     """
-    check_profile(profile)
     refuse_sample(profile, data, "see `python -m smai_lib fetch`")
     if profile == "quick":
         runs = [(label, replace(config, epochs=QUICK_EPOCHS), seed) for label, config, seed in runs]
