@@ -2,7 +2,9 @@
 
 import argparse
 
-from . import data, paths, studies
+from . import studies
+from .core import paths
+from .multitask import fashion_mnist
 
 
 def main() -> None:
@@ -23,7 +25,7 @@ def main() -> None:
     bench.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     if arguments.command == "fetch":
-        data.describe()
+        fashion_mnist.describe()
     elif arguments.command == "run":
         unknown = set(arguments.studies) - set(studies.STUDIES)
         if unknown:

@@ -12,10 +12,10 @@ import torch
 from torch import multiprocessing, nn
 from torch.utils.data import DataLoader
 
-from . import engines
 from .bench_tasks import Task, tasks
-from .runs import build
-from .training import choose_precision, fit
+from .core import engines
+from .core.runs import build
+from .core.training import choose_precision, fit
 
 
 def _textbook(task: Task) -> float:

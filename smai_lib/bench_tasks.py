@@ -10,13 +10,13 @@ from torch.utils.data import Dataset
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
-from .color_data import ColorizationData
-from .color_studies import REPORT_CNN, UNET, color_data
-from .config import ColorizationConfig, Config, MultiTaskConfig
-from .data import FashionMNIST, fashion_mnist
-from .models import ColorizationCNN, ColorizationUNet
-from .multitask_studies import TEN_CONFIGS
-from .runs import Data, build
+from .colorization.data import ColorizationData
+from .colorization.model import ColorizationCNN, ColorizationUNet
+from .colorization.studies import REPORT_CNN, UNET, color_data
+from .core.config import ColorizationConfig, Config, MultiTaskConfig
+from .core.runs import Data, build
+from .multitask.fashion_mnist import FashionMNIST, fashion_mnist
+from .multitask.studies import TEN_CONFIGS
 
 
 @dataclass(frozen=True)

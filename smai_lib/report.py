@@ -14,8 +14,9 @@ import pypandoc
 from nbclient import NotebookClient
 from PIL import Image
 
-from . import paths, studies
-from .data import CLASSES
+from . import studies
+from .core import paths
+from .multitask.fashion_mnist import CLASSES
 
 README = paths.ROOT / "README.md"
 HEADLINE = re.compile(r"(<!-- headline:.*?-->\n)(.*?)(<!-- /headline -->)", re.DOTALL)

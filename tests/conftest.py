@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from smai_lib import data
+from smai_lib.multitask import fashion_mnist
 
 torch.set_num_threads(1)  # small tensors: on a busy machine threads wait for each other
 
@@ -16,7 +16,7 @@ def private_folders(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def sample():
-    return data.fashion_mnist("sample", verbose=False)
+    return fashion_mnist.fashion_mnist("sample", verbose=False)
 
 
 @pytest.fixture(scope="session")

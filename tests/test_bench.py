@@ -3,16 +3,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from smai_lib import bench, bench_tasks, color_data, runs
-from smai_lib.color_images import ColorImages
-from smai_lib.color_studies import REPORT_CNN, UNET
-from smai_lib.multitask_studies import TEN_CONFIGS
+from smai_lib import bench, bench_tasks
+from smai_lib.colorization import data
+from smai_lib.colorization.images import ColorImages
+from smai_lib.colorization.studies import REPORT_CNN, UNET
+from smai_lib.core import runs
+from smai_lib.multitask.studies import TEN_CONFIGS
 
 
 @pytest.fixture(scope="module")
 def colors():
     pixels = torch.randint(0, 256, (12, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    return color_data.prepare(ColorImages(pixels[:8], pixels[8:10], pixels[10:], "made up", None, "all", "f" * 64))
+    return data.prepare(ColorImages(pixels[:8], pixels[8:10], pixels[10:], "made up", None, "all", "f" * 64))
 
 
 @pytest.fixture

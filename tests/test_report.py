@@ -2,7 +2,8 @@ import nbformat
 import papermill
 import pytest
 
-from smai_lib import notebook, paths, plotting, report
+from smai_lib import notebook, report
+from smai_lib.core import paths, plotting
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 

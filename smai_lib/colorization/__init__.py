@@ -1,0 +1,1 @@
+"""Q2: colours for grey photographs."""

@@ -1,0 +1,62 @@
+"""Colour images as the colorization task sees them: grey values in, indices of a palette out."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+
+from .images import ColorImages
+from .palette import encode, fit_palette, grey_of
+
+
+class ColorSplit(NamedTuple):
+    """images (N, 3, H, W), grey (N, 1, H, W) and colors (N, H, W), all uint8."""
+
+    images: torch.Tensor
+    grey: torch.Tensor
+    colors: torch.Tensor
+
+    def inputs(self, index: torch.Tensor | slice) -> torch.Tensor:
+        """Grey values as the models want them: (B, 1, H, W) float32 in [0, 1], channels last."""
+        return self.grey[index].float().div_(255).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class ColorizationData:
+    """The three splits encoded in one palette, which is part of their identity."""
+
+    train: ColorSplit
+    validation: ColorSplit
+    test: ColorSplit
+    palette: torch.Tensor  # (NC, 3) uint8, dark to light
+    source: str
+    fingerprint: str
+    is_sample: bool
+
+    def subset(self, train: int, validation: int, test: int) -> "ColorizationData":
+        """The first images of each split, in the same palette."""
+        sizes = {"train": train, "validation": validation, "test": test}
+        splits = {name: ColorSplit(*(x[:n] for x in getattr(self, name)))
+                  for name, n in sizes.items()}  # fmt: skip
+        fingerprint = f"{self.fingerprint}:{train}:{validation}:{test}"
+        return replace(self, **splits, fingerprint=fingerprint)
+
+    def __str__(self) -> str:
+        counts = " / ".join(f"{len(x.images):,}" for x in (self.train, self.validation, self.test))
+        return (f"{len(self.palette)} colours of images from {self.source}: {counts} "
+                "train / validation / test images")
+
+
+def prepare(images: ColorImages, num_colors: int = 24) -> ColorizationData:
+    """Grey values and colour indices of `images`, in a palette of the training pixels' own.
+
+    Raises:
+        PaletteError: more colours than the images have, or not 2 to 256.
+    """
+    palette = fit_palette(images.train, num_colors)
+    splits = (ColorSplit(x, grey_of(x), encode(x, palette))
+              for x in (images.train, images.validation, images.test))
+    # the palette is a function of the images and its size, as far as one version of k-means goes
+    return ColorizationData(*splits, palette, images.source,
+                            f"{images.fingerprint}:{bytes(palette.flatten().tolist()).hex()}",
+                            images.is_sample)

@@ -1,0 +1,170 @@
+"""Figures of the colorization notebook: arrays in, Axes out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+
+from ..core.plotting import new_axes
+
+
+def palette(colors: torch.Tensor, shares: Sequence[float]) -> Axes:
+    """The palette's colours, (NC, 3) uint8, as bars of the pixels that have them."""
+    axes = new_axes(width=7, height=2.2)[0, 0]
+    axes.bar(range(len(colors)), 100 * np.asarray(shares), color=colors.numpy() / 255, width=1.0, edgecolor="0.5")
+    axes.set(xlabel="colour, dark to light", ylabel="% of the pixels", xlim=(-0.7, len(colors) - 0.3))
+    return axes
+
+
+def pictures(columns: dict[str, torch.Tensor], titles: Sequence[str] | None = None) -> np.ndarray:
+    """A row per image and a column per version of it.
+
+    Args:
+        columns: title -> (N, 1, H, W) or (N, 3, H, W) uint8.
+        titles: what stands beside each row.
+    """
+    rows = len(next(iter(columns.values())))
+    grid = new_axes(rows, len(columns), width=0.85, height=0.87)
+    for (title, images), panels in zip(columns.items(), grid.T, strict=True):
+        panels[0].set_title(title, fontsize=6)
+        for axes, image in zip(panels, images, strict=True):
+            axes.imshow(image.permute(1, 2, 0).expand(-1, -1, 3).numpy(), interpolation="nearest")
+    for axes in grid.flat:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+    for axes, title in zip(grid[:, 0], () if titles is None else titles, strict=False):
+        axes.set_ylabel(title, fontsize=6, rotation=0, ha="right", va="center")
+    return grid
+
+
+def table_areas(log_probs: torch.Tensor, colors: torch.Tensor, levels: Sequence[float]) -> Axes:
+    """What each grey level tells: the share of every colour, in that colour, and how often the level is.
+
+    Args:
+        log_probs: (256, NC) of the luminance table.
+        colors: (NC, 3) uint8, the palette.
+        levels: (256,) share of the pixels at each grey level, drawn as a line.
+    """
+    axes = new_axes(width=6, height=2.5)[0, 0]
+    axes.stackplot(range(256), *log_probs.exp().T.numpy(), colors=colors.numpy() / 255, linewidth=0,
+                   antialiased=False)  # fmt: skip
+    axes.plot(range(256), np.asarray(levels) / max(levels), color="tab:red", linewidth=1,
+              label="how often the grey level occurs")  # fmt: skip
+    axes.set(xlabel="grey level of the pixel", ylabel="share of its colours", xlim=(0, 255), ylim=(0, 1))
+    axes.legend(fontsize=7, loc="upper center")
+    return axes
+
+
+def reliability(calibration: dict[str, np.ndarray]) -> Axes:
+    """Pixels right against pixels expected right, by confidence.
+
+    Args:
+        calibration: name -> (bins, 2), summed confidence and pixels right in each bin.
+    """
+    axes = new_axes(width=3.8, height=2.8)[0, 0]
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="as confident as right")
+    pixels = {name: bins[:, 0] for name, bins in calibration.items()}
+    for name, bins in calibration.items():
+        some = bins[:, 0] > 1e-3 * pixels[name].sum()  # a bin of a few pixels says nothing
+        centres = (np.arange(len(bins)) + 0.5) / len(bins)
+        # a bin's pixels are not kept, but its confidences lie within it
+        axes.plot(centres[some], centres[some] * bins[some, 1] / bins[some, 0], "o-", markersize=3,
+                  linewidth=1, label=name)  # fmt: skip
+    axes.set(xlabel="probability of the most likely colour", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(fontsize=7)
+    return axes
+
+
+def parallel_coordinates(trials: pd.DataFrame, keys: Sequence[str], value: str, label: str) -> Axes:
+    """A line per trial through the value of each key; the best trial is drawn last and thick.
+
+    Args:
+        trials: a row a trial, with columns `keys`, `value` (lower is better) and `state`; only
+            complete ones are drawn. `learning_rate` is logarithmic, all else are categories.
+    """
+    trials = trials[trials["state"] == "complete"]
+    axes = new_axes(width=5.0, height=2.3)[0, 0]
+    heights = pd.DataFrame({key: _heights(trials[key], logarithmic=key == "learning_rate") for key in keys})
+    norm = Normalize(trials[value].min(), trials[value].max())
+    best = trials[value].idxmin()
+    for index in [*trials[value].sort_values(ascending=False).index.drop(best), best]:
+        axes.plot(range(len(keys)), heights.loc[index], color=_map()(norm(trials.loc[index, value])),
+                  linewidth=3 if index == best else 1)  # fmt: skip
+    for position, key in enumerate(keys):
+        axes.axvline(position, color="0.8", linewidth=0.8, zorder=0)
+        for name, height in {_tick(x): y for x, y in zip(trials[key], heights[key], strict=True)}.items():
+            if key != "learning_rate":
+                axes.text(position + 0.03, height, name, fontsize=7, va="center")
+        if key == "learning_rate":
+            for y, name in ((0, f"{trials[key].min():.2g}"), (1, f"{trials[key].max():.2g}")):
+                axes.text(position + 0.03, y, name, fontsize=7, va="center")
+    axes.set_xticks(range(len(keys)), keys, fontsize=8)
+    axes.set_yticks([])
+    axes.set_xlim(-0.1, len(keys) - 0.6)
+    axes.spines[:].set_visible(False)
+    mapped = axes.figure.colorbar(_mappable(norm), ax=axes)
+    mapped.set_label(label, fontsize=7)
+    mapped.ax.tick_params(labelsize=7)
+    return axes
+
+
+def differences(intervals: pd.DataFrame, labels: dict[str, str], reference: str) -> np.ndarray:
+    """A panel per metric: each model's paired difference from `reference`, with its interval.
+
+    Args:
+        intervals: rows of (name, metric) with difference, difference_low and difference_high.
+        labels: metric -> label of its axis.
+    """
+    names = intervals["name"].unique()
+    grid = new_axes(1, len(labels), width=3.6, height=0.25 * len(names) + 0.8)
+    for axes, (metric, label) in zip(grid[0], labels.items(), strict=True):
+        rows = intervals[intervals["metric"] == metric].set_index("name").loc[names]
+        for y, (_, row) in enumerate(rows.iterrows()):
+            axes.plot([row["difference_low"], row["difference_high"]], [y, y], color="tab:blue")
+            axes.plot(row["difference"], y, "o", color="tab:blue", markersize=4)
+        axes.axvline(0, color="0.4", linestyle="--", label=reference)
+        axes.set_yticks(range(len(names)), names if axes is grid[0, 0] else [], fontsize=8)
+        axes.invert_yaxis()
+        axes.set_xlabel(label, fontsize=8)
+        axes.tick_params(axis="x", labelsize=7)
+    return grid
+
+
+def importances(shares: dict[str, dict[str, float]]) -> np.ndarray:
+    """A panel per search, a bar per hyper-parameter: its share of the differences between trials."""
+    grid = new_axes(1, len(shares), width=3.5, height=2.0)
+    for axes, (name, share) in zip(grid[0], shares.items(), strict=True):
+        keys = sorted(share, key=share.get)
+        axes.barh(keys, [share[key] for key in keys])
+        axes.set(title=name, xlabel="importance", xlim=(0, 1))
+        axes.tick_params(labelsize=8)
+    return grid
+
+
+def _heights(values: pd.Series, *, logarithmic: bool) -> pd.Series:
+    """Positions in [0, 1]: by logarithm, or evenly by rank among the values that occur."""
+    if logarithmic:
+        values = np.log(values)
+        return (values - values.min()) / max(values.max() - values.min(), 1e-9)
+    order = sorted(values.unique())
+    return values.map({x: i / max(len(order) - 1, 1) for i, x in enumerate(order)})
+
+
+def _tick(value) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _map():
+    from matplotlib import colormaps
+
+    return colormaps["viridis_r"]
+
+
+def _mappable(norm):
+    from matplotlib.cm import ScalarMappable
+
+    return ScalarMappable(norm, _map())

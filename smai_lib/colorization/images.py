@@ -1,0 +1,229 @@
+"""Colour photographs as in-memory tensors, from the first source that can serve them.
+
+The sources, in order: a directory of your own; the repository's `data/`; torchvision's download of
+CIFAR-10 (Krizhevsky 2009); patches of the photographs that scikit-image and scikit-learn ship.
+What was read is identified by a SHA-256 of its pixels, whatever it was packed in.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+from PIL import Image, ImageOps, UnidentifiedImageError
+from sklearn.model_selection import train_test_split
+
+from ..core import paths
+from ..multitask.fashion_mnist import SPLIT_SEED, VALIDATION_SHARE, DataError, download
+from .patches import Images, bundled_photographs, photo_patches
+
+SIZES = (32, 64)
+SMALLEST = 32  # pixels of a source image's shorter side; enlarging less would invent detail
+CIFAR_FOLDER = "cifar-10-batches-py"
+PATCH_SOURCE = "bundled photo patches"
+
+
+@dataclass(frozen=True)
+class ColorImages:
+    """Three splits of colour images and where they came from."""
+
+    train: torch.Tensor  # (N, 3, S, S) uint8, as are the others
+    validation: torch.Tensor
+    test: torch.Tensor
+    source: str
+    directory: Path | None  # None for the bundled patches
+    classes: str  # the class chosen, or "all"
+    fingerprint: str  # SHA-256 of the pixels
+    skipped: int = 0  # files that were unreadable or not RGB
+
+    @property
+    def is_sample(self) -> bool:
+        return self.source == PATCH_SOURCE
+
+    def subset(self, train: int, validation: int, test: int) -> "ColorImages":
+        """The first images of each split, for demonstrations and tests."""
+        return replace(self, train=self.train[:train], validation=self.validation[:validation],
+                       test=self.test[:test],
+                       fingerprint=f"{self.fingerprint}:{train}:{validation}:{test}")  # fmt: skip
+
+    def __str__(self) -> str:
+        counts = " / ".join(f"{len(x):,}" for x in (self.train, self.validation, self.test))
+        size = self.train.shape[-1]
+        return (f"Colour images ({self.classes}, {size} x {size}) from {self.source}: {counts} "
+                "train / validation / test images")  # fmt: skip
+
+
+def color_images(
+    directory: str | os.PathLike | None = None,
+    *,
+    classes: str = "horse",
+    size: int = 32,
+    verbose: bool = True,
+) -> ColorImages:
+    """Colour images of one class from the first source that serves them.
+
+    The sources, in order: `directory` (default: the environment variable SMAI_COLOR_IMAGES), in
+    torchvision's CIFAR-10 layout or as image files `train/<class>/*` and `test/<class>/*`; the
+    repository's `data/cifar10` in either layout; torchvision's download; patches of bundled
+    photographs, which have no classes. Files of any size from 32 x 32 on are resized and
+    centre-cropped. The training images are split once into 90 % train and 10 % validation, seeded.
+
+    Args:
+        classes: a class name, or "all".
+        size: pixels of a side, 32 or 64.
+
+    Raises:
+        DataError: `directory` has no images of that class, or one smaller than 32 pixels.
+        ValueError: another `size`.
+    """
+    if size not in SIZES:
+        raise ValueError(f"size: found {size!r}, expected one of {', '.join(map(str, SIZES))}")
+    source, folder = find_color_images(directory)
+    skipped = 0
+    if folder is None:
+        classes = "all"
+        images = photo_patches(bundled_photographs(), size)
+    else:
+        read = _read_cifar if (folder / CIFAR_FOLDER).is_dir() else _read_folder
+        (development, more), (test, yet_more) = (read(folder, part, classes, size)
+                                                 for part in ("train", "test"))  # fmt: skip
+        if len(development) < 2:
+            raise DataError(f"{folder}/train: found {len(development)} usable image of class "
+                            f"{classes!r}, expected at least 2, one to train and one to validate")
+        skipped = more + yet_more
+        train, validation = train_test_split(np.arange(len(development)), random_state=SPLIT_SEED,
+                                             test_size=VALIDATION_SHARE)  # fmt: skip
+        images = Images(development[np.sort(train)], development[np.sort(validation)], test)
+    dataset = ColorImages(*images, source, folder, classes, _fingerprint(images), skipped)
+    if verbose:
+        print(dataset)
+        if skipped:
+            print(f"skipped {skipped} files that were unreadable or not RGB")
+        if dataset.is_sample:
+            print("*** PHOTO PATCHES *** No source of CIFAR-10 answered: results are not "
+                  "comparable with published ones.")  # fmt: skip
+    return dataset
+
+
+def find_color_images(directory: str | os.PathLike | None = None) -> tuple[str, Path | None]:
+    """Name and folder of the first source, fetching it if need be; no folder for the patches."""
+    directory = directory or os.environ.get("SMAI_COLOR_IMAGES")
+    if directory:
+        folder = Path(directory).expanduser()
+        if not _complete(folder):
+            raise DataError(f"{folder} holds neither {CIFAR_FOLDER}/ nor image files in "
+                            "train/<class>/ and test/<class>/; give a folder that does, or none")
+        return "explicit directory", folder
+    cache = paths.data_dir() / "cifar10"
+    if _complete(cache):
+        return "data folder", cache
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(cache) + ".lock"):  # two notebooks started at once fetch once
+            if _complete(cache) or _fetch_torchvision(cache):
+                return "torchvision download", cache
+    except PermissionError as error:
+        print(f"cannot write {cache.parent} ({error}); nothing can be fetched, set SMAI_DATA to a "
+              "folder that you may write")
+    return PATCH_SOURCE, None
+
+
+def _complete(folder: Path) -> bool:
+    return (folder / CIFAR_FOLDER).is_dir() or all((folder / x).is_dir() for x in ("train", "test"))
+
+
+def _fetch_torchvision(cache: Path) -> bool:
+    from torchvision.datasets import CIFAR10
+
+    with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:
+        if not download(CIFAR10, [CIFAR10.url], scratch):
+            return False
+        cache.mkdir(exist_ok=True)
+        os.replace(Path(scratch) / CIFAR_FOLDER, cache / CIFAR_FOLDER)
+    return True
+
+
+def _read_cifar(folder: Path, part: str, classes: str, size: int) -> tuple[torch.Tensor, int]:
+    """Images of one class in torchvision's layout, whose MD5 sums torchvision checks."""
+    from torchvision.datasets import CIFAR10
+
+    try:
+        dataset = CIFAR10(folder, train=part == "train")
+    except RuntimeError as error:
+        raise DataError(f"{folder / CIFAR_FOLDER} is incomplete or altered ({error}); delete it to "
+                        "have it downloaded again") from error
+    chosen = np.ones(len(dataset.data), bool)
+    if classes != "all":
+        if classes not in dataset.classes:
+            raise _unknown_class(folder, classes, dataset.classes)
+        chosen = np.array(dataset.targets) == dataset.class_to_idx[classes]
+    images = torch.from_numpy(dataset.data[chosen]).permute(0, 3, 1, 2)
+    if size != images.shape[-1]:
+        images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
+    return images.contiguous(), 0
+
+
+def _read_folder(folder: Path, part: str, classes: str, size: int) -> tuple[torch.Tensor, int]:
+    """Images of one class among the files `part/<class>/*`, and how many files were skipped."""
+    names = sorted(x.name for x in (folder / part).iterdir() if x.is_dir())
+    if classes != "all" and classes not in names:
+        raise _unknown_class(folder / part, classes, names)
+    chosen = names if classes == "all" else [classes]
+    files = sorted(x for name in chosen for x in (folder / part / name).iterdir() if x.is_file())
+    images, reasons = [], {}
+    for file in files:
+        try:
+            images.append(read_image(file, size))
+        except UnusableImageError as error:
+            reasons[file] = error
+    if not images:
+        example = f", {next(iter(reasons.values()))}" if reasons else ""
+        raise DataError(f"{folder / part}: no usable image of class {classes!r} among {len(files)} "
+                        f"files{example}; give a folder of RGB photographs")
+    return torch.stack(images), len(reasons)
+
+
+class UnusableImageError(DataError):
+    """A file that is no image, or not an RGB one."""
+
+
+def read_image(file: str | os.PathLike, size: int) -> torch.Tensor:
+    """An RGB image file as (3, size, size) uint8: resized to fit, then centre-cropped.
+
+    Raises:
+        UnusableImageError: the file cannot be read, or is not RGB.
+        DataError: it is smaller than 32 pixels.
+    """
+    try:
+        with Image.open(file) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        kind = "no image" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise UnusableImageError(f"{file} cannot be read ({kind})") from error
+    if image.mode != "RGB":
+        raise UnusableImageError(f"{file}: found mode {image.mode}, expected RGB; convert it")
+    if min(image.size) < SMALLEST:
+        raise DataError(f"{file}: found {image.width} x {image.height} pixels, expected at least "
+                        f"{SMALLEST} x {SMALLEST}; remove or replace it")
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()  # (H, W, 3) -> (3, H, W)
+
+
+def _unknown_class(folder: Path, classes: str, names: Sequence[str]) -> DataError:
+    return DataError(f"{folder}: found classes {', '.join(names) or 'none'}, expected {classes!r}; "
+                     "choose one of them, or \"all\"")
+
+
+def _fingerprint(images: Images) -> str:
+    digest = hashlib.sha256()
+    for split in images:
+        digest.update(repr(tuple(split.shape)).encode())
+        digest.update(split.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,72 @@
+"""Colour images where there is no data set: patches of photographs that ship inside two wheels.
+
+Seven photographs of scikit-image and scikit-learn make several thousand patches. They are alike, so
+what is measured on them says little beyond them, but everything can be tried without a network.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..multitask.fashion_mnist import SPLIT_SEED
+
+# of the stereo pair only the left view, since the right one shows the same things
+SCIKIT_IMAGE = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")
+SCIKIT_LEARN = ("china.jpg", "flower.jpg")
+BLOCK = 128  # pixels; a block of a photograph belongs to one split
+STRIDE = 16
+SCALES = (32, 64, 128)
+
+
+class Images(NamedTuple):
+    """uint8 RGB images (N, 3, S, S) of the three splits."""
+
+    train: torch.Tensor
+    validation: torch.Tensor
+    test: torch.Tensor
+
+
+def bundled_photographs() -> list[np.ndarray]:
+    """The colour photographs inside the scikit-image and scikit-learn wheels, (H, W, 3) uint8."""
+    from skimage import io
+    from skimage.data import data_dir
+    from sklearn.datasets import load_sample_image
+
+    return [io.imread(Path(data_dir) / name) for name in SCIKIT_IMAGE] + [
+        load_sample_image(name) for name in SCIKIT_LEARN
+    ]
+
+
+def photo_patches(photographs: Sequence[np.ndarray], size: int) -> Images:
+    """Crops at several scales, split by region so that no pixel is in two splits.
+
+    Every photograph, (H, W, 3) uint8, is cut into blocks of 128 x 128; a seeded tenth of all blocks
+    validates, another tenth tests. Crops of 32, 64 and 128 pixels that are no smaller than `size`
+    are taken every 16 pixels inside a block and averaged down to `size`.
+    """
+    blocks = []
+    for photograph in photographs:
+        pixels = torch.from_numpy(photograph.copy()).permute(2, 0, 1)  # (3, H, W)
+        blocks.extend(_windows(pixels, BLOCK, BLOCK))
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(blocks))
+    tenth = max(1, len(blocks) // 10)
+    chosen = order[2 * tenth :], order[:tenth], order[tenth : 2 * tenth]
+    return Images(*(torch.cat([_crops(blocks[i], size) for i in np.sort(part)]) for part in chosen))
+
+
+def _crops(block: torch.Tensor, size: int) -> torch.Tensor:
+    """All crops of a block (3, 128, 128), averaged down to (N, 3, size, size)."""
+    crops = [F.avg_pool2d(_windows(block, scale, STRIDE).float(), scale // size)
+             for scale in SCALES if scale >= size]  # fmt: skip
+    return torch.cat(crops).round().byte()
+
+
+def _windows(image: torch.Tensor, side: int, stride: int) -> torch.Tensor:
+    """Square windows of (3, H, W), every `stride` pixels: (N, 3, side, side)."""
+    # (3, rows, columns, side, side)
+    windows = image.unfold(1, side, stride).unfold(2, side, stride)
+    return windows.flatten(1, 2).transpose(0, 1)

@@ -1,0 +1,51 @@
+"""What a search may vary, and which of it mattered."""
+
+from dataclasses import dataclass
+
+import optuna
+import pandas as pd
+from optuna.trial import Trial
+
+from ..core.config import ColorizationConfig
+
+SEARCHED = ("learning_rate", "batch_size", "num_filters", "kernel_size", "optimizer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """What a search may vary of `base`, which is also its first trial. Sizes cost time: k^2 and NF^2."""
+
+    base: ColorizationConfig  # its epochs are those of a trial
+    learning_rate: tuple[float, float]  # a range, logarithmic
+    batch_size: tuple[int, ...]
+    num_filters: tuple[int, ...]
+    kernel_size: tuple[int, ...]
+    optimizer: tuple[str, ...] = ("Adam", "AdamW")
+
+    def suggest(self, trial: Trial) -> ColorizationConfig:
+        """The configuration of one trial."""
+        chosen = {"learning_rate": trial.suggest_float("learning_rate", *self.learning_rate, log=True)}
+        chosen |= {key: trial.suggest_categorical(key, getattr(self, key)) for key in SEARCHED[1:]}
+        return self.config(chosen)
+
+    def config(self, chosen: dict) -> ColorizationConfig:
+        return ColorizationConfig.from_dict(self.base.to_dict() | chosen)
+
+
+def importances(results: pd.DataFrame, space: Space) -> dict[str, float]:
+    """Share of each searched key in the differences between complete trials; they add up to 1.
+
+    By Optuna's fANOVA (Hutter et al. 2014), a random forest over the trials, seeded.
+
+    Args:
+        results: rows of one model, as in `ColorSearch.results`.
+    """
+    ranges = {"learning_rate": optuna.distributions.FloatDistribution(*space.learning_rate, log=True)}
+    ranges |= {key: optuna.distributions.CategoricalDistribution(getattr(space, key)) for key in SEARCHED[1:]}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    found = optuna.create_study()
+    for _, row in results[results["state"] == "complete"].iterrows():
+        found.add_trial(optuna.trial.create_trial(
+            params={key: row[key] for key in SEARCHED}, distributions=ranges, value=row["val_nll"]))  # fmt: skip
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    return optuna.importance.get_param_importances(found, evaluator=evaluator)

@@ -1,0 +1,1 @@
+"""What knows no task: configurations, training, runs on disk, studies, and how they are shown."""

@@ -1,0 +1,197 @@
+"""One folder per run on disk: the record that everything else is made from.
+
+A run is a pure function of (config, data fingerprint, seed), and its folder is named by a hash of
+those. `result.json` is written last and atomically: it exists only if the run finished. A finished
+run is never trained again, an interrupted one is continued from its last whole epoch.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+from .. import __version__
+from ..colorization import objective as colorization
+from ..colorization.data import ColorizationData
+from ..colorization.model import parameter_count
+from ..multitask import objective as multitask
+from ..multitask.fashion_mnist import FashionMNIST
+from . import paths, tracking
+from .config import ColorizationConfig, Config
+from .training import Objective, choose_device, choose_precision, fit
+
+Data = FashionMNIST | ColorizationData
+
+
+class RunError(RuntimeError):
+    """A run folder that cannot be used."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that determines a run, and the names it is known by."""
+
+    name: str
+    study: str
+    config: Config
+    seed: int
+    data_fingerprint: str
+    root: Path  # the folder that holds this run's folder
+
+    @property
+    def run_id(self) -> str:
+        identity = [type(self.config).__name__, self.config.to_dict(), self.seed, self.data_fingerprint]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> "RunFolder":
+        return RunFolder(self.root / self.run_id)
+
+
+class RunFolder:
+    """The files of one run: config.json, history.csv, checkpoint.pt, weights.safetensors, result.json."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self.history_file = self.path / "history.csv"
+        self.checkpoint_file = self.path / "checkpoint.pt"
+        self.result_file = self.path / "result.json"
+        self.weights_file = self.path / "weights.safetensors"
+
+    def locked(self):
+        """Context of sole use of the folder, which is made if need be; RunError if that fails."""
+        return paths.exclusive(self.path, RunError)
+
+    def result(self) -> dict[str, Any] | None:
+        """What the run found, or None if it has not finished."""
+        return json.loads(self.result_file.read_text()) if self.result_file.exists() else None
+
+    def history(self) -> pd.DataFrame:
+        """One row an epoch."""
+        return pd.read_csv(self.history_file)
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        if not self.checkpoint_file.exists():
+            self._write(self.history_file, "")  # rows of an epoch that no checkpoint confirms
+            return None
+        try:
+            checkpoint = torch.load(self.checkpoint_file, weights_only=True)
+        except Exception as error:  # torch raises many kinds for a damaged file
+            raise RunError(f"{self.checkpoint_file} cannot be read ({type(error).__name__}); delete it "
+                           "to train this run again from the start") from error
+        self._write(self.history_file, _csv(checkpoint["rows"], header=True))
+        return checkpoint
+
+    def save_epoch(self, row: dict[str, float], checkpoint: dict[str, Any]) -> None:
+        """Append to the history, then replace the checkpoint, so that a kill loses no whole epoch."""
+        with open(self.history_file, "a", newline="") as file:
+            file.write(_csv([row], header=row["epoch"] == 1))
+            file.flush()
+            os.fsync(file.fileno())
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        self._write(self.checkpoint_file, buffer.getvalue())
+
+    def finish(self, result: dict[str, Any], model: torch.nn.Module) -> None:
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, self.weights_file)
+        self._write(self.result_file, json.dumps(result, indent=1) + "\n")
+        self.checkpoint_file.unlink(missing_ok=True)
+
+    @staticmethod
+    def _write(file: Path, content: str | bytes) -> None:
+        """Replace `file` in one step: a reader sees the old content or the new, never a part."""
+        part = file.with_name(file.name + ".part")
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(part, file)
+
+
+def execute(
+    spec: RunSpec,
+    data: Data,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    on_batch: Callable[[int], None] = lambda images: None,
+) -> dict[str, Any]:
+    """Train, or continue, or merely look up the run of `spec`, and return its result.
+
+    Raises:
+        RunError: the folder is in use, cannot be written, or `data` is not what `spec` names.
+        NonFiniteLossError: from `training.fit`; the epochs before it stay on disk.
+    """
+    if data.fingerprint != spec.data_fingerprint:
+        raise RunError(f"run {spec.name}: the data's fingerprint is {data.fingerprint[:12]}, expected "
+                       f"{spec.data_fingerprint[:12]}; another source served it")
+    folder = spec.folder
+    with folder.locked():
+        if result := folder.result():
+            on_batch(len(data.train.images) * spec.config.epochs)
+            return result
+        identity = {"name": spec.name, "study": spec.study, "seed": spec.seed, **spec.config.to_dict()}
+        folder._write(folder.path / "config.json", json.dumps(identity, indent=1) + "\n")
+        objective, model = build(spec.config, spec.seed, data)
+        device = choose_device(device)
+        precision = choose_precision(precision, device)
+        with tracking.start(spec, data) as mirror:
+            rows, seconds = fit(
+                model, objective, data.train, data.validation, spec.config, seed=spec.seed,
+                device=device.type, precision=precision, record=folder,
+                on_epoch=mirror.log, on_batch=on_batch,
+            )  # fmt: skip
+            examined = objective.examine(model.cpu(), data)
+            result = {
+                "run_id": spec.run_id, "name": spec.name, "study": spec.study, "seed": spec.seed,
+                "config": spec.config.to_dict(),
+                "metrics": {k: v for k, v in rows[-1].items() if k not in ("epoch", "learning_rate")}
+                | examined.pop("metrics")
+                | {"best_val_accuracy": max(row["val_accuracy"] for row in rows)},
+                "parameters": parameter_count(model),
+                "seconds": round(seconds, 1),
+                "train_images": len(data.train.images),
+                "data_source": data.source, "data_fingerprint": data.fingerprint,
+                "device": device.type, "precision": precision, "threads": torch.get_num_threads(),
+                "torch": torch.__version__, "smai_lib": __version__, "python": platform.python_version(),
+                **examined,
+            }  # fmt: skip
+            folder.finish(result, model)  # before the mirror, whose troubles are not the run's
+            mirror.finish(result["metrics"], objective.pictures(examined, model, data))
+        return result
+
+
+def build(config: Config, seed: int, data: Data | None = None) -> tuple[Objective, torch.nn.Module]:
+    """The objective and the seeded, untrained model of a configuration.
+
+    Colorization and z-scored ink need the `data`, since palette, prior and scale are made of them.
+    """
+    task = colorization if isinstance(config, ColorizationConfig) else multitask
+    return task.build(config, data, seed)
+
+
+def table(results: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row a run, tidy: name, the config's own keys, seed, metrics, provenance."""
+    nested = ("config", "metrics", "confusion")
+    return pd.DataFrame(
+        {"name": result["name"], **result["config"], "seed": result["seed"], **result["metrics"],
+         **{key: value for key, value in result.items() if key not in (*nested, "name", "seed")}}
+        for result in results
+    )  # fmt: skip
+
+
+def _csv(rows: list[dict[str, float]], *, header: bool) -> str:
+    """Rows as CSV text; Python prints floats so that they read back to the same bits."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

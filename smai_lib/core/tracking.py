@@ -1,0 +1,94 @@
+"""The wandb mirror of a run.
+
+wandb only listens: the record is the run's folder, because wandb loses the last rows of a killed
+process. A resumed run replays its earlier epochs, so every mirror is complete. Offline unless
+WANDB_MODE says otherwise; read a mirror back with `history`, or look at it with `wandb leet`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from ..multitask.fashion_mnist import reachable
+from . import paths
+
+PROJECT = "smai-a4"
+START_SECONDS = 10  # then an online run that the server does not answer gives up
+
+
+def mode() -> str:
+    """WANDB_MODE, `offline` if unset; an online mode whose server is out of reach becomes offline."""
+    wanted = os.environ.get("WANDB_MODE", "offline")
+    if wanted in ("offline", "disabled", "dryrun"):
+        return wanted
+    server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    if reachable(server):
+        return wanted
+    print(f"wandb: {server} does not answer, tracking offline (`wandb sync` uploads later)", file=sys.stderr)
+    return "offline"
+
+
+class Mirror:
+    """One wandb run that follows one of ours."""
+
+    def __init__(self, run):
+        self.run = run
+
+    def log(self, row: dict[str, float]) -> None:
+        self.run.log(row)
+
+    def finish(self, metrics: dict[str, float], pictures: dict) -> None:
+        """Add the final metrics and the figures."""
+        import matplotlib.pyplot  # noqa: F401  wandb.Image looks it up before it draws a figure
+        import wandb
+
+        self.run.summary.update(metrics)
+        if pictures:
+            self.run.log({name: wandb.Image(figure) for name, figure in pictures.items()})
+
+
+@contextmanager
+def start(spec, data):
+    """A Mirror for the run of `spec`; what fails inside is marked failed in wandb too."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    folder = Path(os.environ.get("WANDB_DIR") or paths.runs_dir())
+    folder.mkdir(parents=True, exist_ok=True)
+    with wandb.init(
+        project=PROJECT,
+        group=spec.study,
+        job_type="train",
+        name=spec.name,
+        tags=[data.source, f"seed {spec.seed}"],
+        config={**spec.config.to_dict(), "seed": spec.seed, "run_id": spec.run_id,
+                "data_fingerprint": data.fingerprint},
+        dir=folder,
+        mode=mode(),
+        settings=wandb.Settings(init_timeout=START_SECONDS, console="off"),
+    ) as run:  # fmt: skip
+        run.define_metric("*", step_metric="epoch")
+        run.define_metric("val_accuracy", step_metric="epoch", summary="max")
+        yield Mirror(run)
+
+
+def inspect(folder: Path) -> list[dict]:
+    """Every record of an offline run's folder, through wandb's own reader."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"wandb cannot read {folder}: {done.stderr.strip()[-300:]}")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+
+
+def history(folder: Path) -> pd.DataFrame:
+    """The epochs that an offline run's folder holds, one row each."""
+    rows = pd.DataFrame(record["history"]["item"] for record in inspect(folder) if record["type"] == "history")
+    # wandb adds the epoch to the record that holds the pictures only
+    rows = rows.drop_duplicates("epoch").dropna(axis="columns", how="all")
+    return rows.drop(columns=["_step", "_runtime", "_timestamp"])

@@ -1,0 +1,158 @@
+"""Weights files: what ships is known by its checksum, and is loaded only into the network it fits.
+
+The checksums stand beside the files, in `SHA256SUMS`, in the format of the command of that name:
+`sha256sum --check SHA256SUMS` in that folder does the same check.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from ..colorization.model import MultiTaskCNN
+from ..multitask import objective
+from . import paths
+from .config import MultiTaskConfig
+
+if TYPE_CHECKING:
+    from .study import Study
+
+SUMS = "SHA256SUMS"
+
+
+class WeightsError(RuntimeError):
+    """A weights file that is missing, unreadable, altered, or of another network."""
+
+
+def record(file: str | os.PathLike) -> str:
+    """Write the SHA-256 of `file` into the `SHA256SUMS` beside it, and return it."""
+    file = Path(file)
+    found = _sha256(file)
+    known = _known(file.parent) | {file.name: found}
+    part = file.with_name(SUMS + ".part")
+    part.write_text("".join(f"{known[name]}  {name}\n" for name in sorted(known)))
+    os.replace(part, file.with_name(SUMS))
+    return found
+
+
+def verify(file: str | os.PathLike) -> bool:
+    """Whether the checksum of `file` is known; WeightsError if it is, and is not the file's.
+
+    Raises:
+        WeightsError: the file is missing; or its content is not what `SHA256SUMS` says.
+    """
+    file = Path(file)
+    if not file.is_file():
+        there = sorted(other.name for other in file.parent.glob("*.safetensors"))
+        raise WeightsError(f"{file} is missing; {file.parent} has {', '.join(there) or 'no weights'}; "
+                           f"{_way_out(file)}")
+    expected = _known(file.parent).get(file.name)
+    if expected is None:
+        return False
+    found = _sha256(file)
+    if found != expected:
+        raise WeightsError(f"{file} is truncated or altered: its SHA-256 is {found}, expected {expected} "
+                           f"({SUMS}); {_way_out(file)}")
+    return True
+
+
+def load_multitask(file: str | os.PathLike, config: MultiTaskConfig) -> MultiTaskCNN:
+    """The trained network of `config`, in evaluation mode, from a weights file.
+
+    A file that `SHA256SUMS` does not list, such as a run's own, is loaded without that check.
+
+    Raises:
+        WeightsError: from `verify`; the file is no safetensors file; or its tensors are not those of
+            the network that `config` builds, which are then listed.
+    """
+    scale = (0.0, 1.0) if config.ink_scaling == "z_score" else None  # the ink's own is in the file
+    return _filled(objective.network(config, scale), read(file), file, config)
+
+
+def load_backbone(file: str | os.PathLike, config: MultiTaskConfig, name: str) -> MultiTaskCNN:
+    """One of the trained backbones in a file of many, in evaluation mode, in a network without heads.
+
+    Heads do not ship with it: the network has maps, and calling it fails.
+
+    Args:
+        name: of the run and its seed, such as "z_score 0.1/0"; tensors are called "NAME/backbone....".
+
+    Raises:
+        WeightsError: as from `load_multitask`; or the file has no backbone of that name, then those it
+            has are listed.
+    """
+    tensors = read(file)
+    names = list(dict.fromkeys(key.split("/backbone.")[0] for key in tensors if "/backbone." in key))
+    if name not in names:
+        raise WeightsError(f"{file}: found no backbone {name!r}, expected one of {', '.join(names) or 'none'}")
+    model = objective.network(config)
+    del model.classifier, model.regressor  # random heads would answer, and nobody would notice
+    prefix = f"{name}/"
+    state = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    return _filled(model, state, file, config)
+
+
+def best_of(study: "Study") -> MultiTaskCNN:
+    """The trained network of a Q1 study's best run: the shipped one for recorded results, else the run's own.
+
+    Raises:
+        WeightsError: from `load_multitask`.
+        RunError: the study's runs have not finished.
+    """
+    name = study.best()
+    config = next(spec.config for spec in study.specs if spec.name == name)
+    recorded = study.profile == "recorded"
+    return load_multitask(paths.WEIGHTS / f"{study.name}_best.safetensors" if recorded else study.weights()["_best"],
+                          config)
+
+
+def read(file: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """The verified file's tensors by name.
+
+    Raises:
+        WeightsError: from `verify`; or the file is no safetensors file.
+    """
+    verify(file)
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise WeightsError(f"{file} cannot be read as safetensors ({error}); {_way_out(Path(file))}") from error
+
+
+def _filled(model: MultiTaskCNN, state: dict[str, torch.Tensor], file: str | os.PathLike,
+            config: MultiTaskConfig) -> MultiTaskCNN:
+    """`model` with exactly the tensors `state`, in evaluation mode."""
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if found != expected:
+        raise WeightsError(
+            f"{file} does not fit num_layers={config.num_layers}, base_filters={config.base_filters}: "
+            f"{_difference(found, expected)}; load it with its own run's config")
+    model.load_state_dict(state)
+    return model.eval().to(memory_format=torch.channels_last)  # in which a CPU convolves faster
+
+
+def _difference(found: dict[str, tuple], expected: dict[str, tuple], most: int = 4) -> str:
+    lines = [f"{name}: found {found.get(name, 'nothing')}, expected {expected.get(name, 'nothing')}"
+             for name in sorted(found.keys() | expected.keys()) if found.get(name) != expected.get(name)]
+    more = f" and {len(lines) - most} more" if len(lines) > most else ""
+    return "; ".join(lines[:most]) + more
+
+
+def _known(folder: Path) -> dict[str, str]:
+    """Name of a file -> its SHA-256, as `SHA256SUMS` has it."""
+    sums = folder / SUMS
+    lines = sums.read_text().splitlines() if sums.exists() else []
+    return {name.lstrip("*"): checksum for checksum, name in (line.split(maxsplit=1) for line in lines if line)}
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _way_out(file: Path) -> str:
+    return f"if it ships with the repository, `git checkout -- {file}` brings it back; else train it again"

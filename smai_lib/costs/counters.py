@@ -1,0 +1,137 @@
+"""Record what popular counters report, and how long a forward pass takes.
+
+    python -m smai_lib.costs.counters counters    # report/results/cost_counters.csv
+    python -m smai_lib.costs.counters timing      # report/results/cost_timing.csv
+
+The counters are no dependencies of the project: install them in an environment of their own. Each
+that is installed replaces its rows of the table, the others' rows stay. (`thop` and
+`ultralytics-thop` share an import name, so that they need one environment each.)
+"""
+
+import sys
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..colorization.model import ColorizationCNN
+from ..core import paths
+from . import formulas, timing
+
+SIZES = {"NIC": 1, "NF": 32, "NC": 24, "k": 3, "H": 32, "W": 32}
+FILE = paths.RESULTS / "cost_counters.csv"
+
+
+def flop_counter_mode(model, images):
+    with FlopCounterMode(display=False) as counter:
+        model(images)
+    return counter.get_total_flops()
+
+
+def fvcore(model, images):
+    from fvcore.nn import FlopCountAnalysis
+
+    return FlopCountAnalysis(model, images).unsupported_ops_warnings(False).total()
+
+
+def ptflops_aten(model, images, backend="aten"):
+    from ptflops import get_model_complexity_info
+
+    return get_model_complexity_info(model, tuple(images.shape[1:]), as_strings=False, backend=backend,
+                                     print_per_layer_stat=False)[0]  # fmt: skip
+
+
+def ptflops_pytorch(model, images):
+    return ptflops_aten(model, images, backend="pytorch")
+
+
+def thop(model, images):
+    from thop import profile
+
+    return profile(model, (images,), verbose=False)[0]
+
+
+def torchinfo(model, images):
+    from torchinfo import summary
+
+    return summary(model, input_data=images, verbose=0).total_mult_adds
+
+
+def torchprofile(model, images):
+    from torchprofile import profile_macs
+
+    return profile_macs(model, images)
+
+
+def torchscan(model, images):
+    from torchscan import crawl_module
+
+    return crawl_module(model, tuple(images.shape[1:]))["totals"]["macs"]["known_value"]
+
+
+def flopth(model, images):
+    from flopth import flopth as count
+
+    return count(model, inputs=(images,), bare_number=True)[0]
+
+
+# distribution, name and unit of its number, units to a MAC, measurement
+COUNTERS = [
+    ("torch", "FlopCounterMode", "FLOP", 2, flop_counter_mode),
+    ("fvcore", "FlopCountAnalysis", "flop", 1, fvcore),
+    ("ptflops", "aten backend", "MAC", 1, ptflops_aten),
+    ("ptflops", "pytorch backend", "MAC", 1, ptflops_pytorch),
+    ("ultralytics-thop", "profile", "MAC", 1, thop),
+    ("thop", "profile", "MAC", 1, thop),
+    ("torchinfo", "total mult-adds", "mult-add", 1, torchinfo),
+    ("torchprofile", "profile_macs", "MAC", 1, torchprofile),
+    ("torchscan", "macs", "MAC", 1, torchscan),
+    ("flopth", "flops", "FLOP", 1, flopth),
+]
+
+
+def measure_counters() -> pd.DataFrame:
+    """One row a counter: its number for the network, and for one transposed convolution alone.
+
+    count / (units_per_mac * macs) also holds what a counter adds for biases, BatchNorm, ReLU and
+    pooling; deconv_factor does not: a bare ConvTranspose2d has nothing but its MACs.
+    """
+    macs = formulas.evaluate(formulas.HAND, **SIZES).loc["total", "macs"]
+    deconv_macs = formulas.deconv(6, 10, 8, 8).macs
+    rows = []
+    for tool, reports, unit, units_per_mac, count in COUNTERS:
+        try:
+            release = version(tool)
+        except PackageNotFoundError:
+            continue
+        model = ColorizationCNN().eval()
+        network = int(count(model, torch.zeros(1, 1, 32, 32)))
+        deconv = nn.Sequential(nn.ConvTranspose2d(6, 10, 2, stride=2, bias=False)).eval()
+        single = int(count(deconv, torch.zeros(1, 6, 8, 8)))
+        rows.append({"tool": tool, "version": release, "reports": reports, "unit": unit, "count": network,
+                     "units_per_mac": units_per_mac, "ratio": round(network / units_per_mac / macs, 4),
+                     "deconv_count": single, "deconv_factor": single / units_per_mac / deconv_macs,
+                     "torch": torch.__version__})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def main(what: str) -> None:
+    paths.RESULTS.mkdir(parents=True, exist_ok=True)
+    if what == "timing":
+        timing.sweep().to_csv(timing.FILE, index=False)
+        return
+    table = measure_counters()
+    if FILE.exists():
+        kept = pd.read_csv(FILE)
+        table = pd.concat([kept[~kept["tool"].isin(table["tool"])], table])
+    table.sort_values(["deconv_factor", "tool", "reports"]).to_csv(FILE, index=False)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] not in (["counters"], ["timing"]):
+        sys.exit(__doc__)
+    warnings.simplefilter("ignore")  # of the counters, about their own use of torch
+    main(sys.argv[1])

@@ -1,0 +1,1 @@
+"""What the networks of Q1 learned: their feature maps, probed and browsed."""

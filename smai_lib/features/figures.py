@@ -1,0 +1,172 @@
+"""Figures of the feature-map notebook: arrays in, Figure out. One panel is 28 x 28 pixels."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..core.plotting import new_axes
+
+SIDE = 28
+GAP = 2  # pixels between panels
+CLIP = 0.998  # share of values that the colour scale spans; a few peaks would darken all else
+
+
+def panel(values: np.ndarray) -> np.ndarray:
+    """A map (h, w), h and w at most 28, enlarged by whole pixels and centred on 28 x 28, NaN around it."""
+    height, width = values.shape
+    factor = SIDE // max(height, width)
+    large = np.kron(values, np.ones((factor, factor)))
+    framed = np.full((SIDE, SIDE), np.nan)
+    top, left = ((SIDE - side) // 2 for side in large.shape)
+    framed[top : top + large.shape[0], left : left + large.shape[1]] = large
+    return framed
+
+
+def mosaic(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Rows of maps as one picture, NaN between them; every row has as many."""
+    step = SIDE + GAP
+    picture = np.full((step * len(rows) - GAP, step * len(rows[0]) - GAP), np.nan)
+    for y, row in enumerate(rows):
+        for x, values in enumerate(row):
+            picture[y * step : y * step + SIDE, x * step : x * step + SIDE] = panel(np.asarray(values))
+    return picture
+
+
+def beside(images: torch.Tensor, titles: Sequence[str], maps: Mapping[str, torch.Tensor],
+           channels: Mapping[str, Sequence[int]]) -> Figure:
+    """A row an image: the input, then chosen channels of every block, all in one colour scale.
+
+    Args:
+        images: (N, 1, 28, 28) uint8.
+        titles: N names of the rows.
+        maps: block -> (N, C, H, W), never negative.
+        channels: block -> the channels to show, in this order.
+    """
+    shown = {block: maps[block][:, list(chosen)].numpy() for block, chosen in channels.items()}
+    top = max(float(np.quantile(np.concatenate([values.ravel() for values in shown.values()]), CLIP)), 1e-6)
+    widths = [(SIDE + GAP) * count - GAP for count in (1, *map(len, channels.values()))]  # one size of pixel
+    figure = Figure(figsize=(sum(widths) / 60 + 2, len(images) / 2 + 0.6), dpi=80, layout="constrained")
+    axes = figure.subplots(1, len(widths), width_ratios=widths)
+    axes[0].imshow(mosaic(images[:, 0].numpy()[:, None]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes[0].set_title("input", fontsize=8)
+    axes[0].set_yticks(_centres(len(images)), titles, fontsize=7)
+    for place, (block, values) in zip(axes[1:], shown.items(), strict=True):
+        drawn = _maps(place, mosaic(list(values)), top)
+        place.set_title(f"{block}, channel", fontsize=8)
+        place.set_xticks(_centres(values.shape[1]), channels[block], fontsize=7)
+        place.set_yticks([])
+    axes[0].set_xticks([])
+    for place in axes:
+        place.tick_params(length=0)
+        place.spines[:].set_visible(False)
+    figure.colorbar(drawn, ax=axes, shrink=0.6, extend="max")
+    return figure
+
+
+def exciting(images: Mapping[str, torch.Tensor], titles: Mapping[str, Sequence[str]]) -> Figure:
+    """A block of nine images, 3 x 3, for each named channel, with what they are underneath.
+
+    Args:
+        images: name -> (9, 1, 28, 28) uint8, most exciting first.
+        titles: name -> the labels of the nine.
+    """
+    grid = new_axes(1, len(images), width=1.7, height=2.3)[0]
+    for axes, (name, nine) in zip(grid, images.items(), strict=True):
+        pictures = nine[:, 0].numpy()
+        axes.imshow(mosaic([pictures[row : row + 3] for row in range(0, len(pictures), 3)]), cmap="gray",
+                    vmin=0, vmax=255, interpolation="nearest")
+        counts = pd.Series(titles[name]).value_counts()
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("\n".join(f"{count} {label}" for label, count in counts.items()), fontsize=8)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    return grid[0].figure
+
+
+def costs(table: pd.DataFrame) -> Figure:
+    """A panel a block: what ablating a channel costs in ink over what it costs in accuracy.
+
+    Args:
+        table: rows of `maps.ablate`.
+    """
+    blocks = list(table.groupby("block"))
+    grid = new_axes(1, len(blocks), width=2.9, height=2.7)[0]
+    for axes, (block, rows) in zip(grid, blocks, strict=True):
+        axes.errorbar(100 * rows["accuracy_cost"], rows["rmse_cost"], xerr=100 * rows["accuracy_se"], fmt="o",
+                      markersize=3, elinewidth=0.5, color="tab:blue", ecolor="0.7")
+        axes.axvline(0, color="0.4", linewidth=0.5)
+        axes.axhline(0, color="0.4", linewidth=0.5)
+        axes.set_title(block, fontsize=9)
+        axes.set_xlabel("accuracy lost, points")
+    grid[0].set_ylabel("ink RMSE gained")
+    return grid[0].figure
+
+
+def probes(table: pd.DataFrame) -> Figure:
+    """Accuracy and ink RMSE of linear probes over the depth, a line a network, pixels dashed.
+
+    Args:
+        table: rows of `probes.probe_blocks`.
+    """
+    grid = new_axes(1, 2, width=3.6, height=2.7)[0]
+    pixels = table[table["network"] == "none"].iloc[0]
+    for axes, metric, label in zip(grid, ("accuracy", "rmse"), ("probe accuracy", "probe ink RMSE"), strict=True):
+        for name, rows in table[table["network"] != "none"].groupby("network", sort=False):
+            axes.plot(rows["layer"], rows[metric], marker="o", label=name)
+        axes.axhline(pixels[metric], color="0.4", linestyle="--", label="pixels")
+        axes.set_ylabel(label)
+    grid[0].legend(fontsize=7)
+    return grid[0].figure
+
+
+def side_by_side(image: torch.Tensor, maps: Mapping[str, torch.Tensor],
+                 channels: Sequence[int] | None = None) -> Figure:
+    """One image, (1, 28, 28) uint8, and its maps in one block of several networks, a row each.
+
+    Channels of different networks do not correspond, so each row is in its own order of mean
+    response. Networks that were trained from the same start are the exception: give `channels`. All
+    rows share one colour scale.
+
+    Args:
+        maps: name of a network -> (C, H, W).
+        channels: those to show, in this order in every row.
+    """
+    order = {name: values.mean((1, 2)).argsort(descending=True) if channels is None else list(channels)
+             for name, values in maps.items()}
+    shown = {name: values[order[name]] for name, values in maps.items()}
+    top = max(float(np.quantile(np.concatenate([values.numpy().ravel() for values in shown.values()]), CLIP)), 1e-6)
+    most = max(len(values) for values in shown.values())
+    grid = new_axes(len(maps), 1, width=0.45 * (most + 1) + 1, height=0.5)[:, 0]
+    for axes, (name, values) in zip(grid, shown.items(), strict=True):
+        empty = [np.full((1, 1), np.nan)] * (most - len(values))
+        drawn = _maps(axes, mosaic([[image[0].numpy() / 255 * top, *values.numpy(), *empty]]), top)
+        axes.set_yticks([SIDE / 2], [name], fontsize=8)
+        axes.set_xticks([])
+    if channels is not None:
+        axes.set_xticks(_centres(most + 1), ["input", *channels], fontsize=7)
+    grid[0].figure.colorbar(drawn, ax=list(grid), shrink=0.8, extend="max")
+    return grid[0].figure
+
+
+def view(image: torch.Tensor, values: torch.Tensor, title: str, top: float) -> Figure:
+    """One image, (1, 28, 28) uint8, beside one map of it, (H, W), in a colour scale from 0 to `top`."""
+    grid = new_axes(1, 2, width=2.6, height=2.6)[0]
+    grid[0].imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=255)
+    drawn = _maps(grid[1], values.numpy(), max(top, 1e-6))
+    grid[1].set_title(title, fontsize=9)
+    for axes in grid:
+        axes.axis("off")
+    grid[0].figure.colorbar(drawn, ax=grid[1], shrink=0.8)
+    return grid[0].figure
+
+
+def _maps(axes: Axes, picture: np.ndarray, top: float):
+    return axes.imshow(picture, cmap="magma", vmin=0, vmax=top, interpolation="nearest")
+
+
+def _centres(count: int) -> list[float]:
+    return [(SIDE + GAP) * place + SIDE / 2 for place in range(count)]

@@ -1,0 +1,198 @@
+"""What the backbone of a MultiTaskCNN sees: its maps, and what each channel is worth.
+
+A *map* is one channel of a layer's output for one image. Blocks are named as in the model,
+`block1`, `block2`, ...; a block's maps are those after its ReLU, so they are never negative. Images
+are raw, (N, 1, 28, 28) uint8, everywhere.
+"""
+
+import copy
+import itertools
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+from ..colorization.model import MultiTaskCNN
+from ..multitask.fashion_mnist import Split
+
+BATCH = 250  # images that pass through at once; more is no faster and needs more memory
+REPLACEMENTS = ("mean", "zero")
+
+
+class FeatureError(ValueError):
+    """An image, a layer or a channel that a network does not take or have."""
+
+
+def block_names(model: MultiTaskCNN) -> list[str]:
+    """Names of the blocks, first to last."""
+    return [name for name, _ in model.backbone.named_children()]
+
+
+def check_images(images: torch.Tensor) -> torch.Tensor:
+    """`images` as (N, 1, 28, 28) uint8; a single (28, 28) or (1, 28, 28) image is made a batch.
+
+    Raises:
+        FeatureError: another type or size.
+    """
+    side = MultiTaskCNN.image_size
+    expected = f"a uint8 tensor of shape ({side}, {side}), (1, {side}, {side}) or (N, 1, {side}, {side})"
+    if not isinstance(images, torch.Tensor):
+        raise FeatureError(f"images: found {type(images).__name__}, expected {expected}")
+    if images.dtype != torch.uint8:
+        raise FeatureError(f"images: found {images.dtype}, expected {expected}: raw intensities, 0 to 255")
+    if images.shape[-2:] != (side, side) or images.ndim > 4 or (images.ndim > 2 and images.shape[-3] != 1):
+        raise FeatureError(f"images: found shape {tuple(images.shape)}, expected {expected}")
+    return images.reshape(-1, 1, side, side)
+
+
+def extractor(model: MultiTaskCNN, layers: Sequence[str] | None = None) -> nn.Module:
+    """A network from float images (N, 1, 28, 28) in [0, 1] to {layer: (N, C, H, W)}.
+
+    torchvision's `create_feature_extractor` on the backbone alone: the heads switch autocast off by
+    the images' device, which symbolic tracing does not know. It works on a copy whose ReLUs are not
+    in place, since otherwise the layer before a ReLU would show what the ReLU left of it.
+
+    Args:
+        layers: blocks, or layers of a block such as `block1.conv`; default every block.
+
+    Raises:
+        FeatureError: a layer that does not exist; the message lists those that do.
+    """
+    backbone = copy.deepcopy(model.backbone).eval()
+    for module in backbone.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    names = block_names(model)
+    nodes = get_graph_node_names(backbone)[1][1:]  # without the input
+    layers = names if layers is None else list(layers)
+    for layer in layers:
+        if layer not in (*names, *nodes):
+            raise FeatureError(f"layer: found {layer!r}, expected one of {', '.join((*names, *nodes))}")
+    return create_feature_extractor(backbone, layers).eval()
+
+
+def floats(images: torch.Tensor) -> torch.Tensor:
+    """Raw images as the network wants them: float32 in [0, 1], channels last."""
+    return check_images(images).float().div_(255).contiguous(memory_format=torch.channels_last)
+
+
+def batches(network: nn.Module, images: torch.Tensor) -> Iterator[dict[str, torch.Tensor]]:
+    """The maps of `images`, {layer: (B, C, H, W)}, a batch at a time."""
+    for part in check_images(images).split(BATCH):
+        with torch.inference_mode():
+            yield network(floats(part))
+
+
+def maps(model: MultiTaskCNN, images: torch.Tensor, layers: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+    """{layer: (N, C, H, W) float32} for raw images; layers as in `extractor`."""
+    parts = list(batches(extractor(model, layers), images))
+    return {layer: torch.cat([part[layer] for part in parts]) for layer in parts[0]}
+
+
+def check_channel(maps: torch.Tensor, channel: int, layer: str) -> None:
+    """FeatureError unless maps (N, C, H, W) have `channel`."""
+    if not 0 <= channel < maps.shape[1]:
+        raise FeatureError(f"channel: found {channel}, expected 0 to {maps.shape[1] - 1}, the channels of {layer}")
+
+
+def responses(model: MultiTaskCNN, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """How much each channel answers to each image: {block: (N, C)}, the maximum of its map."""
+    parts = [{block: values.amax((2, 3)) for block, values in part.items()}
+             for part in batches(extractor(model), images)]
+    return {block: torch.cat([part[block] for part in parts]) for block in parts[0]}
+
+
+def most_exciting(response: torch.Tensor, channel: int, count: int = 9) -> torch.Tensor:
+    """Indices (count,) of the images that a channel answers to most, from responses (N, C)."""
+    return response[:, channel].topk(count).indices
+
+
+def purity(response: torch.Tensor, labels: torch.Tensor, count: int = 9) -> pd.DataFrame:
+    """For each channel: the class most common among its `count` most exciting images, and how many.
+
+    Returns:
+        A row a channel: channel, label, share. Silent channels, which no image excites, are left out.
+    """
+    rows = []
+    for channel in response.amax(0).nonzero().flatten().tolist():
+        counts = labels[most_exciting(response, channel, count)].bincount(minlength=10)
+        rows.append({"channel": channel, "label": int(counts.argmax()), "share": counts.max().item() / count})
+    return pd.DataFrame(rows)
+
+
+def activity(response: dict[str, torch.Tensor]) -> pd.DataFrame:
+    """A row a channel: block, channel, its largest response, the share of images that it answers to.
+
+    A channel is `dead` if it answers to no image at all: then no gradient reaches its weights.
+    """
+    return pd.concat(
+        [pd.DataFrame({"block": block, "channel": range(values.shape[1]), "largest": values.amax(0).numpy(),
+                       "active_share": (values > 0).float().mean(0).numpy()}) for block, values in response.items()],
+        ignore_index=True,
+    ).assign(dead=lambda table: table["largest"] == 0)
+
+
+@torch.inference_mode()
+def ablate(model: MultiTaskCNN, split: Split, *, replace_by: str = "mean") -> pd.DataFrame:
+    """What the network loses when one channel no longer tells images apart, channel by channel.
+
+    "mean" puts the channel's mean map over the images in its place: what the layers after it take
+    for granted stays, and only what differs from image to image is lost. "zero" silences the channel,
+    and so also shifts everything that counts on its mean, most of all the ink.
+
+    The next layer is linear, so its output changes by what the channel contributed; only that and
+    the layers after it are computed again.
+
+    Returns:
+        A row a channel: block, channel, accuracy_cost (in [0, 1], positive when it was needed),
+        accuracy_se (standard error of that over images, which are the same before and after),
+        rmse_cost (units of ink).
+    """
+    if replace_by not in REPLACEMENTS:
+        raise ValueError(f"replace_by: found {replace_by!r}, expected one of {', '.join(REPLACEMENTS)}")
+    whole = maps(model.eval(), split.images)
+    before = _judge(model, whole[block_names(model)[-1]].flatten(1), split)
+    tables = []
+    for number, (block, values) in enumerate(whole.items(), start=1):
+        mean = values.mean(0) if replace_by == "mean" else torch.zeros_like(values[0])
+        after = torch.empty(values.shape[1], 2, len(values))  # (C, right | squared error, N)
+        for start in range(0, len(values), BATCH):
+            rows = slice(start, start + BATCH)
+            part = Split(*(column[rows] for column in split))
+            for channel, features in enumerate(_ablated(model, number, values[rows], mean)):
+                after[channel, :, rows] = _judge(model, features, part)
+        change = after - before
+        tables.append(pd.DataFrame({
+            "block": block, "channel": range(len(after)), "accuracy_cost": -change[:, 0].mean(1).numpy(),
+            "accuracy_se": (change[:, 0].std(1) / len(values) ** 0.5).numpy(),
+            "rmse_cost": (after[:, 1].mean(1).sqrt() - before[1].mean().sqrt()).numpy(),
+        }))  # fmt: skip
+    return pd.concat(tables, ignore_index=True)
+
+
+def _ablated(model: MultiTaskCNN, number: int, hidden: torch.Tensor, mean: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The heads' features (B, F) when one channel of `hidden`, (B, C, H, W) after block `number`, is `mean`."""
+    later = [(fuse_conv_bn_eval(block.conv, block.norm), block.pool, block.relu) for block in model.backbone[number:]]
+    channels = [slice(channel, channel + 1) for channel in range(len(mean))]
+    if not later:
+        for one in channels:
+            changed = hidden.clone()
+            changed[:, one] = mean[one]
+            yield changed.flatten(1)
+        return
+    (conv, *others), *more = later
+    whole, signal = conv(hidden), hidden - mean
+    rest = nn.Sequential(*others, *itertools.chain(*more))
+    for one in channels:
+        yield rest(whole - F.conv2d(signal[:, one], conv.weight[:, one], padding=conv.padding)).flatten(1)
+
+
+def _judge(model: MultiTaskCNN, features: torch.Tensor, split: Split) -> torch.Tensor:
+    """From the heads' features (B, F): whether the class is right, and the squared error in ink; (2, B)."""
+    output = model.heads(features)
+    right = (output.logits.argmax(1) == split.labels).float()
+    return torch.stack([right, (output.ink - split.ink).square()])

@@ -1,0 +1,217 @@
+"""What a representation holds, in numbers: linear probes, edges, and how alike two networks are.
+
+A representation is a tensor with a row an image. None of these functions trains a network.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from ..colorization.model import MultiTaskCNN
+from ..multitask.fashion_mnist import Split
+from .maps import block_names, check_images, floats, maps
+
+STRENGTHS = (1e-5, 1e-2, 0.1, 1.0, 10.0)  # of the ridge penalty, in units of the features' mean variance
+SOBEL = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+CLASSES = 10
+
+
+def ridge(features: torch.Tensor, targets: torch.Tensor,
+          strengths: Sequence[float] = STRENGTHS) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Ridge regressions of targets (N, T) on features (N, D), one a strength: weights (D, T), intercept (T,).
+
+    Closed form (Hoerl and Kennard 1970) in the smaller of D and N unknowns, in float64.
+
+    Args:
+        strengths: of the penalty, over N times the features' mean variance, so that scaling all
+            features by one number changes no prediction.
+    """
+    features, targets = features.double(), targets.double()
+    centre, level = features.mean(0), targets.mean(0)
+    x, y = features - centre, targets - level
+    n, d = x.shape
+    gram, right = (x.T @ x, x.T @ y) if d <= n else (x @ x.T, y)
+    scale = gram.trace() / d
+    for strength in strengths:
+        penalty = (strength * scale + 1e-13 * gram.trace()) * torch.eye(len(gram), dtype=gram.dtype)
+        solved = torch.cholesky_solve(right, torch.linalg.cholesky(gram + penalty))
+        weights = solved if d <= n else x.T @ solved
+        yield weights, level - centre @ weights
+
+
+def probe(fit: tuple[torch.Tensor, Split], choose: tuple[torch.Tensor, Split],
+          report: tuple[torch.Tensor, Split]) -> dict[str, float]:
+    """Linear probe (Alain and Bengio 2016) for class and for ink: what a linear head could read off.
+
+    One ridge regression on the classes as -1 and 1 and on the ink; the largest class output is the
+    predicted class. The strength is chosen among STRENGTHS for each task by itself.
+
+    Args:
+        fit, choose, report: features (N, ...) and the Split that they belong to: to fit on, to choose
+            the strength on, and to report on; three sets without a common image.
+
+    Returns:
+        accuracy, in [0, 1]; rmse, in units of ink; features, how many; both strengths.
+    """
+    flat = [features.flatten(1) for features, _ in (fit, choose, report)]
+    targets = torch.cat([2.0 * F.one_hot(fit[1].labels, CLASSES) - 1, fit[1].ink[:, None]], 1)
+    best = {"accuracy": (-float("inf"),), "rmse": (-float("inf"),)}
+    for strength, (weights, intercept) in zip(STRENGTHS, ridge(flat[0], targets), strict=True):
+        weights, intercept = weights.float(), intercept.float()
+        chosen, found = (_measure(x @ weights + intercept, split)
+                         for x, (_, split) in zip(flat[1:], (choose, report), strict=True))  # fmt: skip
+        for task, sign in (("accuracy", 1), ("rmse", -1)):
+            best[task] = max(best[task], (sign * chosen[task], found[task], strength))
+    return {"accuracy": best["accuracy"][1], "rmse": best["rmse"][1], "features": flat[0].shape[1],
+            "accuracy_strength": best["accuracy"][2], "rmse_strength": best["rmse"][2]}
+
+
+def _measure(outputs: torch.Tensor, split: Split) -> dict[str, float]:
+    right = outputs[:, :CLASSES].argmax(1) == split.labels
+    return {"accuracy": right.double().mean().item(),
+            "rmse": (outputs[:, CLASSES] - split.ink).square().mean().sqrt().item()}
+
+
+def probe_blocks(models: Mapping[str, MultiTaskCNN], fit: Split, choose: Split, report: Split) -> pd.DataFrame:
+    """Probes of the raw pixels and of every block of every network.
+
+    Returns:
+        A row a representation: network, layer, accuracy, rmse, features, accuracy_strength,
+        rmse_strength. The first is network "none", layer "pixels".
+    """
+    splits = (fit, choose, report)
+    rows = [{"network": "none", "layer": "pixels"} | probe(*((floats(split.images), split) for split in splits))]
+    for name, model in models.items():
+        held = [maps(model, split.images) for split in splits]
+        for block in block_names(model):
+            triple = ((values[block], split) for values, split in zip(held, splits, strict=True))
+            rows.append({"network": name, "layer": block} | probe(*triple))
+    return pd.DataFrame(rows)
+
+
+def candidates(images: torch.Tensor, side: int) -> dict[str, torch.Tensor]:
+    """Simple pictures of raw images that a map may resemble: {name: (N, side, side)}.
+
+    Brightness, darkness, the Sobel gradient's magnitude, and the gradient towards each of four sides
+    (what is brighter there; 0 where it is darker). Pooled by maximum, as blocks pool.
+    """
+    pixels = floats(images)
+    padded = F.pad(pixels, (1, 1, 1, 1), mode="replicate")  # or the frame of the picture were an edge
+    gx, gy = F.conv2d(padded, torch.stack([SOBEL, SOBEL.T])[:, None]).split(1, 1)
+    full = {"brightness": pixels, "darkness": 1 - pixels, "edge, any direction": (gx**2 + gy**2).sqrt(),
+            "edge, brighter right": gx.relu(), "edge, brighter left": (-gx).relu(),
+            "edge, brighter below": gy.relu(), "edge, brighter above": (-gy).relu()}  # fmt: skip
+    return {name: F.adaptive_max_pool2d(picture, side)[:, 0] for name, picture in full.items()}
+
+
+def resemblance(model: MultiTaskCNN, images: torch.Tensor, block: str) -> pd.DataFrame:
+    """Pearson correlation of each map of a block with each of the `candidates`, over images and pixels.
+
+    Returns:
+        A row a channel, a column a candidate, the channel as index; silent channels are left out.
+    """
+    values = maps(model, images, [block])[block]  # (N, C, H, W)
+    pictures = candidates(images, values.shape[-1])
+    x = _standard(values.transpose(0, 1).flatten(1).double())  # (C, N * H * W)
+    y = _standard(torch.stack(list(pictures.values())).flatten(1).double())
+    table = pd.DataFrame((x @ y.T).numpy(), columns=list(pictures)).rename_axis("channel")
+    return table.dropna()
+
+
+def _standard(rows: torch.Tensor) -> torch.Tensor:
+    rows = rows - rows.mean(1, keepdim=True)
+    return rows / rows.norm(dim=1, keepdim=True)  # a constant row becomes NaN
+
+
+def filter_energy(model: MultiTaskCNN) -> pd.DataFrame:
+    """What the first layer's 3 x 3 filters are made of: shares of their squared weights, sum 1.
+
+    `mean` is the part that sees brightness, `gradient` the part along the two Sobel filters, `rest`
+    what is left: 1, 2 and 6 of the nine dimensions, so a random filter has 1/9, 2/9 and 6/9 on average.
+    """
+    filters = model.backbone.block1.conv.weight.detach().flatten(1).double()  # (F, 9)
+    basis = torch.stack([torch.ones(9), SOBEL.flatten(), SOBEL.T.flatten()]).double()
+    basis = basis / basis.norm(dim=1, keepdim=True)  # orthogonal as they are
+    shares = (filters @ basis.T).square() / filters.square().sum(1, keepdim=True)
+    mean, gradient = shares[:, 0], shares[:, 1:].sum(1)
+    return pd.DataFrame({"mean": mean.numpy(), "gradient": gradient.numpy(),
+                         "rest": (1 - mean - gradient).numpy()}).rename_axis("channel")
+
+
+def linear_cka(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Linear centred kernel alignment of two representations of the same images (Kornblith et al. 2019).
+
+    1 if they are equal up to rotation (so also up to the order of channels) and one scale, 0 if
+    uncorrelated. With far fewer images than features even unrelated ones score well above 0: compare
+    with shuffled images and with untrained networks.
+
+    Args:
+        a, b: (N, ...), row i of both from image i.
+
+    Raises:
+        ValueError: another number of images in one than in the other.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"representations: found {len(a)} and {len(b)} images, expected the same images")
+    return (_gram(a) * _gram(b)).sum().item()
+
+
+def _gram(features: torch.Tensor) -> torch.Tensor:
+    """Centred inner products of images (N, ...), as an (N, N) matrix of norm 1."""
+    centred = features.flatten(1).double()
+    centred = centred - centred.mean(0)
+    gram = centred @ centred.T
+    return gram / gram.norm()
+
+
+def compare(models: Mapping[str, MultiTaskCNN], images: torch.Tensor) -> pd.DataFrame:
+    """Linear CKA of every pair of networks at every block that both have, for raw images.
+
+    Returns:
+        A row a pair and block: first, second, block, cka. A network with itself is left out.
+    """
+    check_images(images)
+    names = list(models)
+    held = {name: {block: _gram(values) for block, values in maps(model, images).items()}
+            for name, model in models.items()}  # once a network, not once a pair
+    return pd.DataFrame(
+        [{"first": first, "second": second, "block": block, "cka": (held[first][block] * held[second][block]).sum().item()}
+         for number, first in enumerate(names) for second in names[number + 1:]
+         for block in held[first] if block in held[second]],
+        columns=["first", "second", "block", "cka"],
+    )  # fmt: skip
+
+
+def compare_kinds(models: Mapping[tuple[str, int], MultiTaskCNN], images: torch.Tensor) -> pd.DataFrame:
+    """Linear CKA between kinds of network, from pairs of two seeds only.
+
+    Two networks of one seed start from the same weights and stay alike for that reason. A kind
+    against itself, another seed, is the yardstick: less alike than that, two kinds differ.
+
+    Args:
+        models: (kind, seed) -> network; two seeds or more of every kind.
+
+    Returns:
+        mean, low and high over pairs, with index block, first, second; each pair of kinds both ways round.
+    """
+    pairs = compare(models, images)
+    (first, seed), (second, other) = (zip(*pairs[column], strict=True) for column in ("first", "second"))
+    pairs = pairs.assign(first=first, second=second)[[a != b for a, b in zip(seed, other, strict=True)]]
+    swapped = pairs.rename(columns={"first": "second", "second": "first"})
+    return pd.concat([pairs, swapped]).groupby(["block", "first", "second"])["cka"].agg(mean="mean", low="min", high="max")
+
+
+def same_channel(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Share of a's channels whose most correlated channel in b, over images and pixels, has the same number.
+
+    About 1 / C for unrelated networks; channels that are silent in `a` are left out.
+
+    Args:
+        a, b: maps (N, C, H, W) of the same images.
+    """
+    x, y = (_standard(values.transpose(0, 1).flatten(1).double()) for values in (a, b))
+    likeness = (x @ y.T).nan_to_num(-2)  # below every correlation
+    live = likeness.amax(1) > -2
+    return (likeness.argmax(1) == torch.arange(len(x)))[live].double().mean().item()

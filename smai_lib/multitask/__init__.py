@@ -1,0 +1,1 @@
+"""Q1: class and ink of Fashion-MNIST by one network."""

@@ -1,0 +1,293 @@
+"""Data sets as in-memory tensors, from the first source that can serve them.
+
+Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, MIT licence), with *ink*: the mean pixel intensity of
+the raw image, in [0, 1]. A file is trusted by the SHA-256 of its decompressed content, because the
+same images are packed by different hands.
+"""
+
+import gzip
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import urllib.parse
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from filelock import FileLock
+from sklearn.model_selection import train_test_split
+
+from ..core import paths
+
+SAMPLE = "sample"  # the source of last resort, inside the package
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+           "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")  # fmt: skip
+CHECKSUMS = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+SAMPLE_CHECKSUMS = {
+    "train-images-idx3-ubyte": "31d9353985a268ffa6acd0db936b5e5eb78d0be85e21a63d6f551abc3cd96f34",
+    "train-labels-idx1-ubyte": "cd10004b6267f1cadf0991c11eb73f886275a70d4a715722e821c08253f61e2f",
+    "t10k-images-idx3-ubyte": "579394ae4bbe37a8837170a7311d0d4eae0f3efb6ef742d246ed865981aee5ca",
+    "t10k-labels-idx1-ubyte": "3615c4cd2ff1d16a782d179cf46d0c888c86ea2e3c411c2ec736e91009bcd7be",
+}
+SYSTEM_DIR = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
+SPLIT_SEED = 2017  # of the train/validation split, which is the same for every run
+VALIDATION_SHARE = 0.1
+PATIENCE_SECONDS = 4  # how long a source may keep silent before the next is tried
+
+
+class DataError(RuntimeError):
+    """A data file that is missing, unreadable or not what it should be."""
+
+
+class Split(NamedTuple):
+    """images (N, 1, 28, 28) uint8, labels (N,) int64, ink (N,) float32 in [0, 1]."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    ink: torch.Tensor
+
+
+@dataclass(frozen=True)
+class FashionMNIST:
+    """The three splits and where they came from."""
+
+    train: Split
+    validation: Split
+    test: Split
+    source: str
+    directory: Path
+    fingerprint: str  # SHA-256 over the checksums of the files read
+
+    @property
+    def is_sample(self) -> bool:
+        return self.source == SAMPLE
+
+    def subset(self, train: int, validation: int, test: int) -> "FashionMNIST":
+        """The first images of each split, for demonstrations and tests."""
+        sizes = {"train": train, "validation": validation, "test": test}
+        splits = {name: Split(*(column[:n] for column in getattr(self, name))) for name, n in sizes.items()}
+        return replace(self, **splits, fingerprint=f"{self.fingerprint}:{train}:{validation}:{test}")
+
+    def refitted(self) -> "FashionMNIST":
+        """Training and validation images together as the training images, once nothing is left to choose.
+
+        The validation split stays, for the code that reads it; what it then measures is no validation.
+        """
+        both = (torch.cat(columns) for columns in zip(self.train, self.validation, strict=True))
+        return replace(self, train=Split(*both), fingerprint=f"{self.fingerprint}:refitted")
+
+    def __str__(self) -> str:
+        counts = " / ".join(f"{len(split.labels):,}" for split in (self.train, self.validation, self.test))
+        return f"Fashion-MNIST from {self.source}: {counts} train / validation / test images"
+
+
+def ink_of(images: torch.Tensor) -> torch.Tensor:
+    """Mean pixel intensity of raw uint8 images: (N, 1, H, W) -> (N,) float32 in [0, 1]."""
+    return (images.flatten(1).sum(1, dtype=torch.int64).double() / (images[0].numel() * 255)).float()
+
+
+def fashion_mnist(directory: str | os.PathLike | None = None, *, verbose: bool = True) -> FashionMNIST:
+    """Fashion-MNIST from the first source that serves it, verified.
+
+    The sources, in order: `directory` (default: the environment variable SMAI_FASHION_MNIST), where
+    "sample" asks for the sample; the repository's `data/`; the system's copy; torchvision's
+    download; Debian's package, unpacked without root; the sample that ships with this library. The training files are split once into
+    90 % train and 10 % validation, stratified and seeded.
+
+    Raises:
+        DataError: a file is truncated or altered, or `directory` lacks one.
+    """
+    source, folder = find_fashion_mnist(directory)
+    checksums = SAMPLE_CHECKSUMS if source == SAMPLE else CHECKSUMS
+    arrays = {name: _read_idx(_locate(folder, name), checksum) for name, checksum in checksums.items()}
+    labels = arrays["train-labels-idx1-ubyte"]
+    train, validation = train_test_split(
+        np.arange(len(labels)), test_size=VALIDATION_SHARE, stratify=labels, random_state=SPLIT_SEED
+    )
+    development = _split(arrays["train-images-idx3-ubyte"], labels)
+    dataset = FashionMNIST(
+        train=Split(*(column[torch.from_numpy(np.sort(train))] for column in development)),
+        validation=Split(*(column[torch.from_numpy(np.sort(validation))] for column in development)),
+        test=_split(arrays["t10k-images-idx3-ubyte"], arrays["t10k-labels-idx1-ubyte"]),
+        source=source,
+        directory=folder,
+        fingerprint=hashlib.sha256("".join(checksums.values()).encode()).hexdigest(),
+    )
+    if verbose:
+        print(dataset)
+        if dataset.is_sample:
+            print("*** SAMPLE DATA *** No source of the full data set answered: results are not "
+                  "comparable with published ones. `python -m smai_lib fetch` tries again.")
+    return dataset
+
+
+def find_fashion_mnist(directory: str | os.PathLike | None = None) -> tuple[str, Path]:
+    """Name and folder of the first source that has the four files, fetching them if need be."""
+    directory = directory or os.environ.get("SMAI_FASHION_MNIST")
+    if directory == SAMPLE:
+        return SAMPLE, paths.SAMPLE
+    if directory:
+        folder = Path(directory).expanduser()
+        missing = [name for name in CHECKSUMS if _locate(folder, name) is None]
+        if missing:
+            raise DataError(f"{folder} has no {missing[0]} or {missing[0]}.gz (looked there and in "
+                            "FashionMNIST/raw); give the folder that holds the four files, or none")
+        return "explicit directory", folder
+    cache = paths.data_dir() / "fashion-mnist"
+    if _complete(cache):
+        marker = cache / "SOURCE"
+        return (marker.read_text().strip() if marker.exists() else "data folder"), cache
+    if _complete(SYSTEM_DIR):
+        return "system copy of Debian's dataset-fashion-mnist", SYSTEM_DIR
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(cache) + ".lock"):  # two notebooks started at once fetch once
+            for name, fetch in (("torchvision download", _fetch_torchvision),
+                                ("Debian package dataset-fashion-mnist", _fetch_debian)):
+                if _complete(cache) or fetch(cache):
+                    (cache / "SOURCE").write_text(name + "\n")
+                    return name, cache
+    except PermissionError as error:
+        print(f"cannot write {cache.parent} ({error}); nothing can be fetched, set SMAI_DATA to a "
+              "folder that you may write")
+    return SAMPLE, paths.SAMPLE
+
+
+def _fetch_torchvision(cache: Path) -> bool:
+    from torchvision.datasets import FashionMNIST as Torchvision
+
+    with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:
+        if not download(Torchvision, Torchvision.mirrors, scratch):
+            return False
+        return _adopt(Path(scratch) / "FashionMNIST" / "raw", cache)
+
+
+def download(dataset: type, urls: Sequence[str], folder: str | os.PathLike) -> bool:
+    """Let a torchvision data set download into `folder`; False if no host of `urls` serves it."""
+    if not any(reachable(url) for url in urls):
+        return False
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE_SECONDS)
+    try:
+        dataset(folder, download=True)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError
+        print(f"torchvision's download failed ({error})")
+        return False
+    finally:
+        socket.setdefaulttimeout(before)
+    return True
+
+
+def _fetch_debian(cache: Path) -> bool:
+    """Download and unpack the package with an apt state of our own, which needs no root."""
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        return False
+    with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:
+        scratch = Path(scratch)
+        for folder in ("lists/partial", "cache/archives/partial"):
+            (scratch / folder).mkdir(parents=True)
+        apt = ["apt-get", "-qq", "-o", f"Dir::State::Lists={scratch}/lists",
+               "-o", f"Dir::Cache={scratch}/cache", "-o", "APT::Sandbox::User=",
+               "-o", "Acquire::Retries=0", "-o", f"Acquire::http::Timeout={PATIENCE_SECONDS}",
+               "-o", f"Acquire::https::Timeout={PATIENCE_SECONDS}"]  # fmt: skip
+        try:
+            for command in (["update"], ["download", "dataset-fashion-mnist"]):
+                subprocess.run(apt + command, cwd=scratch, check=True, capture_output=True, timeout=120)
+            package = next(scratch.glob("*.deb"))
+            subprocess.run(["dpkg-deb", "-x", package, scratch / "out"], check=True, capture_output=True)
+        except (subprocess.SubprocessError, StopIteration, OSError) as error:
+            detail = getattr(error, "stderr", None) or str(error).encode()
+            print("Debian's package could not be had:", detail.decode(errors="replace").strip()[-200:])
+            return False
+        return _adopt(scratch / "out" / SYSTEM_DIR.relative_to("/"), cache)
+
+
+def _adopt(folder: Path, cache: Path) -> bool:
+    """Verify the four files in `folder`, then move them into `cache`."""
+    for name, checksum in CHECKSUMS.items():
+        _read_idx(_locate(folder, name), checksum)
+    cache.mkdir(exist_ok=True)
+    for name in CHECKSUMS:
+        file = _locate(folder, name)
+        shutil.copyfile(file, cache / (file.name + ".part"))
+        os.replace(cache / (file.name + ".part"), cache / file.name)
+    return True
+
+
+def reachable(url: str) -> bool:
+    """Whether a connection to the host of `url` opens within a few seconds.
+
+    Name look-up ignores socket timeouts, hence the thread that is left behind when it hangs.
+    """
+    parts = urllib.parse.urlsplit(url)
+    opened = threading.Event()
+
+    def attempt():
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            socket.create_connection((parts.hostname, port), PATIENCE_SECONDS).close()
+            opened.set()
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_SECONDS)
+    return opened.is_set()
+
+
+def _locate(folder: Path, name: str) -> Path | None:
+    for parent in (folder, folder / "FashionMNIST" / "raw", folder / "raw"):
+        for file in (parent / name, parent / f"{name}.gz"):
+            if file.is_file():
+                return file
+    return None
+
+
+def _complete(folder: Path) -> bool:
+    return all(_locate(folder, name) for name in CHECKSUMS)
+
+
+def _read_idx(file: Path, checksum: str) -> np.ndarray:
+    """Array in an IDX file of bytes, gzipped or not, after its content's checksum was verified."""
+    repair = f"delete {file} and run `python -m smai_lib fetch`"
+    try:
+        content = file.read_bytes()
+        if file.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file} cannot be read ({error}); {repair}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != checksum:
+        raise DataError(f"{file} is truncated or altered: the SHA-256 of its content is {found}, "
+                        f"expected {checksum}; {repair}")
+    shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
+
+
+def _split(images: np.ndarray, labels: np.ndarray) -> Split:
+    images = torch.from_numpy(images.copy()).unsqueeze(1)  # (N, 28, 28) -> (N, 1, 28, 28)
+    return Split(images, torch.from_numpy(labels.astype(np.int64)), ink_of(images))
+
+
+def describe() -> None:
+    """Print which source serves Fashion-MNIST, with each file's checksum and size."""
+    dataset = fashion_mnist()
+    checksums = SAMPLE_CHECKSUMS if dataset.is_sample else CHECKSUMS
+    print(f"folder: {dataset.directory}")
+    for name, checksum in checksums.items():
+        file = _locate(dataset.directory, name)
+        print(f"  {file.name}: {file.stat().st_size:,} bytes, SHA-256 of the content {checksum} verified")

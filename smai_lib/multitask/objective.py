@@ -1,0 +1,237 @@
+"""The multi-task objective: class and ink, jointly; and the trivial answers to beat.
+
+An objective turns a batch into a loss and into *sums* over images; metrics are computed from the
+sums over a whole split, so that a short last batch weighs what it should and an RMSE is the root
+of a mean over images, never a mean of batch RMSEs.
+"""
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+
+from ..colorization.model import MultiTaskCNN, MultiTaskOutput
+from ..core import plotting
+from ..core.config import MultiTaskConfig, RecipeConfig
+from ..core.training import EVALUATION_BATCH, evaluate, seeded
+from .fashion_mnist import CLASSES, FashionMNIST, Split, ink_of
+
+DIAGNOSED = slice(0, 512)  # the training images on which gradients are compared
+
+
+class MultiTaskObjective:
+    """Joint loss lambda1 * CE + lambda2 * MSE of class and ink."""
+
+    def __init__(self, config: MultiTaskConfig):
+        self.lambda1, self.lambda2 = config.lambda1, config.lambda2
+
+    @staticmethod
+    def inputs(split: Split, index: torch.Tensor | slice) -> torch.Tensor:
+        """Raw images as the model wants them: (B, 1, 28, 28) float32 in [0, 1], channels last."""
+        return split.images[index].float().div_(255).contiguous(memory_format=torch.channels_last)
+
+    def augment(self, train: Split) -> Split:
+        """The training images of one epoch, as they are: other images would have other ink."""
+        return train
+
+    def joint(self, output: MultiTaskOutput, split: Split, index, cross_entropy, mse) -> torch.Tensor:
+        """What training minimises, from the two losses of a batch."""
+        return self.lambda1 * cross_entropy + self.lambda2 * mse
+
+    def loss(self, output: MultiTaskOutput, split: Split, index) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of a batch, and the sums that `metrics` reads, (7,) float64."""
+        labels, ink = split.labels[index], split.ink[index]
+        cross_entropy = F.cross_entropy(output.logits, labels)
+        mse = F.mse_loss(output.ink, ink)
+        with torch.no_grad():
+            error = (output.ink - ink).double()
+            target = ink.double()
+            sums = torch.stack([
+                torch.tensor(float(len(labels)), dtype=torch.float64, device=labels.device),
+                cross_entropy.double() * len(labels),
+                (output.logits.argmax(1) == labels).sum().double(),
+                error.square().sum(),
+                error.abs().sum(),
+                target.sum(),
+                target.square().sum(),
+            ])  # fmt: skip
+        return self.joint(output, split, index, cross_entropy, mse), sums
+
+    def metrics(self, sums: torch.Tensor) -> dict[str, float]:
+        """Means over the images summed; accuracy in [0, 1], ink errors in units of ink.
+
+        `loss` is lambda1 * cross_entropy + lambda2 * mse, whatever else training minimises.
+        """
+        n, cross_entropy, correct, squared, absolute, ink, ink_squared = sums.tolist()
+        mse = squared / n
+        variance = ink_squared / n - (ink / n) ** 2
+        return {
+            "loss": self.lambda1 * cross_entropy / n + self.lambda2 * mse,
+            "cross_entropy": cross_entropy / n,
+            "accuracy": correct / n,
+            "mse": mse,
+            "mae": absolute / n,
+            "rmse": mse**0.5,
+            "r2": 1 - mse / variance,
+        }
+
+    def diagnose(self, model: MultiTaskCNN, train: Split) -> dict[str, float]:
+        """Nothing beyond the metrics."""
+        return {}
+
+    def examine(self, model: MultiTaskCNN, data: FashionMNIST) -> dict:
+        """What the finished model is worth on the test images: metrics and confusion counts."""
+        metrics = {f"test_{key}": value for key, value in evaluate(model, self, data.test).items()}
+        return {"metrics": metrics, "confusion": confusion(model, data.test).tolist()}
+
+    def pictures(self, examined: dict, model: MultiTaskCNN, data: FashionMNIST) -> dict[str, Figure]:
+        """Figures for the tracking mirror: the confusion matrix and one image's feature maps."""
+        return {
+            "confusion": plotting.confusion(examined["confusion"], CLASSES).figure,
+            "feature_maps": plotting.feature_maps(model, data.test.images[:1]),
+        }
+
+
+class RecipeObjective(MultiTaskObjective):
+    """The joint loss with everything that `RecipeConfig` can vary.
+
+    With "z_score" the ink error is in standard deviations of the training images' ink, so that its
+    square starts near 1 and ends at 1 - R2. With "uncertainty" the losses are joined as
+    sum(L / (2 exp(s)) + s / 2) with one learnt s each (Kendall, Gal, Cipolla 2018).
+    """
+
+    def __init__(self, config: RecipeConfig, ink_variance: float):
+        super().__init__(config)
+        self.ink_variance = ink_variance  # 1 for raw ink
+        self.label_smoothing, self.mirror, self.shift = config.label_smoothing, config.mirror, config.shift
+
+    def augment(self, train: Split) -> Split:
+        """The training images of one epoch: mirrored, which keeps ink, and shifted, which loses some."""
+        images, ink = train.images, train.ink
+        if self.mirror:
+            mirrored = (torch.rand(len(images)) < 0.5).to(images.device)
+            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
+        if self.shift:
+            images = _shifted(images, self.shift)
+            ink = ink_of(images)
+        return Split(images, train.labels, ink)
+
+    def joint(self, output, split, index, cross_entropy, mse):
+        if self.label_smoothing:
+            cross_entropy = F.cross_entropy(output.logits, split.labels[index],
+                                            label_smoothing=self.label_smoothing)
+        if output.log_variances is None:
+            return super().joint(output, split, index, cross_entropy, mse / self.ink_variance)
+        losses = torch.stack([cross_entropy, mse / self.ink_variance])
+        return (losses / (2 * output.log_variances.exp()) + output.log_variances / 2).sum()
+
+    def diagnose(self, model: MultiTaskCNN, train: Split) -> dict[str, float]:
+        """Norms and cosine of the two losses' gradients on the shared backbone, unweighted.
+
+        Of the same training images after every epoch, without dropout and with BatchNorm's running
+        statistics. A cosine below 0 says that the tasks pull the backbone apart.
+        """
+        model.eval()
+        parameters = list(model.backbone.parameters())
+        output = model(self.inputs(train, DIAGNOSED))
+        losses = (F.cross_entropy(output.logits, train.labels[DIAGNOSED]),
+                  F.mse_loss(output.ink, train.ink[DIAGNOSED]) / self.ink_variance)
+        first, second = (
+            torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters, retain_graph=True)])
+            for loss in losses
+        )
+        row = {"class_gradient": first.norm().item(), "ink_gradient": second.norm().item(),
+               "gradient_cosine": F.cosine_similarity(first, second, dim=0).item()}
+        if output.log_variances is not None:
+            # L1 / (2 exp(s1)) + L2 / (2 exp(s2)) weighs as lambda2 / lambda1 = exp(s1 - s2)
+            s1, s2 = output.log_variances.tolist()
+            row |= {"log_variance_class": s1, "log_variance_ink": s2}
+        return row
+
+    def examine(self, model: MultiTaskCNN, data: FashionMNIST) -> dict:
+        """As for every objective, and once more averaged over image and mirror image."""
+        examined = super().examine(model, data)
+        both = _Mirrored(model)
+        for name, split in (("val", data.validation), ("test", data.test)):
+            measured = evaluate(both, self, split)
+            examined["metrics"] |= {f"{name}_mirror_{key}": measured[key] for key in ("accuracy", "rmse")}
+        return examined
+
+
+class _Mirrored(torch.nn.Module):
+    """The mean of a model's answers to an image and to its mirror image, which has the same ink."""
+
+    def __init__(self, model: MultiTaskCNN):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> MultiTaskOutput:
+        there, back = self.model(images), self.model(images.flip(-1))
+        probabilities = (there.logits.softmax(1) + back.logits.softmax(1)) / 2
+        return MultiTaskOutput(probabilities.log(), (there.ink + back.ink) / 2)
+
+
+def _shifted(images: torch.Tensor, most: int) -> torch.Tensor:
+    """Each image moved by up to `most` pixels either way, zeros moving in."""
+    n, _, height, width = images.shape
+    padded = F.pad(images, (most,) * 4)
+    top, left = torch.randint(0, 2 * most + 1, (2, n)).to(images.device)
+    rows = top[:, None] + torch.arange(height, device=images.device)  # (N, H)
+    columns = left[:, None] + torch.arange(width, device=images.device)  # (N, W)
+    which = torch.arange(n, device=images.device)
+    return padded[which[:, None, None], 0, rows[:, :, None], columns[:, None, :]].unsqueeze(1)
+
+
+def build(
+    config: MultiTaskConfig, data: FashionMNIST | None, seed: int
+) -> tuple[MultiTaskObjective, MultiTaskCNN]:
+    """The objective and the seeded, untrained model of a configuration.
+
+    z-scored ink needs `data`, whose training images give its mean and deviation.
+    """
+    objective, ink_scale = MultiTaskObjective(config), None
+    if config.ink_scaling == "z_score":
+        ink_scale = (data.train.ink.mean().item(), data.train.ink.std(correction=0).item())
+    if isinstance(config, RecipeConfig):
+        objective = RecipeObjective(config, ink_scale[1] ** 2 if ink_scale else 1.0)
+    with seeded(seed, "model"):
+        return objective, network(config, ink_scale)
+
+
+def network(config: MultiTaskConfig, ink_scale: tuple[float, float] | None = None) -> MultiTaskCNN:
+    """The untrained network of a configuration; `ink_scale` as in `MultiTaskCNN`."""
+    return MultiTaskCNN(num_layers=config.num_layers, base_filters=config.base_filters,
+                        dropout_rate=config.dropout_rate, hidden=config.hidden, ceil_mode=config.ceil_mode,
+                        learn_weights=config.weighting == "uncertainty", ink_scale=ink_scale)
+
+
+@torch.inference_mode()
+def confusion(model: MultiTaskCNN, split: Split) -> torch.Tensor:
+    """(10, 10) counts of images: row is the true class, column the predicted."""
+    model.eval()
+    batches = (slice(start, start + EVALUATION_BATCH) for start in range(0, len(split.labels), EVALUATION_BATCH))
+    predicted = torch.cat([model(MultiTaskObjective.inputs(split, index)).logits.argmax(1) for index in batches])
+    return torch.bincount(split.labels * 10 + predicted, minlength=100).view(10, 10)
+
+
+def ink_baselines(data: FashionMNIST, split: Split) -> pd.DataFrame:
+    """RMSE and R2 on `split` of three predictions of ink that need no network.
+
+    The constant and the class means are those of the training images; the class mean is told the
+    true class, so it is what perfect classification alone would buy. `x.mean()` is the definition
+    of ink.
+    """
+    train = data.train
+    class_means = torch.stack([train.ink[train.labels == label].mean() for label in range(10)])
+    predictions = {
+        "constant (training mean)": train.ink.mean().expand(len(split.ink)),
+        "mean of the true class": class_means[split.labels],
+        "x.mean()": split.images.float().div(255).mean((1, 2, 3)),
+    }
+    variance = split.ink.double().var(correction=0)
+    rows = []
+    for name, prediction in predictions.items():
+        mse = (prediction - split.ink).double().square().mean()
+        rows.append({"ink predicted by": name, "rmse": mse.sqrt().item(),
+                     "r2": (1 - mse / variance).item()})
+    return pd.DataFrame(rows)

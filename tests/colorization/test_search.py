@@ -1,0 +1,229 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import optuna
+import pandas as pd
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from smai_lib.colorization import data
+from smai_lib.colorization import objective as colorization
+from smai_lib.colorization import search as color_search
+from smai_lib.colorization.images import ColorImages
+from smai_lib.colorization.journal import SearchError, check_journal
+from smai_lib.colorization.search import ColorSearch
+from smai_lib.colorization.space import SEARCHED, Space, importances
+from smai_lib.core import paths
+from smai_lib.core.config import ColorizationConfig
+from smai_lib.core.training import Fitted, NonFiniteLossError, fit
+
+BASE = ColorizationConfig(num_colors=4, num_filters=2, kernel_size=3, epochs=2, batch_size=10)
+
+
+def make_data():
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (30, 3, 16, 16), generator=generator, dtype=torch.uint8)
+    return data.prepare(ColorImages(pixels[:20], pixels[20:25], pixels[25:], "made up", None, "all",
+                                          "f" * 64), 4)  # fmt: skip
+
+
+def make_search(root, **changes):
+    space = Space(base=BASE, learning_rate=(1e-3, 1e-1), batch_size=(5, 10), num_filters=(2, 3),
+                  kernel_size=(1, 3))  # fmt: skip
+    settings = {"name": "s", "profile": "quick", "spaces": {"cnn": space}, "trials": 4, "seed": 0,
+                "data": make_data(), "root": root}  # fmt: skip
+    return ColorSearch(**(settings | changes))
+
+
+def test_trials_are_what_fit_makes_of_their_config(tmp_path):
+    search = make_search(tmp_path)
+    search.run(workers=1)
+    results, history = search.results(), search.history()
+    assert len(results) == 4 and list(results["trial"]) == [0, 1, 2, 3]
+    base = BASE.to_dict()
+    assert results.loc[0, list(SEARCHED)].to_dict() == {key: base[key] for key in SEARCHED}
+    assert results["learning_rate"].between(1e-3, 1e-1).all() and results["learning_rate"].nunique() == 4
+    row = results.iloc[2]
+    config = search.spaces["cnn"].config({key: getattr(row[key], "item", lambda row=row: None)() or row[key]
+                                          for key in SEARCHED})  # fmt: skip
+    objective, model = colorization.build(config, search.data, 0)
+    epochs = fit(model, objective, search.data.train, search.data.validation, config, seed=0).rows
+    assert history.loc[history["trial"] == 2, "val_nll"].tolist() == [x["val_nll"] for x in epochs]
+    assert (row["val_nll"], row["val_accuracy"]) == (epochs[-1]["val_nll"], epochs[-1]["val_accuracy"])
+
+
+def test_a_seed_gives_the_same_trials_and_another_gives_others(tmp_path):
+    found = []
+    for number, seed in enumerate((0, 0, 1)):
+        search = make_search(tmp_path / str(number), seed=seed)
+        search.run(workers=1)
+        found.append(search.results().drop(columns=["seconds", "seed"]))
+    assert found[0].equals(found[1])
+    assert not found[0]["learning_rate"].equals(found[2]["learning_rate"])
+
+
+def test_a_finished_search_is_looked_up_and_more_trials_are_added(tmp_path):
+    search = make_search(tmp_path)
+    search.run(workers=1)
+    before = search.journal.read_bytes()
+    search.run(workers=1)
+    assert len(search.results()) == 4 and search.journal.read_bytes().startswith(before)
+    more = replace(search, trials=6)
+    more.run(workers=1)
+    assert more.results()[:4].equals(search.results()[:4]) and len(more.results()) == 6
+
+
+def test_other_data_are_another_search_in_the_same_file(tmp_path):
+    search = make_search(tmp_path, trials=1)
+    search.run(workers=1)
+    other = replace(search, data=replace(search.data, fingerprint="other"))
+    other.run(workers=1)
+    assert len(search.results()) == len(other.results()) == 1
+    assert search.optuna_study("cnn").study_name != other.optuna_study("cnn").study_name
+
+
+def test_two_workers_share_the_trials_of_both_searches(tmp_path):
+    base = make_search(tmp_path)
+    unet = replace(base.spaces["cnn"], base=ColorizationConfig.from_dict(BASE.to_dict() | {"model": "unet"}))
+    search = replace(base, spaces={"cnn": base.spaces["cnn"], "unet": unet}, trials=3)
+    search.run(workers=2)
+    counts = search.results()["model"].value_counts()
+    assert counts.to_dict() == {"cnn": 3, "unet": 3}
+
+
+def test_a_killed_search_goes_on_and_tries_the_cut_off_trial_again(tmp_path):
+    code = (f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); import pathlib, torch; "
+            "torch.set_num_threads(1); import test_search as t; "
+            f"t.make_search(pathlib.Path({str(tmp_path)!r}), trials=10**6).run(workers=1)")  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    search = make_search(tmp_path, trials=10**6)
+    deadline = time.time() + 60
+    while not search.journal.exists() or search.journal.read_bytes().count(b"\n") < 60:
+        assert time.time() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    found = search.optuna_study("cnn")
+    done = len(found.get_trials(states=color_search.DONE))
+    cut = found.get_trials(states=(TrialState.RUNNING,))
+    resumed = replace(search, trials=done + 2)
+    resumed.run(workers=1)
+    assert len(resumed.results()) == done + 2
+    assert not resumed.optuna_study("cnn").get_trials(states=(TrialState.RUNNING,))
+    for trial in cut:
+        if len(trial.params) == len(SEARCHED):
+            again = [x for x in resumed.optuna_study("cnn").trials[trial.number + 1:] if x.params == trial.params]
+            assert again and again[0].state in color_search.DONE
+
+
+def test_the_median_pruner_stops_a_trial_between_epochs(tmp_path, monkeypatch):
+    search = make_search(tmp_path, trials=color_search.UNPRUNED_TRIALS + 2)
+    epochs = []
+
+    def fake_fit(model, objective, train, validation, config, *, seed, on_epoch, on_batch):
+        trial = search.optuna_study("cnn").trials[-1].number
+        bad = trial == color_search.UNPRUNED_TRIALS
+        rows = [{"epoch": epoch, "val_nll": 9.0 if bad else 1.0 + trial / 100, "val_accuracy": 0.5}
+                for epoch in (1, 2, 3)]  # fmt: skip
+        for row in rows:
+            epochs.append((trial, row["epoch"]))
+            on_epoch(row)
+        return Fitted(rows, 1.0)
+
+    monkeypatch.setattr(color_search, "fit", fake_fit)
+    search.run(workers=1)
+    states = search.results()["state"].tolist()
+    assert states == ["complete"] * color_search.UNPRUNED_TRIALS + ["pruned", "pruned"]
+    bad = search.results().iloc[-2]
+    assert (bad["epochs"], bad["val_nll"]) == (2, 9.0)
+    assert [epoch for trial, epoch in epochs if trial == color_search.UNPRUNED_TRIALS] == [1, 2]
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial_not_the_search(tmp_path, monkeypatch):
+    search = make_search(tmp_path, trials=3)
+
+    def fake_fit(model, objective, train, validation, config, *, seed, on_epoch, on_batch):
+        row = {"epoch": 1, "val_nll": 1.0, "val_accuracy": 0.5}
+        on_epoch(row)
+        if search.optuna_study("cnn").trials[-1].number == 1:
+            raise NonFiniteLossError("made up")
+        return Fitted([row], 1.0)
+
+    monkeypatch.setattr(color_search, "fit", fake_fit)
+    search.run(workers=1)
+    assert search.results()["state"].tolist() == ["complete", "pruned", "complete"]
+
+
+def test_the_best_is_the_lowest_complete_trial(tmp_path):
+    search = make_search(tmp_path)
+    with pytest.raises(SearchError, match="has not finished"):
+        search.best("cnn")
+    search.run(workers=1)
+    results = search.results()
+    lowest = results.loc[results["val_nll"].idxmin()]
+    best = search.best("cnn")
+    assert best == {key: lowest[key] for key in SEARCHED}
+    assert search.spaces["cnn"].config(best).num_filters == lowest["num_filters"]  # plain Python types
+
+
+@pytest.mark.parametrize("damage, line", [
+    (lambda lines: [*lines[:2], b"{broken\n", *lines[3:]], "line 3"),
+    (lambda lines: [*lines[:2], b"\0" * 20 + b"\n", *lines[3:]], "line 3"),
+    (lambda lines: [*lines[:2], b"7\n", *lines[3:]], "line 3"),
+    (lambda lines: [*lines[:-1], lines[-1][:-9]], "delete that line"),
+])  # fmt: skip
+def test_a_damaged_journal_is_named_and_left_alone(tmp_path, damage, line):
+    search = make_search(tmp_path, trials=1)
+    search.run(workers=1)
+    damaged = b"".join(damage(search.journal.read_bytes().splitlines(keepends=True)))
+    search.journal.write_bytes(damaged)
+    with pytest.raises(SearchError, match=f"journal.log.*{line}"):
+        replace(search, trials=2).run(workers=1)
+    assert search.journal.read_bytes() == damaged
+
+
+def test_records_of_no_search_are_an_error_too(tmp_path):
+    search = make_search(tmp_path)
+    search.journal.write_text(json.dumps({"op_code": 4, "worker_id": "x", "trial_id": 99}) + "\n")
+    with pytest.raises(SearchError, match="cannot be replayed"):
+        search.run(workers=1)
+
+
+def test_a_cut_last_line_can_be_deleted_and_the_search_goes_on(tmp_path):
+    search = make_search(tmp_path, trials=2)
+    search.run(workers=1)
+    whole = search.journal.read_bytes()
+    search.journal.write_bytes(whole + b'{"op_code":')
+    with pytest.raises(SearchError):
+        check_journal(search.journal)
+    search.journal.write_bytes(whole)
+    replace(search, trials=3).run(workers=1)
+    assert len(replace(search, trials=3).results()) == 3
+
+
+def test_a_search_in_use_is_refused(tmp_path):
+    search = make_search(tmp_path)
+    tmp_path.mkdir(exist_ok=True)
+    with paths.exclusive(tmp_path, SearchError), pytest.raises(SearchError, match="in use"):
+        search.run(workers=1)
+
+
+def test_importances_find_the_key_that_matters():
+    space = make_search(None).spaces["cnn"]
+    rows = [{"state": "complete", "learning_rate": 0.001 * (1 + number), "batch_size": (5, 10)[number % 2],
+             "num_filters": (2, 3)[number // 2 % 2], "kernel_size": (1, 3)[number // 4 % 2],
+             "optimizer": ("Adam", "AdamW")[number // 8 % 2], "val_nll": 1.0 + (number // 4 % 2)}
+            for number in range(32)]  # fmt: skip
+    rows.append(rows[0] | {"state": "pruned", "val_nll": 1e6})
+    shares = importances(pd.DataFrame(rows), space)
+    assert shares["kernel_size"] > 0.9 and sum(shares.values()) == pytest.approx(1)
+
+
+def test_optuna_is_the_version_whose_journal_was_tested():
+    assert optuna.__version__.startswith("5.")

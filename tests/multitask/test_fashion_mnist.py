@@ -1,0 +1,158 @@
+import gzip
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from smai_lib.core import paths
+from smai_lib.multitask import fashion_mnist
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A folder with the sample's files, accepted as if it were the full data set."""
+    monkeypatch.setattr(fashion_mnist, "CHECKSUMS", fashion_mnist.SAMPLE_CHECKSUMS)
+    return shutil.copytree(paths.SAMPLE, tmp_path / "copy")
+
+
+def test_ink_is_the_mean_intensity():
+    images = torch.tensor([[0, 255], [255, 0], [51, 51]], dtype=torch.uint8).reshape(3, 1, 1, 2)
+    assert torch.allclose(fashion_mnist.ink_of(images), torch.tensor([0.5, 0.5, 0.2]))
+
+
+def test_splits_are_disjoint_and_stratified(sample):
+    assert [len(split.labels) for split in (sample.train, sample.validation, sample.test)] == [5400, 600, 1000]
+    assert torch.bincount(sample.train.labels).tolist() == [540] * 10
+    assert torch.bincount(sample.validation.labels).tolist() == [60] * 10
+    seen = {image.numpy().tobytes() for image in sample.train.images}
+    assert not any(image.numpy().tobytes() in seen for image in sample.validation.images)
+
+
+def test_the_split_is_the_same_every_time(sample):
+    again = fashion_mnist.fashion_mnist("sample", verbose=False)
+    assert torch.equal(again.validation.images, sample.validation.images)
+    assert again.fingerprint == sample.fingerprint
+
+
+def test_the_full_data_set_where_it_is_had():
+    full = fashion_mnist.fashion_mnist(verbose=False)
+    if full.is_sample:
+        pytest.skip("no source of the full data set on this machine")
+    assert [len(split.labels) for split in (full.train, full.validation, full.test)] == [54000, 6000, 10000]
+    assert torch.bincount(full.validation.labels).tolist() == [600] * 10
+
+
+def test_plain_and_gzipped_files_in_torchvisions_layout(copy, sample):
+    raw = copy / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in fashion_mnist.CHECKSUMS:
+        (raw / name).write_bytes(gzip.decompress((copy / f"{name}.gz").read_bytes()))
+        (copy / f"{name}.gz").unlink()
+    dataset = fashion_mnist.fashion_mnist(copy, verbose=False)
+    assert dataset.source == "explicit directory"
+    assert torch.equal(dataset.test.images, sample.test.images)
+
+
+def test_a_truncated_file_is_named_with_the_way_out(copy):
+    file = copy / "train-images-idx3-ubyte.gz"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(fashion_mnist.DataError, match=r"train-images.*cannot be read.*smai_lib fetch"):
+        fashion_mnist.fashion_mnist(copy)
+
+
+def test_an_altered_file_is_named_with_both_checksums(copy):
+    file = copy / "t10k-labels-idx1-ubyte.gz"
+    content = bytearray(gzip.decompress(file.read_bytes()))
+    content[-1] ^= 1
+    file.write_bytes(gzip.compress(bytes(content)))
+    expected = fashion_mnist.CHECKSUMS["t10k-labels-idx1-ubyte"]
+    with pytest.raises(fashion_mnist.DataError, match=rf"t10k-labels.*altered.*[0-9a-f]{{64}}.*{expected}.*fetch"):
+        fashion_mnist.fashion_mnist(copy)
+
+
+def test_a_directory_that_lacks_a_file_is_refused(tmp_path):
+    with pytest.raises(fashion_mnist.DataError, match="has no train-images"):
+        fashion_mnist.fashion_mnist(tmp_path)
+
+
+def test_the_data_folder_comes_before_any_download(copy, tmp_path, monkeypatch):
+    monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(fashion_mnist, "_fetch_torchvision", lambda cache: pytest.fail("asked the network"))
+    shutil.copytree(copy, tmp_path / "data" / "fashion-mnist")
+    assert fashion_mnist.find_fashion_mnist() == ("data folder", tmp_path / "data" / "fashion-mnist")
+
+
+def test_without_any_source_the_sample_serves_loudly(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(fashion_mnist, "SYSTEM_DIR", tmp_path / "nowhere")
+    monkeypatch.setattr(fashion_mnist, "reachable", lambda url: False)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no apt-get
+    dataset = fashion_mnist.fashion_mnist()
+    assert dataset.is_sample
+    assert "SAMPLE DATA" in capsys.readouterr().out
+
+
+def test_debians_package_is_fetched_by_an_apt_that_needs_no_root(copy, tmp_path, monkeypatch):
+    """The commands and the unpacking, with an apt-get that serves a package made here."""
+    tree = tmp_path / "package"
+    shutil.copytree(copy, tree / fashion_mnist.SYSTEM_DIR.relative_to("/"))
+    (tree / "DEBIAN").mkdir()
+    (tree / "DEBIAN" / "control").write_text(
+        "Package: dataset-fashion-mnist\nVersion: 0\nArchitecture: all\nMaintainer: nobody\nDescription: test\n")
+    if not shutil.which("dpkg-deb"):
+        pytest.skip("dpkg-deb is not on this machine")
+    subprocess.run(["dpkg-deb", "-b", tree, tmp_path / "made.deb"], check=True, capture_output=True)
+    apt = tmp_path / "bin" / "apt-get"
+    apt.parent.mkdir()
+    apt.write_text('#!/bin/sh\nfor last; do :; done\n'
+                   f'if [ "$last" = dataset-fashion-mnist ]; then cp {tmp_path}/made.deb .; fi\n')
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{apt.parent}{os.pathsep}{os.environ['PATH']}")
+    cache = tmp_path / "data" / "fashion-mnist"
+    cache.parent.mkdir()
+    assert fashion_mnist._fetch_debian(cache)
+    assert sorted(file.name for file in cache.iterdir()) == sorted(f"{name}.gz" for name in fashion_mnist.CHECKSUMS)
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_a_download_that_fails_is_no_source_and_leaves_the_timeout_alone(serves, tmp_path, monkeypatch):
+    monkeypatch.setattr(fashion_mnist, "reachable", lambda url: True)
+    timeouts = []
+
+    def dataset(folder, download):
+        timeouts.append(socket.getdefaulttimeout())
+        if not serves:
+            raise RuntimeError("broken off")
+
+    assert fashion_mnist.download(dataset, ["http://somewhere"], tmp_path) == serves
+    assert timeouts == [fashion_mnist.PATIENCE_SECONDS] and socket.getdefaulttimeout() is None
+
+
+def test_a_host_that_never_answers_is_given_up_within_seconds():
+    with socket.socket() as silent:  # accepts nothing, and its backlog of one is taken
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        port = silent.getsockname()[1]
+        taken = [socket.socket() for _ in range(2)]
+        for client in taken:
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+        started = time.monotonic()
+        assert not fashion_mnist.reachable(f"http://127.0.0.1:{port}")
+        assert time.monotonic() - started < 2 * fashion_mnist.PATIENCE_SECONDS
+        for client in taken:
+            client.close()
+
+
+def test_fetch_reports_source_checksum_and_size():
+    environment = os.environ | {"SMAI_FASHION_MNIST": "sample"}
+    done = subprocess.run([sys.executable, "-m", "smai_lib", "fetch"], env=environment, capture_output=True,
+                          text=True, check=True)  # fmt: skip
+    checksum = fashion_mnist.SAMPLE_CHECKSUMS["t10k-images-idx3-ubyte"]
+    size = (paths.SAMPLE / "t10k-images-idx3-ubyte.gz").stat().st_size
+    assert f"{size:,} bytes" in done.stdout and checksum in done.stdout and "sample" in done.stdout
