@@ -4,6 +4,7 @@ import argparse
 
 from . import studies
 from .core import paths
+from .core.study import PROFILES
 from .multitask import fashion_mnist
 
 
@@ -13,11 +14,11 @@ def main() -> None:
     commands.add_parser("fetch", help="get the data; say which source served it, its checksum and size")
     run = commands.add_parser("run", help="train a study, or continue it")
     run.add_argument("studies", nargs="*", help=f"from {', '.join(studies.STUDIES)}; default: all")
-    run.add_argument("--profile", choices=studies.PROFILES[1:], default="quick")
+    run.add_argument("--profile", choices=PROFILES[1:], default="quick")
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--workers", type=int, default=0, help="processes; 0 is one a core")
     report = commands.add_parser("report", help="run the notebooks and bind them into one page")
-    report.add_argument("--profile", choices=studies.PROFILES, default="quick")
+    report.add_argument("--profile", choices=PROFILES, default="quick")
     report.add_argument("--seed", type=int, default=0)
     books = commands.add_parser("notebooks", help="execute the notebooks in place, as the repository stores them")
     books.add_argument("names", nargs="*", help="default: all")
@@ -35,7 +36,7 @@ def main() -> None:
             study.run(workers=arguments.workers)
             print(f"{name}: finished, under {paths.runs_dir() / arguments.profile / name}")
         if arguments.profile == "full":
-            from .report import refresh_readme
+            from .headline import refresh_readme
 
             refresh_readme()
     elif arguments.command == "report":

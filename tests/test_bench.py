@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from smai_lib import bench, bench_tasks
+from smai_lib import bench
 from smai_lib.colorization import data
 from smai_lib.colorization.images import ColorImages
 from smai_lib.colorization.studies import REPORT_CNN, UNET
@@ -20,9 +20,9 @@ def colors():
 @pytest.fixture
 def tasks(colors, tiny):
     return [
-        bench_tasks.Task("config 1", TEN_CONFIGS["config 1"], tiny, bench_tasks.GarmentOneByOne,
-                         bench_tasks.garment_loss),
-        *(bench_tasks.Task(config.model, config, colors, bench_tasks.ColorOneByOne, bench_tasks.color_loss)
+        bench.Task("config 1", TEN_CONFIGS["config 1"], tiny, bench.GarmentOneByOne,
+                         bench.garment_loss),
+        *(bench.Task(config.model, config, colors, bench.ColorOneByOne, bench.color_loss)
           for config in (REPORT_CNN, UNET)),
     ]  # fmt: skip
 
@@ -62,10 +62,10 @@ def test_the_textbook_network_keeps_torchs_own_memory_format(tasks):
 
 
 def test_the_textbook_pictures_move_as_the_configuration_says(colors):
-    still = bench_tasks.ColorOneByOne(colors, replace(UNET, mirror=False, shift=0))
+    still = bench.ColorOneByOne(colors, replace(UNET, mirror=False, shift=0))
     assert all(torch.equal(still[i][1], colors.train.colors[i].long()) for i in range(len(still)))
     grey, found = colors.train.grey.float().div(255), colors.train.colors.long()
-    shifted = bench_tasks.ColorOneByOne(colors, replace(UNET, mirror=False, shift=4))
+    shifted = bench.ColorOneByOne(colors, replace(UNET, mirror=False, shift=4))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         moved = [shifted[index] for index in range(len(shifted))]
@@ -78,7 +78,7 @@ def test_the_textbook_pictures_move_as_the_configuration_says(colors):
 
 
 def test_the_textbook_pictures_are_the_same_images_half_of_them_mirrored(colors):
-    pictures = bench_tasks.ColorOneByOne(colors, replace(UNET, shift=0))
+    pictures = bench.ColorOneByOne(colors, replace(UNET, shift=0))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         mirrored = 0

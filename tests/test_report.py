@@ -2,8 +2,8 @@ import nbformat
 import papermill
 import pytest
 
-from smai_lib import notebook, report
-from smai_lib.core import paths, plotting
+from smai_lib import headline, notebook, report
+from smai_lib.core import paths
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 
@@ -37,7 +37,7 @@ def test_a_committed_notebook_keeps_the_house_rules(file):
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 def test_every_notebook_is_in_the_report_and_the_readme(file):
     assert file.stem in report.NOTEBOOKS
-    assert f"notebooks/{file.name}" in report.README.read_text()
+    assert f"notebooks/{file.name}" in headline.README.read_text()
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
@@ -91,23 +91,3 @@ def test_formulas_in_outputs_become_mathml(tmp_path):
     nbformat.write(node.new_notebook(cells=[cell]), tmp_path / "n.ipynb")
     page = report.bind([report.clean(tmp_path / "n.ipynb")], tmp_path / "page.html", "quick").read_text()
     assert "<math" in page and ">Math<" not in page
-
-
-def test_readme_shows_the_shipped_results():
-    block = report.HEADLINE.search(report.README.read_text())[2]
-    assert block == report.headline()
-
-
-def test_the_lambda_colours_are_the_reference_reports():
-    colors = {pair: plotting.LAMBDA_COLORS[plotting.lambda_group(*pair)] for pair in ((1, 1), (2, 0.5), (0.5, 2))}
-    assert colors == {(1, 1): "tab:blue", (2, 0.5): "tab:red", (0.5, 2): "tab:green"}
-
-
-@pytest.mark.parametrize("width", [4.0, 9.0])
-def test_a_caption_stays_within_its_picture(width):
-    figure = plotting.new_axes(width=width)[0, 0].figure
-    plotting.caption(figure, "recorded profile · epochs 10 · " + "54,000 training images from somewhere · " * 3)
-    figure.draw_without_rendering()
-    box = figure.texts[-1].get_window_extent()
-    assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0
-    assert figure.axes[0].get_tightbbox().y0 >= box.y1  # and below the axes

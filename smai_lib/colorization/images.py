@@ -20,13 +20,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sklearn.model_selection import train_test_split
 
 from ..core import paths
-from ..multitask.fashion_mnist import SPLIT_SEED, VALIDATION_SHARE, DataError, download
+from ..core.sources import PATCH_SOURCE, SPLIT_SEED, VALIDATION_SHARE, DataError, download
 from .patches import Images, bundled_photographs, photo_patches
 
 SIZES = (32, 64)
 SMALLEST = 32  # pixels of a source image's shorter side; enlarging less would invent detail
 CIFAR_FOLDER = "cifar-10-batches-py"
-PATCH_SOURCE = "bundled photo patches"
 
 
 @dataclass(frozen=True)

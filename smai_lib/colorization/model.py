@@ -1,106 +1,12 @@
-"""The networks. Every model maps (B, C, H, W) float images in [0, 1] to the tensors its task needs."""
+"""The colorization networks: (B, C, H, W) float images in [0, 1] -> logits of a colour for every pixel."""
 
 from collections import OrderedDict
-from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-
-class MultiTaskOutput(NamedTuple):
-    """logits (B, 10) and ink (B,), float32; log_variances (2,) where a model learns its loss weights."""
-
-    logits: torch.Tensor
-    ink: torch.Tensor
-    log_variances: torch.Tensor | None = None
-
-
-def conv_block(c_in: int, c_out: int, kernel_size: int = 3, ceil_mode: bool = False) -> nn.Sequential:
-    """Conv k x k - BatchNorm - ReLU - MaxPool 2x2: (B, c_in, H, W) -> (B, c_out, H // 2, W // 2).
-
-    With `ceil_mode` half of an odd size is rounded up, so that the last row and column count.
-    """
-    return nn.Sequential(
-        OrderedDict(
-            conv=nn.Conv2d(c_in, c_out, kernel_size, padding=kernel_size // 2),
-            norm=nn.BatchNorm2d(c_out),
-            # max(relu(x)) = relu(max(x)): pooling first gives the same values, and ReLU a quarter
-            # of the work
-            pool=nn.MaxPool2d(2, ceil_mode=ceil_mode),
-            relu=nn.ReLU(inplace=True),
-        )
-    )
-
-
-class MultiTaskCNN(nn.Module):
-    """A shared backbone of conv blocks with a head for the class and a head for the ink.
-
-    Args:
-        num_layers: blocks in the backbone, 2 or 3.
-        base_filters: channels after the first block; each further block doubles them.
-        dropout_rate: before the class head's last layer. The ink head has none: ink is a
-            deterministic function of the image, and noise could only blur it.
-        ink_scale: mean and standard deviation of ink; the ink head then predicts deviations from
-            the mean in units of the second. The output is ink in any case.
-        learn_weights: hold a log variance for either loss, at first -0.5 as in LibMTL.
-        hidden: units of the hidden layer of either head.
-        ceil_mode: pools keep the border: 28 -> 14 -> 7 -> 4 instead of 3.
-    """
-
-    image_size = 28
-
-    def __init__(self, *, num_layers: int, base_filters: int, dropout_rate: float, num_classes: int = 10,
-                 ink_scale: tuple[float, float] | None = None, learn_weights: bool = False,
-                 hidden: int = 128, ceil_mode: bool = False):
-        super().__init__()
-        widths = [1] + [base_filters * 2**block for block in range(num_layers)]
-        self.backbone = nn.Sequential(
-            OrderedDict(
-                (f"block{n}", conv_block(c_in, c_out, ceil_mode=ceil_mode))
-                for n, (c_in, c_out) in enumerate(pairwise(widths), start=1)
-            )
-        )
-        halves = 2**num_layers
-        side = -(-self.image_size // halves) if ceil_mode else self.image_size // halves
-        features = widths[-1] * side**2
-        self.classifier = nn.Sequential(
-            nn.Linear(features, hidden),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout_rate),
-            nn.Linear(hidden, num_classes),
-        )
-        self.regressor = nn.Sequential(
-            nn.Linear(features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 1)
-        )
-        self.register_buffer("ink_scale", None if ink_scale is None else torch.tensor(ink_scale))
-        self.log_variances = nn.Parameter(torch.full((2,), -0.5)) if learn_weights else None
-
-    def forward(self, images: torch.Tensor) -> MultiTaskOutput:
-        """images (B, 1, 28, 28) -> logits (B, 10), ink (B,)."""
-        return self.heads(self.backbone(images).flatten(1))  # (B, 4F, 3, 3) -> (B, 36F) for three blocks
-
-    def heads(self, features: torch.Tensor) -> MultiTaskOutput:
-        """The backbone's maps, flattened to (B, F) -> logits (B, 10), ink (B,)."""
-        # bfloat16 has 8 bits of mantissa, too few for a regression to three decimals
-        with torch.autocast(features.device.type, enabled=False):
-            features = features.float()
-            ink = self.regressor(features).squeeze(1)
-            if self.ink_scale is not None:
-                ink = self.ink_scale[0] + self.ink_scale[1] * ink
-            return MultiTaskOutput(self.classifier(features), ink, self.log_variances)
-
-
-def deconv_block(c_in: int, c_out: int) -> nn.Sequential:
-    """ConvTranspose 2x2, stride 2 - BatchNorm - ReLU: (B, c_in, H, W) -> (B, c_out, 2H, 2W)."""
-    return nn.Sequential(
-        OrderedDict(
-            deconv=nn.ConvTranspose2d(c_in, c_out, kernel_size=2, stride=2),
-            norm=nn.BatchNorm2d(c_out),
-            relu=nn.ReLU(inplace=True),
-        )
-    )
+from ..core.layers import conv_block, deconv_block, unit
 
 
 class ColorizationCNN(nn.Module):
@@ -178,7 +84,7 @@ class ColorizationUNet(nn.Module):
                              f"{num_colors}, {kernel_size}, expected at least 1 and an odd kernel")
         widths = [num_filters * width for width in self.widths]
         self.encoder = nn.ModuleList(
-            nn.Sequential(_unit(c_in, c_out, kernel_size), _unit(c_out, c_out, kernel_size))
+            nn.Sequential(unit(c_in, c_out, kernel_size), unit(c_out, c_out, kernel_size))
             for c_in, c_out in zip([3, *widths[:-1]], widths, strict=True)
         )
         self.up = nn.ModuleList(
@@ -186,7 +92,7 @@ class ColorizationUNet(nn.Module):
                           nn.BatchNorm2d(c_out))
             for c_in, c_out in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
-        self.decoder = nn.ModuleList(_unit(width, width, kernel_size) for width in widths[-2::-1])
+        self.decoder = nn.ModuleList(unit(width, width, kernel_size) for width in widths[-2::-1])
         self.dropout = nn.Dropout2d(dropout_rate)
         self.classifier = nn.Conv2d(widths[0], num_colors, kernel_size=1)
         nn.init.zeros_(self.classifier.weight)
@@ -209,40 +115,6 @@ class ColorizationUNet(nn.Module):
             return self.classifier(features.float())
 
 
-def _unit(c_in: int, c_out: int, kernel_size: int) -> nn.Sequential:
-    """Conv k x k - BatchNorm - ReLU: (B, c_in, H, W) -> (B, c_out, H, W)."""
-    return nn.Sequential(
-        nn.Conv2d(c_in, c_out, kernel_size, padding=kernel_size // 2, bias=False),
-        nn.BatchNorm2d(c_out),
-        nn.ReLU(inplace=True),
-    )
-
-
-class GreyTable(nn.Module):
-    """Log-probabilities of the colours by grey level, and by row where the table has rows.
-
-    Args:
-        log_probs: (R, 256, NC) float32; R is 1, or the height of the images.
-    """
-
-    def __init__(self, log_probs: torch.Tensor):
-        super().__init__()
-        self.register_buffer("log_probs", log_probs)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """images (B, 1, H, W) of whole grey levels over 255 -> log-probabilities (B, NC, H, W).
-
-        Raises:
-            ValueError: a table with rows meets images of another height.
-        """
-        rows, height = len(self.log_probs), images.shape[2]
-        if rows not in (1, height):
-            raise ValueError(f"the table has {rows} rows, expected {height}, the images' height")
-        level = images[:, 0].mul(255).round().long()
-        row = torch.arange(rows, device=images.device).view(1, rows, 1)
-        return self.log_probs[row, level].permute(0, 3, 1, 2)  # channels last as it is
-
-
 class Colorizer(nn.Module):
     """A colorization network with what its weights mean nothing without: the palette and the prior.
 
@@ -253,7 +125,7 @@ class Colorizer(nn.Module):
             a pixel's own luminance does not tell. The network's last layer is then set to zero.
     """
 
-    def __init__(self, network: nn.Module, palette: torch.Tensor, prior: GreyTable | None = None):
+    def __init__(self, network: nn.Module, palette: torch.Tensor, prior: nn.Module | None = None):
         super().__init__()
         self.network = network
         self.register_buffer("palette", palette)
@@ -266,8 +138,3 @@ class Colorizer(nn.Module):
         """images (B, 1, H, W) -> logits (B, NC, H, W) float32."""
         logits = self.network(images)
         return logits if self.prior is None else logits + self.prior(images)
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Trainable parameters, biases and BatchNorm included."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

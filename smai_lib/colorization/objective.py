@@ -1,38 +1,27 @@
 """Colorization: the colour class of every pixel from its grey value and what surrounds it.
 
-What the task asks of a model (`ColorizationObjective`), and the answers that need no network: each
-is a table of log-probabilities by grey level, so it is evaluated exactly like a network, and can
-stand beneath one as its prior.
+What the task asks of a model (`ColorizationObjective`), and how a model is built and loaded.
 """
 
 import os
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from PIL import Image
 
-from ..core.config import ColorizationConfig
 from ..core.training import evaluate, seeded
 from ..core.weights import read
 from . import figures
 from . import metrics as color_metrics
+from .config import ColorizationConfig
 from .data import ColorizationData, ColorSplit
-from .model import ColorizationCNN, ColorizationUNet, Colorizer, GreyTable
+from .model import ColorizationCNN, ColorizationUNet, Colorizer
 from .palette import (
-    ANNEALED,
-    GREY_LEVELS,
     PaletteError,
+    colored,
     decode,
-    encode,
-    expected_rgb,
-    grey_of,
-    keep_grey,
-    luminance_table,
-    majority,
-    row_table,
 )
+from .tables import GreyTable, luminance_table, row_table
 
 PICTURED = 8  # test images in the tracking mirror
 
@@ -116,14 +105,6 @@ class ColorizationObjective:
         return {"colorized": figures.pictures(columns | colored(model, few)).flat[0].figure}
 
 
-@torch.inference_mode()
-def colored(model: torch.nn.Module, split: ColorSplit, *, temperature: float = ANNEALED) -> dict[str, torch.Tensor]:
-    """Images in their most likely colours, and in annealed means that keep the grey value, (N, 3, H, W) uint8."""
-    log_probs = model.eval()(split.inputs(slice(None))).log_softmax(1)
-    mean = keep_grey(expected_rgb(log_probs, model.palette, temperature), split.grey)
-    return {"most likely": decode(log_probs.argmax(1), model.palette), "annealed mean": mean.round().byte()}
-
-
 def moved(split: ColorSplit, down: torch.Tensor, right: torch.Tensor) -> ColorSplit:
     """Each image moved by its own (N,) whole pixels; its reflection at the border moves in."""
     def source(size: int, move: torch.Tensor) -> torch.Tensor:  # (N, size), where a pixel comes from
@@ -138,27 +119,6 @@ def moved(split: ColorSplit, down: torch.Tensor, right: torch.Tensor) -> ColorSp
         return pixels.permute(0, 2, 3, 1)[image, row, column].permute(0, 3, 1, 2).contiguous()
 
     return ColorSplit(move(split.images), move(split.grey), split.colors[image, row, column])
-
-
-def baselines(data: ColorizationData) -> dict[str, GreyTable]:
-    """The answers to beat, by name, all fitted to the training pixels.
-
-    The nearest centre to the grey value (g, g, g) names one colour without a probability; it is
-    given that of being right on a training pixel, and the other colours share the rest.
-    """
-    train, num_colors = data.train, len(data.palette)
-    constant = majority(train.colors, num_colors).expand(1, GREY_LEVELS, num_colors)
-    levels = torch.arange(GREY_LEVELS, dtype=torch.uint8).view(1, 1, 1, -1).expand(1, 3, 1, -1)
-    nearest = encode(levels, data.palette).flatten().long()  # (256,)
-    right = (nearest[train.grey[:, 0].long()] == train.colors).double().mean()
-    centre = F.one_hot(nearest, num_colors).double()
-    centre = centre * right + (1 - centre) * (1 - right) / (num_colors - 1)
-    return {
-        "majority colour": GreyTable(constant.log().float()),
-        "nearest centre to the grey value": GreyTable(centre[None].log().float()),
-        "luminance table": luminance_table(train.grey, train.colors, num_colors),
-        "luminance and row table": row_table(train.grey, train.colors, num_colors),
-    }
 
 
 def build(
@@ -222,22 +182,3 @@ def load_colorizer(file: str | os.PathLike, config: ColorizationConfig,
         raise ValueError(f"{file} holds the weights of another network than {config} builds; load "
                          f"it with the run's own config ({error})") from error
     return model.eval()
-
-
-@torch.inference_mode()
-def color_picture(model: Colorizer, file: str | os.PathLike, *, size: int = 32,
-                  temperature: float = ANNEALED) -> torch.Tensor:
-    """Colour any image file: (3, H, W) uint8 at its own resolution.
-
-    The model sees the picture's grey value at `size` x `size`, as it did in training. The colours
-    that it expects there are enlarged, and every pixel keeps its own luminance.
-    """
-    with Image.open(Path(file)) as image:
-        picture = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
-        picture = picture.view(1, image.height, image.width, 3).permute(0, 3, 1, 2)
-    grey = grey_of(picture)  # (1, 1, H, W)
-    small = F.interpolate(grey.float(), size=(size, size), mode="bicubic", antialias=True)
-    logits = model(small.clamp(0, 255).round().div(255))
-    rgb = expected_rgb(logits.log_softmax(1), model.palette, temperature)
-    rgb = F.interpolate(rgb, size=grey.shape[-2:], mode="bicubic")
-    return keep_grey(rgb, grey).round().byte()[0]

@@ -1,15 +1,18 @@
-"""A palette of a few colours: k-means over pixels, encoding, decoding, and what grey tells of it.
+"""A palette of a few colours: k-means over pixels, encoding, decoding, and pictures coloured in it.
 
 Centres are whole RGB values, so every squared distance is an integer below 2^24, which float32
 holds exactly: the nearest centre is the true one, and ties go to the darker.
 """
 
+import os
+from pathlib import Path
+
 import numpy as np
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
-
-from .model import GreyTable
 
 PALETTE_SEED = 2012
 # of k-means, the least error kept: minima whose errors differ by half a percent put the table's
@@ -18,8 +21,6 @@ STARTS = 10
 SAMPLED_PIXELS = 200_000  # for k-means in seconds; a million end in the same range of errors
 BLOCK_VALUES = 1 << 24  # distances held at once when encoding, 64 MiB
 GREY_LEVELS = 256
-SMOOTHING = 1.0  # pixels' worth of the coarser distribution added to a grey level's counts
-ROW_SMOOTHING = 50.0  # likewise to a row's; a row has a 32nd of the pixels
 ANNEALED = 0.38  # the temperature of Zhang, Isola and Efros 2016
 
 
@@ -124,38 +125,33 @@ def round_trip_error(images: torch.Tensor, palette: torch.Tensor) -> float:
     return error.square_().mean(dtype=torch.float64).sqrt().item()
 
 
-def majority(colors: torch.Tensor, num_colors: int) -> torch.Tensor:
-    """Smoothed share of each colour among the pixels, (NC,) float64."""
-    counts = torch.bincount(colors.flatten(), minlength=num_colors).double() + 1
-    return counts / counts.sum()
-
-
-def luminance_table(grey: torch.Tensor, colors: torch.Tensor, num_colors: int) -> GreyTable:
-    """Frequency of each colour by grey level: what a pixel's own luminance tells.
+@torch.inference_mode()
+def colored(model: torch.nn.Module, split, *, temperature: float = ANNEALED) -> dict[str, torch.Tensor]:
+    """Images in their most likely colours, and in annealed means that keep the grey value, (N, 3, H, W) uint8.
 
     Args:
-        grey: (N, 1, H, W) uint8; training images only.
-        colors: (N, H, W) uint8, their indices.
+        model: a `model.Colorizer`.
+        split: a `data.ColorSplit`.
     """
-    counts = _counts(grey, colors, num_colors, rows=1)
-    return _table(counts, majority(colors, num_colors), SMOOTHING)
+    log_probs = model.eval()(split.inputs(slice(None))).log_softmax(1)
+    mean = keep_grey(expected_rgb(log_probs, model.palette, temperature), split.grey)
+    return {"most likely": decode(log_probs.argmax(1), model.palette), "annealed mean": mean.round().byte()}
 
 
-def row_table(grey: torch.Tensor, colors: torch.Tensor, num_colors: int) -> GreyTable:
-    """The same by row and grey level, which knows that the sky is above."""
-    by_level = luminance_table(grey, colors, num_colors).log_probs.double().exp()
-    return _table(_counts(grey, colors, num_colors, rows=grey.shape[2]), by_level, ROW_SMOOTHING)
+@torch.inference_mode()
+def color_picture(model: torch.nn.Module, file: str | os.PathLike, *, size: int = 32,
+                  temperature: float = ANNEALED) -> torch.Tensor:
+    """Colour any image file: (3, H, W) uint8 at its own resolution.
 
-
-def _counts(grey: torch.Tensor, colors: torch.Tensor, num_colors: int, rows: int) -> torch.Tensor:
-    """Pixels by row (1 takes all rows as one), grey level and colour: (rows, 256, NC) float64."""
-    row = torch.arange(rows).view(1, rows, 1)
-    cell = (row * GREY_LEVELS + grey[:, 0].long()) * num_colors + colors
-    counts = torch.bincount(cell.flatten(), minlength=rows * GREY_LEVELS * num_colors)
-    return counts.view(rows, GREY_LEVELS, num_colors).double()
-
-
-def _table(counts: torch.Tensor, coarser: torch.Tensor, strength: float) -> GreyTable:
-    """Log-probabilities from counts and `strength` further pixels of a coarser distribution."""
-    probs = (counts + strength * coarser) / (counts.sum(-1, keepdim=True) + strength)
-    return GreyTable(probs.log().float())
+    The model sees the picture's grey value at `size` x `size`, as it did in training. The colours
+    that it expects there are enlarged, and every pixel keeps its own luminance.
+    """
+    with Image.open(Path(file)) as image:
+        picture = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
+        picture = picture.view(1, image.height, image.width, 3).permute(0, 3, 1, 2)
+    grey = grey_of(picture)  # (1, 1, H, W)
+    small = F.interpolate(grey.float(), size=(size, size), mode="bicubic", antialias=True)
+    logits = model(small.clamp(0, 255).round().div(255))
+    rgb = expected_rgb(logits.log_softmax(1), model.palette, temperature)
+    rgb = F.interpolate(rgb, size=grey.shape[-2:], mode="bicubic")
+    return keep_grey(rgb, grey).round().byte()[0]

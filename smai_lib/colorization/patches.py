@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..multitask.fashion_mnist import SPLIT_SEED
+from ..core.sources import SPLIT_SEED
 
 # of the stereo pair only the left view, since the right one shows the same things
 SCIKIT_IMAGE = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")

@@ -21,12 +21,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from torch import multiprocessing
 from tqdm.auto import tqdm
 
-from ..core import engines, paths, study
+from ..core import engines, runs, study
+from ..core.layers import parameter_count
 from ..core.training import NonFiniteLossError, choose_device, choose_precision, derive_seed, fit
 from . import objective as colorization
 from .data import ColorizationData
 from .journal import SearchError, open_study
-from .model import parameter_count
 from .space import SEARCHED, Space
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -61,7 +61,7 @@ class ColorSearch(study.Captioned):
         """
         if self.profile == "recorded":
             return
-        with paths.exclusive(self.root, SearchError):
+        with runs.exclusive(self.root, SearchError):
             todo = sum(self._prepare(model) for model in self.spaces)
             if todo:
                 _work(self, min(workers or engines.cores(), todo), todo)

@@ -6,7 +6,7 @@ import optuna
 import pandas as pd
 from optuna.trial import Trial
 
-from ..core.config import ColorizationConfig
+from .config import ColorizationConfig
 
 SEARCHED = ("learning_rate", "batch_size", "num_filters", "kernel_size", "optimizer")
 

@@ -1,14 +1,27 @@
 """The studies of Q2: the search for hyper-parameters, and the networks beside the baselines."""
 
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
 from ..core import paths
-from ..core.config import ColorizationConfig
 from ..core.runs import RunSpec
-from ..core.study import check_profile, refuse_sample
-from . import images
-from .color_models import ColorModels
-from .data import ColorizationData, prepare
+from ..core.study import Study, check_profile, refuse_sample, shipped
+from . import images, metrics
+from .config import ColorizationConfig
+from .data import ColorizationData, ColorSplit, prepare
+from .model import Colorizer
+from .objective import load_colorizer
+from .palette import colored, decode
 from .search import ColorSearch
 from .space import Space
+from .tables import baselines
 
 # the reference report's best network; the defaults of the configuration are its keys
 REPORT_CNN = ColorizationConfig()
@@ -21,14 +34,163 @@ _recipe = {"mirror": True, "shift": 4, "schedule": "one_cycle", "optimizer": "Ad
 TUNED_CNN = ColorizationConfig(num_filters=96, kernel_size=3, batch_size=16, optimizer="AdamW",
                                learning_rate=3e-3, schedule="one_cycle", mirror=True, epochs=30)
 CNN_PRIOR = ColorizationConfig(model="cnn_prior", epochs=12, **_recipe)
-UNET = ColorizationConfig(model="unet", num_filters=16, kernel_size=3, dropout_rate=0.1, epochs=20,
-                          **_recipe)
+UNET = ColorizationConfig(model="unet", num_filters=16, kernel_size=3, dropout_rate=0.1, epochs=20, **_recipe)
 
 SEARCH_TRIALS = {"quick": 4, "full": 30}
 SEARCH_EPOCHS = {"cnn": 4, "unet": 3}  # of a trial, so that sixty take less than half an hour of a core
 QUICK_SEARCH_IMAGES = (1000, 300, 100)
 QUICK_EPOCHS = {"report CNN": 3, "tuned CNN": 2, "CNN + prior": 3, "U-Net": 4}
 MODEL_SEEDS = 3
+
+TABLE = "luminance table"
+COMPARED = ("accuracy", "nll", "balanced_accuracy", "psnr_grey", "colorfulness_mean")  # with intervals
+EXAMPLES = 6
+
+
+class ColorModels(Study):
+    """The networks, several seeds each, beside the answers that need none.
+
+    What compares images uses test-time mirroring for all alike; a table by grey level does not feel it.
+    """
+
+    @cached_property
+    def scores(self) -> dict[str, metrics.Scores]:
+        """Per-image values on the test images: of the baselines, and of each network the mean over seeds."""
+        test, palette = self.data.test, self.data.palette
+        found = {name: metrics.score(answer, test, palette) for name, answer in baselines(self.data).items()}
+        for name in dict.fromkeys(spec.name for spec in self.specs):
+            runs = [metrics.score(self.network(spec), test, palette, mirror=True)
+                    for spec in self.specs if spec.name == name]  # fmt: skip
+            found[name] = metrics.mean_scores(runs)
+        return found
+
+    def network(self, spec: RunSpec) -> torch.nn.Module:
+        """The trained network of a finished run."""
+        self.result(spec)
+        return load_colorizer(spec.folder.weights_file, spec.config, self.data.palette)
+
+    def best_network(self) -> torch.nn.Module:
+        """The best model's network, of its best seed on validation; the shipped one where recorded."""
+        if self.profile != "recorded":
+            return self.network(self.best_spec(self.best()))
+        results = self.results()
+        row = results[results["name"] == self.best()].iloc[0]
+        values = {field.name: row[field.name] for field in fields(ColorizationConfig)}
+        config = ColorizationConfig.from_dict({key: getattr(x, "item", lambda x=x: x)() for key, x in values.items()})
+        return load_colorizer(paths.WEIGHTS / f"{self.name}_best.safetensors", config)
+
+    def baselines(self) -> pd.DataFrame:
+        """One row an answer that needs no network: its metrics on validation and test."""
+        if self.profile == "recorded":
+            return shipped(f"{self.name}_baselines.csv")
+        rows = []
+        for name, answer in baselines(self.data).items():
+            row = {"name": name}
+            for prefix, split in (("val_", self.data.validation), ("test_", self.data.test)):
+                values = metrics.score(answer, split, self.data.palette).metrics().iloc[0]
+                row |= {prefix + metric: value for metric, value in values.items()}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def summary(self, columns: Sequence[str]) -> pd.DataFrame:
+        """A row a model, as text: the answers without a network, then networks as mean ± deviation over seeds.
+
+        Args:
+            columns: of `results`; where a name says mirror, an answer without a network, which does
+                not feel it, shows its plain value.
+        """
+        rows = [{"model": row["name"]} | {key: f"{row[key.replace('mirror_', '')]:.4f}" for key in columns}
+                for _, row in self.baselines().iterrows()]  # fmt: skip
+        for name, runs in self.results().groupby("name", sort=False):
+            deviation = {key: f" ± {runs[key].std():.4f}" if len(runs) > 1 else "" for key in columns}
+            rows.append({"model": name} | {key: f"{runs[key].mean():.4f}{deviation[key]}" for key in columns})
+        return pd.DataFrame(rows)
+
+    def intervals(self) -> pd.DataFrame:
+        """Each metric of each model on test, and its difference from the table's, with 95 % intervals.
+
+        Columns: name, metric, value, low, high, and the same of the paired `difference`.
+        """
+        if self.profile == "recorded":
+            return shipped(f"{self.name}_intervals.csv")
+        frames = []
+        for name, scores in self.scores.items():
+            own = metrics.bootstrap(scores).loc[list(COMPARED)]
+            gap = metrics.paired(scores, self.scores[TABLE]).loc[list(COMPARED)]
+            gap.columns = ["difference", "difference_low", "difference_high"]
+            frames.append(own.join(gap).reset_index().assign(name=name))
+        return pd.concat(frames, ignore_index=True).set_index("name").reset_index()
+
+    def images(self) -> pd.DataFrame:
+        """One row a test image: accuracy and NLL of every model, so that any pair can be compared."""
+        if self.profile == "recorded":
+            return shipped(f"{self.name}_images.csv")
+        return pd.DataFrame({f"{metric}: {name}": scores.means[metric].round(5)
+                             for name, scores in self.scores.items() for metric in ("accuracy", "nll")})
+
+    def calibration(self) -> pd.DataFrame:
+        """One row a model and bin of confidence: summed confidence and pixels right, on test."""
+        if self.profile == "recorded":
+            return shipped(f"{self.name}_calibration.csv")
+        frames = [pd.DataFrame(scores.calibration.sum(0).round(1), columns=["confidence", "right"]).assign(name=name)
+                  for name, scores in self.scores.items()]  # fmt: skip
+        return pd.concat(frames).rename_axis("bin").reset_index()
+
+    def best(self) -> str:
+        """Name of the network with the lowest validation NLL, mean over seeds, test-time mirroring."""
+        return self.results().groupby("name")["val_mirror_nll"].mean().idxmin()
+
+    def best_spec(self, name: str) -> RunSpec:
+        """The run of `name` with the lowest validation NLL among its seeds."""
+        return min((spec for spec in self.specs if spec.name == name),
+                   key=lambda spec: self.result(spec)["metrics"]["val_mirror_nll"])
+
+    def examples(self) -> dict[str, np.ndarray]:
+        """A fixed choice of test images by column of a figure, (N, C, H, W) uint8, and their `titles`.
+
+        A third is drawn at random, a third is where the best network gains most on the table, a
+        third is where it is right least often.
+        """
+        if self.profile == "recorded":
+            with np.load(paths.RESULTS / f"{self.name}_examples.npz") as file:
+                return dict(file)
+        best = self.best()
+        right, by_table = (self.scores[name].means["accuracy"] for name in (best, TABLE))
+        drawn = np.random.default_rng(0).choice(len(right), EXAMPLES // 3, replace=False)
+        gained, failed = np.argsort(by_table - right)[: EXAMPLES // 3], np.argsort(right)[: EXAMPLES // 3]
+        chosen = np.concatenate([drawn, gained, failed])
+        few = ColorSplit(*(x[chosen] for x in self.data.test))
+        columns = {"grey": few.grey, "truth": few.images, "in palette": decode(few.colors, self.data.palette)}
+        table_model = Colorizer(baselines(self.data)[TABLE], self.data.palette)
+        columns["table"] = colored(table_model, few)["most likely"]
+        for name in dict.fromkeys(("report CNN", best)):
+            shown = colored(self.network(self.best_spec(name)), few)
+            columns[name] = shown["most likely"]
+        columns[f"{best}, mean"] = shown["annealed mean"]
+        groups = ["drawn"] * len(drawn) + ["gain"] * len(gained) + ["failure"] * len(failed)
+        titles = [f"{group}\n{right[i]:.0%}, table {by_table[i]:.0%}" for group, i in zip(groups, chosen, strict=True)]
+        return {name: image.numpy() for name, image in columns.items()} | {"titles": np.array(titles)}
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        return super().tables() | {"_baselines": self.baselines(), "_intervals": self.intervals(),
+                                   "_images": self.images(), "_calibration": self.calibration()}
+
+    def _publish(self) -> None:
+        super()._publish()
+        np.savez_compressed(paths.RESULTS / f"{self.name}_examples.npz", **self.examples())
+
+    def weights(self) -> dict[str, Path]:
+        """The best network and the report's, in half precision: half the size, no digit that shows."""
+        return {"_best": half(self.best_spec(self.best()).folder.weights_file),
+                "_report": half(self.best_spec("report CNN").folder.weights_file)}
+
+
+def half(file: Path) -> Path:
+    """A copy beside `file` whose floats have 16 bits; `load_colorizer` reads either."""
+    target = file.with_name("half." + file.name)
+    save_file({name: value.half() if value.is_floating_point() else value
+               for name, value in load_file(file).items()}, target)  # fmt: skip
+    return target
 
 
 def search_spaces(profile: str) -> dict[str, Space]:
@@ -42,8 +204,7 @@ def search_spaces(profile: str) -> dict[str, Space]:
         ),
         "unet": Space(
             base=_with(UNET, epochs=2 if quick else SEARCH_EPOCHS["unet"]), learning_rate=(5e-4, 2e-2),
-            batch_size=(32, 64, 128), num_filters=(8, 12, 16),
-            kernel_size=(3,) if quick else (3, 5),
+            batch_size=(32, 64, 128), num_filters=(8, 12, 16), kernel_size=(3,) if quick else (3, 5),
         ),
     }  # fmt: skip
 

@@ -11,9 +11,8 @@ import torch
 from torch import multiprocessing
 from tqdm.auto import tqdm
 
-from ..multitask.fashion_mnist import FashionMNIST
 from . import runs
-from .runs import RunSpec
+from .runs import Data, RunSpec
 
 ENGINES = ("processes", "serial")
 
@@ -23,7 +22,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_all(specs: list[RunSpec], data: FashionMNIST, *, engine: str = "processes", workers: int = 0) -> None:
+def run_all(specs: list[RunSpec], data: Data, *, engine: str = "processes", workers: int = 0) -> None:
     """Finish every run of `specs`, showing one bar over all images.
 
     One run that fails does not stop the others; the first failure is raised when all are done.
@@ -70,7 +69,7 @@ def _run_in_processes(specs, data, workers, bar):
 _worker: dict = {}  # what this worker process was started with
 
 
-def _start_worker(data: FashionMNIST, done) -> None:
+def _start_worker(data: Data, done) -> None:
     torch.set_num_threads(1)
     _worker.update(data=data, done=done)
 

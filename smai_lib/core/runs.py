@@ -12,22 +12,25 @@ import json
 import os
 import platform
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 
 from .. import __version__
 from ..colorization import objective as colorization
+from ..colorization.config import ColorizationConfig
 from ..colorization.data import ColorizationData
-from ..colorization.model import parameter_count
 from ..multitask import objective as multitask
 from ..multitask.fashion_mnist import FashionMNIST
-from . import paths, tracking
-from .config import ColorizationConfig, Config
+from . import tracking
+from .config import Config
+from .layers import parameter_count
 from .training import Objective, choose_device, choose_precision, fit
 
 Data = FashionMNIST | ColorizationData
@@ -70,7 +73,7 @@ class RunFolder:
 
     def locked(self):
         """Context of sole use of the folder, which is made if need be; RunError if that fails."""
-        return paths.exclusive(self.path, RunError)
+        return exclusive(self.path, RunError)
 
     def result(self) -> dict[str, Any] | None:
         """What the run found, or None if it has not finished."""
@@ -175,6 +178,23 @@ def build(config: Config, seed: int, data: Data | None = None) -> tuple[Objectiv
     """
     task = colorization if isinstance(config, ColorizationConfig) else multitask
     return task.build(config, data, seed)
+
+
+@contextmanager
+def exclusive(folder: Path, error: type[Exception]):
+    """Sole use of `folder`, which is made if need be; `error` if another process has it, or it is not writable."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout as cause:
+        raise error(f"{folder} is in use by another process; wait for it, or stop it") from cause
+    except OSError as cause:
+        raise error(f"cannot write to {folder} ({cause}); set SMAI_RUNS to a folder that you may write") from cause
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def table(results: list[dict[str, Any]]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ data. full: the reported study; the only profile that writes `report/results/` a
 import json
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -15,13 +15,13 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from ..colorization import images
-from ..multitask.fashion_mnist import SAMPLE
 from . import engines, paths, plotting, runs
+from .config import Config
+from .sources import SAMPLES
 from .weights import record
 
 PROFILES = ("recorded", "quick", "full")
-SAMPLES = {SAMPLE: "SAMPLE DATA", images.PATCH_SOURCE: "PHOTO PATCHES, NOT THE STUDY'S IMAGES"}
+QUICK_EPOCHS = 1
 
 
 class Captioned:
@@ -145,6 +145,24 @@ def refuse_sample(profile: str, data: runs.Data, way_out: str) -> None:
     if profile == "full" and data.is_sample:
         raise runs.RunError(f"the full profile reports on the study's own data, and only {data.source} was "
                             f"found; {way_out}, or choose the profile 'quick'")
+
+
+def assemble(kind: type[Study], name: str, profile: str, asked: list[tuple[str, Config, int]],
+             data: runs.Data, *, way_out: str) -> Study:
+    """The study `name` of the runs `asked` for: label, configuration and seed of each. `quick` trains them for one epoch.
+
+    Args:
+        way_out: where there is data that does not stand in for the study's own, as for `refuse_sample`.
+
+    Raises:
+        RunError: the full profile, and `data` only stands in for the study's own.
+    """
+    refuse_sample(profile, data, way_out)
+    if profile == "quick":
+        asked = [(label, replace(config, epochs=QUICK_EPOCHS), seed) for label, config, seed in asked]
+    root = paths.runs_dir() / profile / name
+    return kind(name, profile, [runs.RunSpec(label, name, config, seed, data.fingerprint, root)
+                                for label, config, seed in asked], data)  # fmt: skip
 
 
 def shipped(name: str) -> pd.DataFrame:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..multitask.fashion_mnist import reachable
 from . import paths
+from .sources import reachable
 
 PROJECT = "smai-a4"
 START_SECONDS = 10  # then an online run that the server does not answer gives up

@@ -7,19 +7,14 @@ The checksums stand beside the files, in `SHA256SUMS`, in the format of the comm
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..colorization.model import MultiTaskCNN
 from ..multitask import objective
-from . import paths
-from .config import MultiTaskConfig
-
-if TYPE_CHECKING:
-    from .study import Study
+from ..multitask.config import MultiTaskConfig
+from ..multitask.model import MultiTaskCNN
 
 SUMS = "SHA256SUMS"
 
@@ -94,20 +89,6 @@ def load_backbone(file: str | os.PathLike, config: MultiTaskConfig, name: str) -
     prefix = f"{name}/"
     state = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
     return _filled(model, state, file, config)
-
-
-def best_of(study: "Study") -> MultiTaskCNN:
-    """The trained network of a Q1 study's best run: the shipped one for recorded results, else the run's own.
-
-    Raises:
-        WeightsError: from `load_multitask`.
-        RunError: the study's runs have not finished.
-    """
-    name = study.best()
-    config = next(spec.config for spec in study.specs if spec.name == name)
-    recorded = study.profile == "recorded"
-    return load_multitask(paths.WEIGHTS / f"{study.name}_best.safetensors" if recorded else study.weights()["_best"],
-                          config)
 
 
 def read(file: str | os.PathLike) -> dict[str, torch.Tensor]:

@@ -21,7 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from torch.utils.module_tracker import ModuleTracker
 
-from ..colorization.model import ColorizationCNN, ColorizationUNet, MultiTaskCNN
+from ..colorization.model import ColorizationCNN, ColorizationUNet
+from ..multitask.model import MultiTaskCNN
 from .formulas import NC, NF, NIC, QUANTITIES, Cost, CostError, H, Layer, W, k
 
 aten = torch.ops.aten

@@ -7,7 +7,7 @@ import ipywidgets
 import torch
 from matplotlib.figure import Figure
 
-from ..colorization.model import MultiTaskCNN
+from ..multitask.model import MultiTaskCNN
 from . import figures
 from .maps import block_names, check_channel, check_images, maps
 

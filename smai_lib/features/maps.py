@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from ..colorization.model import MultiTaskCNN
 from ..multitask.fashion_mnist import Split
+from ..multitask.model import MultiTaskCNN
 
 BATCH = 250  # images that pass through at once; more is no faster and needs more memory
 REPLACEMENTS = ("mean", "zero")

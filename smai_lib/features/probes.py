@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from ..colorization.model import MultiTaskCNN
 from ..multitask.fashion_mnist import Split
+from ..multitask.model import MultiTaskCNN
 from .maps import block_names, check_images, floats, maps
 
 STRENGTHS = (1e-5, 1e-2, 0.1, 1.0, 10.0)  # of the ridge penalty, in units of the features' mean variance

@@ -1,6 +1,6 @@
-"""Data sets as in-memory tensors, from the first source that can serve them.
+"""Fashion-MNIST as in-memory tensors, from the first source that can serve it.
 
-Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, MIT licence), with *ink*: the mean pixel intensity of
+The data set (Xiao, Rasul, Vollgraf 2017, MIT licence), with *ink*: the mean pixel intensity of
 the raw image, in [0, 1]. A file is trusted by the SHA-256 of its decompressed content, because the
 same images are packed by different hands.
 """
@@ -9,13 +9,9 @@ import gzip
 import hashlib
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
-import threading
-import urllib.parse
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -25,9 +21,9 @@ import torch
 from filelock import FileLock
 from sklearn.model_selection import train_test_split
 
-from ..core import paths
+from ..core import paths, sources
+from ..core.sources import SAMPLE, SPLIT_SEED, VALIDATION_SHARE, DataError, download
 
-SAMPLE = "sample"  # the source of last resort, inside the package
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
            "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")  # fmt: skip
 CHECKSUMS = {
@@ -43,13 +39,6 @@ SAMPLE_CHECKSUMS = {
     "t10k-labels-idx1-ubyte": "3615c4cd2ff1d16a782d179cf46d0c888c86ea2e3c411c2ec736e91009bcd7be",
 }
 SYSTEM_DIR = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
-SPLIT_SEED = 2017  # of the train/validation split, which is the same for every run
-VALIDATION_SHARE = 0.1
-PATIENCE_SECONDS = 4  # how long a source may keep silent before the next is tried
-
-
-class DataError(RuntimeError):
-    """A data file that is missing, unreadable or not what it should be."""
 
 
 class Split(NamedTuple):
@@ -175,22 +164,6 @@ def _fetch_torchvision(cache: Path) -> bool:
         return _adopt(Path(scratch) / "FashionMNIST" / "raw", cache)
 
 
-def download(dataset: type, urls: Sequence[str], folder: str | os.PathLike) -> bool:
-    """Let a torchvision data set download into `folder`; False if no host of `urls` serves it."""
-    if not any(reachable(url) for url in urls):
-        return False
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE_SECONDS)
-    try:
-        dataset(folder, download=True)
-    except (OSError, RuntimeError) as error:  # URLError is an OSError
-        print(f"torchvision's download failed ({error})")
-        return False
-    finally:
-        socket.setdefaulttimeout(before)
-    return True
-
-
 def _fetch_debian(cache: Path) -> bool:
     """Download and unpack the package with an apt state of our own, which needs no root."""
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
@@ -201,8 +174,8 @@ def _fetch_debian(cache: Path) -> bool:
             (scratch / folder).mkdir(parents=True)
         apt = ["apt-get", "-qq", "-o", f"Dir::State::Lists={scratch}/lists",
                "-o", f"Dir::Cache={scratch}/cache", "-o", "APT::Sandbox::User=",
-               "-o", "Acquire::Retries=0", "-o", f"Acquire::http::Timeout={PATIENCE_SECONDS}",
-               "-o", f"Acquire::https::Timeout={PATIENCE_SECONDS}"]  # fmt: skip
+               "-o", "Acquire::Retries=0", "-o", f"Acquire::http::Timeout={sources.PATIENCE_SECONDS}",
+               "-o", f"Acquire::https::Timeout={sources.PATIENCE_SECONDS}"]  # fmt: skip
         try:
             for command in (["update"], ["download", "dataset-fashion-mnist"]):
                 subprocess.run(apt + command, cwd=scratch, check=True, capture_output=True, timeout=120)
@@ -225,28 +198,6 @@ def _adopt(folder: Path, cache: Path) -> bool:
         shutil.copyfile(file, cache / (file.name + ".part"))
         os.replace(cache / (file.name + ".part"), cache / file.name)
     return True
-
-
-def reachable(url: str) -> bool:
-    """Whether a connection to the host of `url` opens within a few seconds.
-
-    Name look-up ignores socket timeouts, hence the thread that is left behind when it hangs.
-    """
-    parts = urllib.parse.urlsplit(url)
-    opened = threading.Event()
-
-    def attempt():
-        try:
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            socket.create_connection((parts.hostname, port), PATIENCE_SECONDS).close()
-            opened.set()
-        except OSError:
-            pass
-
-    thread = threading.Thread(target=attempt, daemon=True)
-    thread.start()
-    thread.join(PATIENCE_SECONDS)
-    return opened.is_set()
 
 
 def _locate(folder: Path, name: str) -> Path | None:

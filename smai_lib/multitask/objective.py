@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 
-from ..colorization.model import MultiTaskCNN, MultiTaskOutput
-from ..core import plotting
-from ..core.config import MultiTaskConfig, RecipeConfig
 from ..core.training import EVALUATION_BATCH, evaluate, seeded
+from . import figures
+from .config import MultiTaskConfig, RecipeConfig
 from .fashion_mnist import CLASSES, FashionMNIST, Split, ink_of
+from .model import MultiTaskCNN, MultiTaskOutput
 
 DIAGNOSED = slice(0, 512)  # the training images on which gradients are compared
 
@@ -87,8 +87,8 @@ class MultiTaskObjective:
     def pictures(self, examined: dict, model: MultiTaskCNN, data: FashionMNIST) -> dict[str, Figure]:
         """Figures for the tracking mirror: the confusion matrix and one image's feature maps."""
         return {
-            "confusion": plotting.confusion(examined["confusion"], CLASSES).figure,
-            "feature_maps": plotting.feature_maps(model, data.test.images[:1]),
+            "confusion": figures.confusion(examined["confusion"], CLASSES).figure,
+            "feature_maps": figures.feature_maps(model, data.test.images[:1]),
         }
 
 

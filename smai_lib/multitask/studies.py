@@ -1,20 +1,20 @@
 """The studies of Q1: the reference report's ten configurations, and what the lambdas really do."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from safetensors.torch import load_file, save_file
 
 from ..core import paths
-from ..core.config import MultiTaskConfig, RecipeConfig
-from ..core.runs import RunSpec
-from ..core.study import Study, check_profile, refuse_sample, shipped
+from ..core.study import Study, assemble, check_profile, shipped
+from ..core.weights import load_multitask
+from .config import MultiTaskConfig, RecipeConfig
 from .fashion_mnist import FashionMNIST, fashion_mnist
+from .model import MultiTaskCNN
 from .objective import ink_baselines
 
-QUICK_EPOCHS = 1
+WAY_OUT = "see `python -m smai_lib fetch`"  # of a full study without the data set
 
 # the reference report's ten, keys and values
 _shared = {"lambda1": 1.0, "lambda2": 1.0, "learning_rate": 0.001, "dropout_rate": 0.3, "optimizer": "Adam",
@@ -94,7 +94,7 @@ def ten_configs(profile: str = "recorded", seed: int = 0, data: FashionMNIST | N
     """The reference report's ten configurations (Q1)."""
     check_profile(profile)
     runs = [(name, config, seed) for name, config in TEN_CONFIGS.items()]
-    return assemble(TenConfigs, "q1_configs", profile, runs, data or fashion_mnist())
+    return assemble(TenConfigs, "q1_configs", profile, runs, data or fashion_mnist(), way_out=WAY_OUT)
 
 
 def lambda_config(ratio: float, **settings) -> RecipeConfig:
@@ -119,7 +119,7 @@ def lambda_study(profile: str = "recorded", seed: int = 0, data: FashionMNIST | 
     # seed by seed, so that an interrupted study has whole comparisons
     runs = [(name, config, seed + offset) for offset in range(2 if profile == "quick" else LAMBDA_SEEDS)
             for name, config in configs.items()]  # fmt: skip
-    return assemble(LambdaStudy, "q1_lambda", profile, runs, data)
+    return assemble(LambdaStudy, "q1_lambda", profile, runs, data, way_out=WAY_OUT)
 
 
 def few_images(profile: str, data: FashionMNIST | None) -> FashionMNIST:
@@ -129,16 +129,15 @@ def few_images(profile: str, data: FashionMNIST | None) -> FashionMNIST:
     return data.subset(*QUICK_IMAGES) if profile == "quick" else data
 
 
-def assemble(kind: type[Study], name: str, profile: str, runs: list[tuple[str, MultiTaskConfig, int]],
-             data: FashionMNIST) -> Study:
-    """The study `name` of `runs`: label, configuration and seed of each. `quick` trains them for one epoch.
+def best_of(study: Study) -> MultiTaskCNN:
+    """The trained network of a Q1 study's best run: the shipped one for recorded results, else the run's own.
 
     Raises:
-        RunError: the full profile, and `data` only stands in for the study's own.
+        WeightsError: from `load_multitask`.
+        RunError: the study's runs have not finished.
     """
-    refuse_sample(profile, data, "see `python -m smai_lib fetch`")
-    if profile == "quick":
-        runs = [(label, replace(config, epochs=QUICK_EPOCHS), seed) for label, config, seed in runs]
-    root = paths.runs_dir() / profile / name
-    return kind(name, profile, [RunSpec(label, name, config, seed, data.fingerprint, root)
-                                for label, config, seed in runs], data)  # fmt: skip
+    name = study.best()
+    config = next(spec.config for spec in study.specs if spec.name == name)
+    recorded = study.profile == "recorded"
+    return load_multitask(paths.WEIGHTS / f"{study.name}_best.safetensors" if recorded else study.weights()["_best"],
+                          config)

@@ -6,14 +6,14 @@ from torchvision.datasets import CIFAR10
 
 from smai_lib.colorization import images as color_images
 from smai_lib.colorization.patches import photo_patches
-from smai_lib.multitask.fashion_mnist import DataError
+from smai_lib.core.sources import DataError
 
 
 @pytest.fixture(autouse=True)
 def no_other_source(tmp_path, monkeypatch):
     monkeypatch.delenv("SMAI_COLOR_IMAGES", raising=False)
     monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr("smai_lib.multitask.fashion_mnist.reachable", lambda url: False)
+    monkeypatch.setattr("smai_lib.core.sources.reachable", lambda url: False)
 
 
 def write_images(folder, count, size=(32, 32), mode="RGB"):

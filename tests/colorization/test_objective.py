@@ -10,13 +10,15 @@ from safetensors.torch import save_file
 from smai_lib.colorization import data as color_data
 from smai_lib.colorization import metrics as color_metrics
 from smai_lib.colorization import objective as colorization
+from smai_lib.colorization.config import ColorizationConfig
 from smai_lib.colorization.data import ColorSplit
 from smai_lib.colorization.images import ColorImages
-from smai_lib.colorization.model import ColorizationUNet, Colorizer, GreyTable
+from smai_lib.colorization.model import ColorizationUNet, Colorizer
 from smai_lib.colorization.objective import ColorizationObjective
-from smai_lib.colorization.palette import PaletteError, decode, fit_palette
+from smai_lib.colorization.palette import PaletteError, color_picture, decode, fit_palette
+from smai_lib.colorization.tables import GreyTable, baselines
 from smai_lib.core import runs, weights
-from smai_lib.core.config import ColorizationConfig, ConfigError
+from smai_lib.core.config import ConfigError
 from smai_lib.core.training import choose_precision, evaluate, fit
 
 CPU = torch.device("cpu")
@@ -43,7 +45,7 @@ def config(**keys):
 
 
 def baseline(data, name):
-    return colorization.baselines(data)[name]
+    return baselines(data)[name]
 
 
 def metrics_of(model, data, split):
@@ -103,7 +105,7 @@ def test_mirroring_moves_grey_and_colours_together(data):
 
 
 def test_baselines_are_what_they_say(data):
-    tables = colorization.baselines(data)
+    tables = baselines(data)
     for table in tables.values():
         log_probs = table(ColorizationObjective.inputs(data.test, slice(None)))
         assert log_probs.shape == (10, 8, 32, 32)
@@ -315,7 +317,7 @@ def test_mirror_averaging(data):
 
 
 def test_bootstrap_intervals(data):
-    tables = colorization.baselines(data)
+    tables = baselines(data)
     low, high = (color_metrics.score(tables[name], data.test, data.palette)
                  for name in ("majority colour", "luminance table"))  # fmt: skip
     intervals = color_metrics.bootstrap(high, resamples=500)
@@ -345,7 +347,7 @@ def test_any_picture_is_coloured_at_its_own_resolution(data, tmp_path):
     _, model = colorization.build(config(model="unet"), data, seed=0)
     grey = np.linspace(40, 230, 50 * 70).astype(np.uint8).reshape(50, 70)
     Image.fromarray(grey).save(tmp_path / "old.png")
-    colored = colorization.color_picture(model.eval(), tmp_path / "old.png")
+    colored = color_picture(model.eval(), tmp_path / "old.png")
     assert colored.shape == (3, 50, 70) and colored.dtype == torch.uint8
     assert (colored.float().mean(0) - torch.from_numpy(grey)).abs().max() <= 1
     assert colored.float().std(0).max() > 3

@@ -15,12 +15,12 @@ from optuna.trial import TrialState
 from smai_lib.colorization import data
 from smai_lib.colorization import objective as colorization
 from smai_lib.colorization import search as color_search
+from smai_lib.colorization.config import ColorizationConfig
 from smai_lib.colorization.images import ColorImages
 from smai_lib.colorization.journal import SearchError, check_journal
 from smai_lib.colorization.search import ColorSearch
 from smai_lib.colorization.space import SEARCHED, Space, importances
-from smai_lib.core import paths
-from smai_lib.core.config import ColorizationConfig
+from smai_lib.core import runs
 from smai_lib.core.training import Fitted, NonFiniteLossError, fit
 
 BASE = ColorizationConfig(num_colors=4, num_filters=2, kernel_size=3, epochs=2, batch_size=10)
@@ -210,7 +210,7 @@ def test_a_cut_last_line_can_be_deleted_and_the_search_goes_on(tmp_path):
 def test_a_search_in_use_is_refused(tmp_path):
     search = make_search(tmp_path)
     tmp_path.mkdir(exist_ok=True)
-    with paths.exclusive(tmp_path, SearchError), pytest.raises(SearchError, match="in use"):
+    with runs.exclusive(tmp_path, SearchError), pytest.raises(SearchError, match="in use"):
         search.run(workers=1)
 
 

@@ -8,12 +8,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from smai_lib.colorization import data as color_data
-from smai_lib.colorization import figures, metrics, studies
+from smai_lib.colorization import figures, metrics, palette, studies, tables
 from smai_lib.colorization import objective as colorization
-from smai_lib.colorization.color_models import TABLE, half
-from smai_lib.colorization.images import PATCH_SOURCE, ColorImages
+from smai_lib.colorization.config import ColorizationConfig
+from smai_lib.colorization.images import ColorImages
+from smai_lib.colorization.studies import TABLE, half
 from smai_lib.core import paths, runs
-from smai_lib.core.config import ColorizationConfig
+from smai_lib.core.sources import PATCH_SOURCE
 
 COLORS = 24
 
@@ -62,7 +63,7 @@ def test_results_are_those_of_the_weights_that_the_runs_left(study):
 def test_baselines_are_rows_like_any_model(study):
     rows = study.baselines().set_index("name")
     split = study.data.validation
-    table = colorization.baselines(study.data)[TABLE].log_probs[0]  # (256, NC)
+    table = tables.baselines(study.data)[TABLE].log_probs[0]  # (256, NC)
     log_probs = table[split.grey[:, 0].long()]  # (N, H, W, NC)
     nll = -log_probs.gather(-1, split.colors.long().unsqueeze(-1)).double().mean().item()
     assert rows.loc[TABLE, "val_nll"] == pytest.approx(nll, rel=1e-6)
@@ -175,7 +176,7 @@ def test_pictures_of_the_mirror_hold_the_test_images(study):
 def test_own_pictures_keep_their_luminance(study, tmp_path):
     pixels = study.data.test.images[0].permute(1, 2, 0).numpy()
     Image.fromarray(pixels).resize((50, 40)).save(tmp_path / "own.png")
-    painted = colorization.color_picture(study.best_network(), tmp_path / "own.png")
+    painted = palette.color_picture(study.best_network(), tmp_path / "own.png")
     assert painted.shape == (3, 40, 50)
 
 

@@ -1,6 +1,7 @@
 import pytest
 
-from smai_lib.core.config import ConfigError, MultiTaskConfig, NetworkRecipeConfig
+from smai_lib.core.config import ConfigError
+from smai_lib.multitask.config import MultiTaskConfig, NetworkRecipeConfig
 from smai_lib.studies import TEN_CONFIGS
 
 

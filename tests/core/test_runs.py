@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from smai_lib import studies
 from smai_lib.core import engines, runs
-from smai_lib.core.config import MultiTaskConfig
 from smai_lib.core.training import NonFiniteLossError
 from smai_lib.multitask import objective as multitask
+from smai_lib.multitask.config import MultiTaskConfig
 
 CONFIG = MultiTaskConfig(num_layers=2, base_filters=4, batch_size=32, epochs=3)
 
@@ -32,7 +32,7 @@ def _in_another_process(root, kill_after=None):
     script = f"""
         import os, signal, pathlib, torch
         from smai_lib.core import runs
-        from smai_lib.core.config import MultiTaskConfig
+        from smai_lib.multitask.config import MultiTaskConfig
         from smai_lib.multitask.fashion_mnist import fashion_mnist
         torch.set_num_threads(1)
         tiny = fashion_mnist("sample", verbose=False).subset(300, 100, 100)
@@ -188,7 +188,7 @@ def test_workers_of_a_killed_study_let_go_of_their_runs(make_spec, tiny, tmp_pat
     script = f"""
         import pathlib
         from smai_lib.core import engines, runs
-        from smai_lib.core.config import MultiTaskConfig
+        from smai_lib.multitask.config import MultiTaskConfig
         from smai_lib.multitask.fashion_mnist import fashion_mnist
         if __name__ == "__main__":
             tiny = fashion_mnist("sample", verbose=False).subset(300, 100, 100)

@@ -6,13 +6,14 @@ import pytest
 
 from smai_lib import studies
 from smai_lib.core import tracking
+from smai_lib.core.study import Study
 
 
 @pytest.fixture(scope="module")
 def offline_study(sample, tmp_path_factory):
     """The ten configurations, two short epochs each, with real offline wandb files."""
-    from smai_lib.core.config import MultiTaskConfig
     from smai_lib.core.runs import RunSpec
+    from smai_lib.multitask.config import MultiTaskConfig
 
     data, root = sample.subset(256, 50, 50), tmp_path_factory.mktemp("tracked")
     with pytest.MonkeyPatch.context() as patch:
@@ -21,7 +22,7 @@ def offline_study(sample, tmp_path_factory):
         specs = [RunSpec(name, "q1_configs", MultiTaskConfig.from_dict(config.to_dict() | {"epochs": 2}), 0,
                          data.fingerprint, root / "runs")
                  for name, config in studies.TEN_CONFIGS.items()]  # fmt: skip
-        study = studies.Study("q1_configs", "quick", specs, data)
+        study = Study("q1_configs", "quick", specs, data)
         study.run()
     return study, sorted((root / "wandb").glob("offline-run-*"))
 

@@ -7,8 +7,9 @@ from safetensors.torch import save_file
 
 from smai_lib import studies
 from smai_lib.core import paths, runs, weights
-from smai_lib.core.config import MultiTaskConfig, NetworkRecipeConfig
 from smai_lib.multitask import objective
+from smai_lib.multitask.config import MultiTaskConfig, NetworkRecipeConfig
+from smai_lib.multitask.studies import best_of
 
 SMALL = MultiTaskConfig(num_layers=2, base_filters=3)
 SHIPPED = sorted(paths.WEIGHTS.glob("*.safetensors"))
@@ -154,7 +155,7 @@ def test_the_shipped_best_run_is_as_accurate_as_its_rows_say(sample, make):
     study = make("recorded", data=sample)
     results = study.results()
     row = results[results["name"] == study.best()].mean(numeric_only=True)  # over the seeds, where there are some
-    model = weights.best_of(study)
+    model = best_of(study)
     assert sum(parameter.numel() for parameter in model.parameters()) == row["parameters"]
     with torch.inference_mode():
         output = model(sample.test.images.float() / 255)

@@ -12,13 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from smai_lib.colorization.model import (
-    ColorizationCNN,
-    ColorizationUNet,
-    MultiTaskCNN,
-    parameter_count,
-)
+from smai_lib.colorization.model import ColorizationCNN, ColorizationUNet
 from smai_lib.core import paths
+from smai_lib.core.layers import parameter_count
 from smai_lib.costs import figures, formulas, timing
 from smai_lib.costs.derivation import (
     COLORIZATION,
@@ -30,6 +26,7 @@ from smai_lib.costs.derivation import (
     multitask,
 )
 from smai_lib.costs.formulas import HAND, NC, NF, NIC, PUBLISHED, QUANTITIES, CostError, H, W, k
+from smai_lib.multitask.model import MultiTaskCNN
 
 REPORTED = {"NIC": 1, "NF": 32, "NC": 24, "k": 3, "H": 32, "W": 32}
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from smai_lib.colorization.model import MultiTaskCNN
 from smai_lib.features import figures
 from smai_lib.features import maps as fm
 from smai_lib.features.browser import Browser, view
 from smai_lib.multitask.fashion_mnist import Split
+from smai_lib.multitask.model import MultiTaskCNN
 
 
 def network(num_layers=2, seed=0, **recipe):

@@ -3,10 +3,10 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from smai_lib.colorization.model import MultiTaskCNN
 from smai_lib.features import probes
 from smai_lib.features.maps import maps
 from smai_lib.multitask.fashion_mnist import Split
+from smai_lib.multitask.model import MultiTaskCNN
 
 
 def network(seed=0, num_layers=2):

@@ -7,12 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from smai_lib.colorization.model import MultiTaskOutput
 from smai_lib.core import runs
-from smai_lib.core.config import ConfigError, MultiTaskConfig, RecipeConfig
+from smai_lib.core.config import ConfigError
 from smai_lib.core.training import fit
 from smai_lib.multitask import objective as multitask
+from smai_lib.multitask.config import MultiTaskConfig, RecipeConfig
 from smai_lib.multitask.fashion_mnist import ink_of
+from smai_lib.multitask.model import MultiTaskOutput
 from smai_lib.multitask.studies import LAMBDA_RATIOS, lambda_config, lambda_study
 
 FEW = slice(0, 40)

@@ -1,15 +1,13 @@
 import gzip
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 
-from smai_lib.core import paths
+from smai_lib.core import paths, sources
 from smai_lib.multitask import fashion_mnist
 
 
@@ -61,7 +59,7 @@ def test_plain_and_gzipped_files_in_torchvisions_layout(copy, sample):
 def test_a_truncated_file_is_named_with_the_way_out(copy):
     file = copy / "train-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-1000])
-    with pytest.raises(fashion_mnist.DataError, match=r"train-images.*cannot be read.*smai_lib fetch"):
+    with pytest.raises(sources.DataError, match=r"train-images.*cannot be read.*smai_lib fetch"):
         fashion_mnist.fashion_mnist(copy)
 
 
@@ -71,12 +69,12 @@ def test_an_altered_file_is_named_with_both_checksums(copy):
     content[-1] ^= 1
     file.write_bytes(gzip.compress(bytes(content)))
     expected = fashion_mnist.CHECKSUMS["t10k-labels-idx1-ubyte"]
-    with pytest.raises(fashion_mnist.DataError, match=rf"t10k-labels.*altered.*[0-9a-f]{{64}}.*{expected}.*fetch"):
+    with pytest.raises(sources.DataError, match=rf"t10k-labels.*altered.*[0-9a-f]{{64}}.*{expected}.*fetch"):
         fashion_mnist.fashion_mnist(copy)
 
 
 def test_a_directory_that_lacks_a_file_is_refused(tmp_path):
-    with pytest.raises(fashion_mnist.DataError, match="has no train-images"):
+    with pytest.raises(sources.DataError, match="has no train-images"):
         fashion_mnist.fashion_mnist(tmp_path)
 
 
@@ -90,7 +88,7 @@ def test_the_data_folder_comes_before_any_download(copy, tmp_path, monkeypatch):
 def test_without_any_source_the_sample_serves_loudly(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
     monkeypatch.setattr(fashion_mnist, "SYSTEM_DIR", tmp_path / "nowhere")
-    monkeypatch.setattr(fashion_mnist, "reachable", lambda url: False)
+    monkeypatch.setattr(sources, "reachable", lambda url: False)
     monkeypatch.setenv("PATH", str(tmp_path))  # no apt-get
     dataset = fashion_mnist.fashion_mnist()
     assert dataset.is_sample
@@ -117,36 +115,6 @@ def test_debians_package_is_fetched_by_an_apt_that_needs_no_root(copy, tmp_path,
     cache.parent.mkdir()
     assert fashion_mnist._fetch_debian(cache)
     assert sorted(file.name for file in cache.iterdir()) == sorted(f"{name}.gz" for name in fashion_mnist.CHECKSUMS)
-
-
-@pytest.mark.parametrize("serves", [True, False])
-def test_a_download_that_fails_is_no_source_and_leaves_the_timeout_alone(serves, tmp_path, monkeypatch):
-    monkeypatch.setattr(fashion_mnist, "reachable", lambda url: True)
-    timeouts = []
-
-    def dataset(folder, download):
-        timeouts.append(socket.getdefaulttimeout())
-        if not serves:
-            raise RuntimeError("broken off")
-
-    assert fashion_mnist.download(dataset, ["http://somewhere"], tmp_path) == serves
-    assert timeouts == [fashion_mnist.PATIENCE_SECONDS] and socket.getdefaulttimeout() is None
-
-
-def test_a_host_that_never_answers_is_given_up_within_seconds():
-    with socket.socket() as silent:  # accepts nothing, and its backlog of one is taken
-        silent.bind(("127.0.0.1", 0))
-        silent.listen(0)
-        port = silent.getsockname()[1]
-        taken = [socket.socket() for _ in range(2)]
-        for client in taken:
-            client.setblocking(False)
-            client.connect_ex(("127.0.0.1", port))
-        started = time.monotonic()
-        assert not fashion_mnist.reachable(f"http://127.0.0.1:{port}")
-        assert time.monotonic() - started < 2 * fashion_mnist.PATIENCE_SECONDS
-        for client in taken:
-            client.close()
 
 
 def test_fetch_reports_source_checksum_and_size():

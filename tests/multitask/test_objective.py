@@ -3,12 +3,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from smai_lib.colorization.model import MultiTaskCNN, MultiTaskOutput, conv_block
 from smai_lib.core import runs
-from smai_lib.core.config import MultiTaskConfig
+from smai_lib.core.layers import conv_block
 from smai_lib.core.training import build_optimizer, evaluate, fit
 from smai_lib.multitask import objective as multitask
+from smai_lib.multitask.config import MultiTaskConfig
 from smai_lib.multitask.fashion_mnist import Split, ink_of
+from smai_lib.multitask.model import MultiTaskCNN, MultiTaskOutput
 
 SMALL = MultiTaskConfig(num_layers=2, base_filters=4, batch_size=50, epochs=2)
 

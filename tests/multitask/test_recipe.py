@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
-from smai_lib.colorization import model as models
 from smai_lib.core import runs
+from smai_lib.core.layers import parameter_count
 from smai_lib.multitask import figures
 from smai_lib.multitask import recipe as best_recipe
 from smai_lib.multitask.recipe import BEST, PLAIN, WITHOUT, BestRecipe
@@ -37,7 +37,7 @@ def test_the_backbone_is_the_reference_reports(tiny):
     for key in ("num_layers", "base_filters", "dropout_rate", "epochs", "batch_size"):
         assert getattr(BEST, key) == getattr(plain, key), key
     _, model = runs.build(BEST, 0, tiny)
-    assert models.parameter_count(model) < 500_000 and BEST.epochs <= 20
+    assert parameter_count(model) < 500_000 and BEST.epochs <= 20
 
 
 def test_each_ablation_lacks_one_ingredient(tiny):
