@@ -6,8 +6,7 @@ round gives one ratio, so a busy minute slows all arms alike.
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
@@ -21,9 +20,8 @@ from .colorization.config import ColorizationConfig
 from .colorization.data import ColorizationData
 from .colorization.model import ColorizationCNN, ColorizationUNet
 from .colorization.studies import REPORT_CNN, UNET, color_data
-from .core import engines
+from .core import engines, sources
 from .core.config import Config
-from .core.runs import Data, build
 from .core.training import choose_precision, fit
 from .multitask.config import MultiTaskConfig
 from .multitask.fashion_mnist import FashionMNIST, fashion_mnist
@@ -40,13 +38,13 @@ class Task:
 
     name: str
     config: Config
-    data: Data
-    dataset: Callable[[Data, Config], Dataset]
+    data: sources.Dataset
+    dataset: Callable[[sources.Dataset, Config], Dataset]
     loss: Callable[[nn.Module, list], torch.Tensor]
 
     def textbook_model(self) -> nn.Module:
         """The network as a textbook writes it: Conv - BatchNorm - ReLU - MaxPool, torch's own memory format."""
-        _, model = build(self.config, 0, self.data)
+        _, model = self.config.build(self.data, 0)
         if hasattr(model, "backbone"):
             model.backbone = _textbook_blocks(model.backbone)
         elif isinstance(model.network, ColorizationCNN):
@@ -135,16 +133,14 @@ def _textbook(task: Task) -> float:
 
 
 def _ours(config, data) -> None:
-    objective, model = build(config, 0, data)
-    config = type(config).from_dict(config.to_dict() | {"epochs": 1})
-    fit(model, objective, data.train, data.validation, config, seed=0, device="cpu")
+    objective, model = config.build(data, 0)
+    fit(model, objective, data.train, data.validation, replace(config, epochs=1), seed=0, device="cpu")
 
 
-def _worker(config, data, ready, go) -> float:
-    torch.set_num_threads(1)
+def _timed(worker: int, shared, report) -> float:
+    config, data, start = shared
     _ours(config, data.subset(2 * config.batch_size, 10, 10))  # first batches pay for kernel selection
-    ready.release()
-    go.wait()
+    start.wait()
     started = time.perf_counter()
     _ours(config, data)
     return time.perf_counter() - started
@@ -158,14 +154,9 @@ def _one_process(task: Task) -> float:
 
 def _one_process_a_core(task: Task, count: int) -> float:
     """Images a second of `count` runs at once, from their common start to the slowest one's end."""
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(count, context) as pool:
-        ready, go = manager.Semaphore(0), manager.Event()
-        futures = [pool.submit(_worker, task.config, task.data, ready, go) for _ in range(count)]
-        for _ in range(count):
-            ready.acquire()
-        go.set()
-        return count * len(task.data.train.images) / max(future.result() for future in futures)
+    start = multiprocessing.get_context("spawn").Barrier(count)
+    seconds = engines.work(_timed, range(count), (task.config, task.data, start), workers=count)
+    return count * len(task.data.train.images) / max(seconds)
 
 
 def peak_flops(precision: str, size: int = 1024, repeats: int = 10) -> float:
@@ -209,7 +200,7 @@ def _bench(task: Task, rounds: int) -> pd.DataFrame:
                     | {kind: peak_flops(kind) for kind in used.values()})
         print("  ".join(f"{name.split()[0]} {rows[-1][name]:,.0f}" for name in arms), "images/s")
     speeds = pd.DataFrame(rows)
-    _, model = build(task.config, 0, task.data)
+    _, model = task.config.build(task.data, 0)
     side = task.data.train.images.shape[-1]
     flops = training_flops(model, (1, side, side))
     base = speeds[next(iter(arms))]
@@ -219,7 +210,7 @@ def _bench(task: Task, rounds: int) -> pd.DataFrame:
         "precision": used,
         "share of its matmul peak": {name: (speeds[name] * flops / speeds[kind]).median()
                                      for name, kind in used.items()},
-    })  # fmt: skip
+    })
     peaks = ", ".join(f"{speeds[kind].median() / 1e9:.0f} in {kind}" for kind in dict.fromkeys(used.values()))
     print(f"\n{task.name}, medians of {rounds} rounds, {flops / 1e6:.1f} MFLOP an image, measured peak of a "
           f"matrix multiplication in GFLOP/s: {peaks}\n{summary.round(3).to_string()}\n")

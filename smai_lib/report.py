@@ -46,7 +46,7 @@ def make_report(profile: str, seed: int = 0) -> Path:
         papermill.execute_notebook(
             paths.NOTEBOOKS / f"{name}.ipynb", output, parameters={"profile": profile, "seed": seed},
             kernel_name="python3", execution_timeout=CELL_TIMEOUT_SECONDS, autosave_cell_every=30,
-        )  # fmt: skip
+        )
         executed.append(clean(output))
     page = bind(executed, folder / "report.html", profile)
     print(page)
@@ -90,7 +90,7 @@ def clean(file: Path) -> Path:
                 output for output in cell.outputs
                 if output.get("name") != "stderr"
                 and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
-            ]  # fmt: skip
+            ]
             for data in (output.get("data", {}) for output in cell.outputs):
                 if "text/latex" in data and "text/html" not in data:  # pandoc drops LaTeX outputs
                     data["text/html"] = pypandoc.convert_text(
@@ -109,7 +109,7 @@ def bind(notebooks: list[Path], page: Path, profile: str) -> Path:
         pypandoc.get_pandoc_path(), "--from=ipynb", "--to=html5", "--standalone", "--file-scope",
         "--mathml", "--embed-resources", "--toc", "--toc-depth=2", f"--metadata=pagetitle:SMAI A4, profile {profile}",
         f"--include-in-header={header}", f"--include-before-body={banner}", f"--output={page}", *map(str, notebooks),
-    ]  # fmt: skip
+    ]
     try:
         subprocess.run(command, check=True, stderr=sys.stderr)
     finally:

@@ -5,16 +5,16 @@ import torch
 
 from smai_lib import bench
 from smai_lib.colorization import data
-from smai_lib.colorization.images import ColorImages
+from smai_lib.colorization.images import ColorImages, Photos
 from smai_lib.colorization.studies import REPORT_CNN, UNET
-from smai_lib.core import runs
 from smai_lib.multitask.studies import TEN_CONFIGS
 
 
 @pytest.fixture(scope="module")
 def colors():
     pixels = torch.randint(0, 256, (12, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    return data.prepare(ColorImages(pixels[:8], pixels[8:10], pixels[10:], "made up", None, "all", "f" * 64))
+    photos = (Photos(x) for x in (pixels[:8], pixels[8:10], pixels[10:]))
+    return data.prepare(ColorImages(*photos, "made up", None, "f" * 64, "all"))
 
 
 @pytest.fixture
@@ -24,12 +24,12 @@ def tasks(colors, tiny):
                          bench.garment_loss),
         *(bench.Task(config.model, config, colors, bench.ColorOneByOne, bench.color_loss)
           for config in (REPORT_CNN, UNET)),
-    ]  # fmt: skip
+    ]
 
 
 def test_the_textbook_network_is_the_same_network(tasks):
     for task in tasks:
-        objective, ours = runs.build(task.config, 0, task.data)
+        objective, ours = task.config.build(task.data, 0)
         textbook = task.textbook_model()
         inputs = objective.inputs(task.data.train, slice(0, 4))
         ours, textbook = ours.train(), textbook.train()
@@ -48,7 +48,7 @@ def test_the_textbook_network_keeps_torchs_own_memory_format(tasks):
         """Of every convolution's output: whether it is laid out as torch does by itself."""
         found, convolutions = [], (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
         hooks = [module.register_forward_hook(lambda module, inputs, output: found.append(output.is_contiguous()))
-                 for module in model.modules() if isinstance(module, convolutions)]  # fmt: skip
+                 for module in model.modules() if isinstance(module, convolutions)]
         model.eval()(images)
         for hook in hooks:
             hook.remove()
@@ -58,7 +58,7 @@ def test_the_textbook_network_keeps_torchs_own_memory_format(tasks):
         images = torch.rand(2, 1, *task.data.train.images.shape[-2:])
         textbook = formats(task.textbook_model(), images)
         assert len(textbook) > 2 and all(textbook), task.name
-    assert not any(formats(runs.build(UNET, 0, tasks[2].data)[1], images))  # so the test can tell
+    assert not any(formats(UNET.build(tasks[2].data, 0)[1], images))  # so the test can tell
 
 
 def test_the_textbook_pictures_move_as_the_configuration_says(colors):
@@ -103,6 +103,6 @@ def test_every_network_is_measured_in_one_table(tasks, monkeypatch):
 def test_work_is_counted_for_every_kind_of_output(tasks):
     side = {"config 1": 28, "cnn": 32, "unet": 32}
     flops = {task.name: bench.training_flops(task.textbook_model(), (1, side[task.name], side[task.name]))
-             for task in tasks}  # fmt: skip
+             for task in tasks}
     # the first block of the report's CNN alone: forward and weights' gradient, 2 FLOP a MAC
     assert flops["cnn"] > 2 * 2 * 32 * 25 * 32 * 32 and min(flops.values()) > 0

@@ -10,7 +10,7 @@ NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 
 def code_cells(file):
     return [cell for cell in nbformat.read(file, as_version=4).cells
-            if cell.cell_type == "code" and cell.source.strip()]  # fmt: skip
+            if cell.cell_type == "code" and cell.source.strip()]
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
@@ -44,7 +44,7 @@ def test_every_notebook_is_in_the_report_and_the_readme(file):
 def test_an_unknown_parameter_fails_the_batch(file, tmp_path):
     with pytest.raises(papermill.PapermillExecutionError, match="unknown parameter 'profil'"):
         papermill.execute_notebook(file, tmp_path / "out.ipynb", {"profil": "quick"}, kernel_name="python3",
-                                   progress_bar=False)  # fmt: skip
+                                   progress_bar=False)
 
 
 def test_known_parameters_and_ordinary_cells_pass():
@@ -54,7 +54,7 @@ def test_known_parameters_and_ordinary_cells_pass():
 def test_an_unknown_profile_fails_the_batch(tmp_path):
     with pytest.raises(papermill.PapermillExecutionError, match="recorded, quick, full"):
         papermill.execute_notebook(paths.NOTEBOOKS / "q1_multitask.ipynb", tmp_path / "out.ipynb",
-                                   {"profile": "fast"}, kernel_name="python3", progress_bar=False)  # fmt: skip
+                                   {"profile": "fast"}, kernel_name="python3", progress_bar=False)
 
 
 def test_quick_trains_for_real_from_any_folder_and_becomes_a_page(tmp_path, monkeypatch):
@@ -77,7 +77,7 @@ def test_live_outputs_are_left_out_of_the_page(tmp_path):
         node.new_output("display_data", data=bar),
         node.new_output("stream", name="stderr", text="50%"),
         node.new_output("stream", name="stdout", text="kept"),
-    ])  # fmt: skip
+    ])
     nbformat.write(node.new_notebook(cells=[cell]), tmp_path / "n.ipynb")
     cleaned = code_cells(report.clean(tmp_path / "n.ipynb"))[0]
     assert [output.text for output in cleaned.outputs] == ["kept"]

@@ -1,10 +1,20 @@
-"""What a colorization run is asked to do; the defaults are the reference report's best."""
+"""What a Q2 run may be asked; its objective and network, built or loaded."""
 
+import os
 from dataclasses import dataclass
 
-from ..core.config import Config, require
+import torch
 
-COLORIZATION_MODELS = ("cnn", "cnn_prior", "unet")
+from ..core import weights
+from ..core.config import Config, require, require_one_of
+from ..core.training import seeded
+from .data import ColorizationData
+from .model import ColorizationCNN, ColorizationUNet, Colorizer
+from .objective import ColorizationObjective
+from .palette import GREY_LEVELS, PaletteError
+from .tables import GreyTable, luminance_table, row_table
+
+PRIORS = {"cnn": None, "cnn_prior": luminance_table, "unet": row_table}  # of each model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,15 +30,11 @@ class ColorizationConfig(Config):
     dropout_rate: float = 0.0  # of channels, for the U-Net
     mirror: bool = False  # show a random half of the images mirrored
     shift: int = 0  # pixels that images move by at most, their own reflection moving in
-    schedule: str = "constant"
-    weight_decay: float = 0.01  # of AdamW; Adam has none
-    average_decay: float = 0.0  # of the moving average of the weights; 0 keeps the last ones
 
     def __post_init__(self):
         super().__post_init__()
         require(0 <= self.shift <= 16, "shift", self.shift, "0 to 16 pixels")
-        require(self.model in COLORIZATION_MODELS, "model", self.model,
-                f"one of {', '.join(COLORIZATION_MODELS)}")
+        require_one_of(self, model=tuple(PRIORS))
         require(self.num_filters >= 1, "num_filters", self.num_filters, "at least 1")
         odd = self.kernel_size >= 1 and self.kernel_size % 2 == 1
         require(odd, "kernel_size", self.kernel_size, "odd, so that padding keeps the size")
@@ -36,3 +42,37 @@ class ColorizationConfig(Config):
         require(0 <= self.dropout_rate < 1, "dropout_rate", self.dropout_rate, "0 <= value < 1")
         require(self.model == "unet" or self.dropout_rate == 0, "dropout_rate", self.dropout_rate,
                 f"0, since model {self.model!r} has no dropout")
+
+    def build(self, data: ColorizationData, seed: int) -> tuple[ColorizationObjective, Colorizer]:
+        """As for every config; `data` gives the palette, and its training images the prior.
+
+        Raises:
+            PaletteError: the data are encoded in another number of colours than the config's.
+            ValueError: a kernel larger than the images.
+        """
+        if len(data.palette) != self.num_colors:
+            raise PaletteError(f"the data's palette has {len(data.palette)} colours, expected the config's "
+                               f"{self.num_colors}; prepare the images with num_colors={self.num_colors}")
+        size = min(data.train.images.shape[-2:])
+        if self.kernel_size > size:
+            raise ValueError(f"kernel_size: found {self.kernel_size}, expected at most {size}, the images' side")
+        table = PRIORS[self.model]
+        prior = table and table(data.train.grey, data.train.colors, self.num_colors)
+        with seeded(seed, "model"):
+            return ColorizationObjective(self), Colorizer(self.network(), data.palette, prior)
+
+    def load(self, file: str | os.PathLike) -> Colorizer:
+        """As for every config; palette and prior are part of the weights, which may ship in half precision."""
+        state = {name: value.float() if value.is_floating_point() else value
+                 for name, value in weights.read(file).items()}
+        prior = state.get("prior.log_probs", torch.zeros(1, GREY_LEVELS, self.num_colors))
+        empty = Colorizer(self.network(), torch.zeros(self.num_colors, 3, dtype=torch.uint8),
+                          GreyTable(torch.zeros_like(prior)) if PRIORS[self.model] else None)
+        return weights.fill(empty, state, file)
+
+    def network(self) -> ColorizationCNN | ColorizationUNet:
+        """The untrained network, without palette and prior."""
+        sizes = {"num_filters": self.num_filters, "num_colors": self.num_colors, "kernel_size": self.kernel_size}
+        if self.model == "unet":
+            return ColorizationUNet(**sizes, dropout_rate=self.dropout_rate)
+        return ColorizationCNN(**sizes)

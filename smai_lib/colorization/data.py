@@ -1,10 +1,11 @@
 """Colour images as the colorization task sees them: grey values in, indices of a palette out."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
+from ..core.sources import Dataset
 from .images import ColorImages
 from .palette import encode, fit_palette, grey_of
 
@@ -22,29 +23,13 @@ class ColorSplit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ColorizationData:
-    """The three splits encoded in one palette, which is part of their identity."""
+class ColorizationData(Dataset):
+    """The three splits, each a `ColorSplit`, encoded in one palette, which is part of their identity."""
 
-    train: ColorSplit
-    validation: ColorSplit
-    test: ColorSplit
     palette: torch.Tensor  # (NC, 3) uint8, dark to light
-    source: str
-    fingerprint: str
-    is_sample: bool
-
-    def subset(self, train: int, validation: int, test: int) -> "ColorizationData":
-        """The first images of each split, in the same palette."""
-        sizes = {"train": train, "validation": validation, "test": test}
-        splits = {name: ColorSplit(*(x[:n] for x in getattr(self, name)))
-                  for name, n in sizes.items()}  # fmt: skip
-        fingerprint = f"{self.fingerprint}:{train}:{validation}:{test}"
-        return replace(self, **splits, fingerprint=fingerprint)
 
     def __str__(self) -> str:
-        counts = " / ".join(f"{len(x.images):,}" for x in (self.train, self.validation, self.test))
-        return (f"{len(self.palette)} colours of images from {self.source}: {counts} "
-                "train / validation / test images")
+        return f"{len(self.palette)} colours of images from {self.source}: {self.counts()}"
 
 
 def prepare(images: ColorImages, num_colors: int = 24) -> ColorizationData:
@@ -53,10 +38,9 @@ def prepare(images: ColorImages, num_colors: int = 24) -> ColorizationData:
     Raises:
         PaletteError: more colours than the images have, or not 2 to 256.
     """
-    palette = fit_palette(images.train, num_colors)
+    palette = fit_palette(images.train.images, num_colors)
     splits = (ColorSplit(x, grey_of(x), encode(x, palette))
-              for x in (images.train, images.validation, images.test))
+              for (x,) in (images.train, images.validation, images.test))
     # the palette is a function of the images and its size, as far as one version of k-means goes
-    return ColorizationData(*splits, palette, images.source,
-                            f"{images.fingerprint}:{bytes(palette.flatten().tolist()).hex()}",
-                            images.is_sample)
+    return ColorizationData(*splits, images.source, images.directory,
+                            f"{images.fingerprint}:{bytes(palette.flatten().tolist()).hex()}", palette)

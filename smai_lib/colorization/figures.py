@@ -51,9 +51,9 @@ def table_areas(log_probs: torch.Tensor, colors: torch.Tensor, levels: Sequence[
     """
     axes = new_axes(width=6, height=2.5)[0, 0]
     axes.stackplot(range(256), *log_probs.exp().T.numpy(), colors=colors.numpy() / 255, linewidth=0,
-                   antialiased=False)  # fmt: skip
+                   antialiased=False)
     axes.plot(range(256), np.asarray(levels) / max(levels), color="tab:red", linewidth=1,
-              label="how often the grey level occurs")  # fmt: skip
+              label="how often the grey level occurs")
     axes.set(xlabel="grey level of the pixel", ylabel="share of its colours", xlim=(0, 255), ylim=(0, 1))
     axes.legend(fontsize=7, loc="upper center")
     return axes
@@ -73,7 +73,7 @@ def reliability(calibration: dict[str, np.ndarray]) -> Axes:
         centres = (np.arange(len(bins)) + 0.5) / len(bins)
         # a bin's pixels are not kept, but its confidences lie within it
         axes.plot(centres[some], centres[some] * bins[some, 1] / bins[some, 0], "o-", markersize=3,
-                  linewidth=1, label=name)  # fmt: skip
+                  linewidth=1, label=name)
     axes.set(xlabel="probability of the most likely colour", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
     axes.legend(fontsize=7)
     return axes
@@ -93,7 +93,7 @@ def parallel_coordinates(trials: pd.DataFrame, keys: Sequence[str], value: str, 
     best = trials[value].idxmin()
     for index in [*trials[value].sort_values(ascending=False).index.drop(best), best]:
         axes.plot(range(len(keys)), heights.loc[index], color=_map()(norm(trials.loc[index, value])),
-                  linewidth=3 if index == best else 1)  # fmt: skip
+                  linewidth=3 if index == best else 1)
     for position, key in enumerate(keys):
         axes.axvline(position, color="0.8", linewidth=0.8, zorder=0)
         for name, height in {_tick(x): y for x, y in zip(trials[key], heights[key], strict=True)}.items():

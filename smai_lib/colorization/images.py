@@ -9,53 +9,49 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
 from PIL import Image, ImageOps, UnidentifiedImageError
 from sklearn.model_selection import train_test_split
 
 from ..core import paths
-from ..core.sources import PATCH_SOURCE, SPLIT_SEED, VALIDATION_SHARE, DataError, download
-from .patches import Images, bundled_photographs, photo_patches
+from ..core.sources import (
+    PATCH_SOURCE,
+    SPLIT_SEED,
+    VALIDATION_SHARE,
+    DataError,
+    Dataset,
+    download,
+    find,
+)
+from .patches import bundled_photographs, photo_patches
 
 SIZES = (32, 64)
 SMALLEST = 32  # pixels of a source image's shorter side; enlarging less would invent detail
 CIFAR_FOLDER = "cifar-10-batches-py"
 
 
-@dataclass(frozen=True)
-class ColorImages:
-    """Three splits of colour images and where they came from."""
+class Photos(NamedTuple):
+    """images (N, 3, S, S) uint8."""
 
-    train: torch.Tensor  # (N, 3, S, S) uint8, as are the others
-    validation: torch.Tensor
-    test: torch.Tensor
-    source: str
-    directory: Path | None  # None for the bundled patches
+    images: torch.Tensor
+
+
+@dataclass(frozen=True)
+class ColorImages(Dataset):
+    """The three splits, each `Photos`, and where they came from."""
+
     classes: str  # the class chosen, or "all"
-    fingerprint: str  # SHA-256 of the pixels
     skipped: int = 0  # files that were unreadable or not RGB
 
-    @property
-    def is_sample(self) -> bool:
-        return self.source == PATCH_SOURCE
-
-    def subset(self, train: int, validation: int, test: int) -> "ColorImages":
-        """The first images of each split, for demonstrations and tests."""
-        return replace(self, train=self.train[:train], validation=self.validation[:validation],
-                       test=self.test[:test],
-                       fingerprint=f"{self.fingerprint}:{train}:{validation}:{test}")  # fmt: skip
-
     def __str__(self) -> str:
-        counts = " / ".join(f"{len(x):,}" for x in (self.train, self.validation, self.test))
-        size = self.train.shape[-1]
-        return (f"Colour images ({self.classes}, {size} x {size}) from {self.source}: {counts} "
-                "train / validation / test images")  # fmt: skip
+        size = self.train.images.shape[-1]
+        return f"Colour images ({self.classes}, {size} x {size}) from {self.source}: {self.counts()}"
 
 
 def color_images(
@@ -83,7 +79,9 @@ def color_images(
     """
     if size not in SIZES:
         raise ValueError(f"size: found {size!r}, expected one of {', '.join(map(str, SIZES))}")
-    source, folder = find_color_images(directory)
+    found = find(paths.data_dir() / "cifar10", _complete, {"torchvision download": _fetch_torchvision},
+                 explicit=directory or os.environ.get("SMAI_COLOR_IMAGES"), missing=_missing)
+    source, folder = found or (PATCH_SOURCE, None)
     skipped = 0
     if folder is None:
         classes = "all"
@@ -91,50 +89,32 @@ def color_images(
     else:
         read = _read_cifar if (folder / CIFAR_FOLDER).is_dir() else _read_folder
         (development, more), (test, yet_more) = (read(folder, part, classes, size)
-                                                 for part in ("train", "test"))  # fmt: skip
+                                                 for part in ("train", "test"))
         if len(development) < 2:
             raise DataError(f"{folder}/train: found {len(development)} usable image of class "
                             f"{classes!r}, expected at least 2, one to train and one to validate")
         skipped = more + yet_more
         train, validation = train_test_split(np.arange(len(development)), random_state=SPLIT_SEED,
-                                             test_size=VALIDATION_SHARE)  # fmt: skip
-        images = Images(development[np.sort(train)], development[np.sort(validation)], test)
-    dataset = ColorImages(*images, source, folder, classes, _fingerprint(images), skipped)
+                                             test_size=VALIDATION_SHARE)
+        images = development[np.sort(train)], development[np.sort(validation)], test
+    dataset = ColorImages(*map(Photos, images), source, folder, _fingerprint(images), classes, skipped)
     if verbose:
         print(dataset)
         if skipped:
             print(f"skipped {skipped} files that were unreadable or not RGB")
-        if dataset.is_sample:
+        if dataset.is_stand_in:
             print("*** PHOTO PATCHES *** No source of CIFAR-10 answered: results are not "
-                  "comparable with published ones.")  # fmt: skip
+                  "comparable with published ones.")
     return dataset
-
-
-def find_color_images(directory: str | os.PathLike | None = None) -> tuple[str, Path | None]:
-    """Name and folder of the first source, fetching it if need be; no folder for the patches."""
-    directory = directory or os.environ.get("SMAI_COLOR_IMAGES")
-    if directory:
-        folder = Path(directory).expanduser()
-        if not _complete(folder):
-            raise DataError(f"{folder} holds neither {CIFAR_FOLDER}/ nor image files in "
-                            "train/<class>/ and test/<class>/; give a folder that does, or none")
-        return "explicit directory", folder
-    cache = paths.data_dir() / "cifar10"
-    if _complete(cache):
-        return "data folder", cache
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(cache) + ".lock"):  # two notebooks started at once fetch once
-            if _complete(cache) or _fetch_torchvision(cache):
-                return "torchvision download", cache
-    except PermissionError as error:
-        print(f"cannot write {cache.parent} ({error}); nothing can be fetched, set SMAI_DATA to a "
-              "folder that you may write")
-    return PATCH_SOURCE, None
 
 
 def _complete(folder: Path) -> bool:
     return (folder / CIFAR_FOLDER).is_dir() or all((folder / x).is_dir() for x in ("train", "test"))
+
+
+def _missing(folder: Path) -> str:
+    return (f"{folder} holds neither {CIFAR_FOLDER}/ nor image files in train/<class>/ and test/<class>/; "
+            "give a folder that does, or none")
 
 
 def _fetch_torchvision(cache: Path) -> bool:
@@ -220,7 +200,7 @@ def _unknown_class(folder: Path, classes: str, names: Sequence[str]) -> DataErro
                      "choose one of them, or \"all\"")
 
 
-def _fingerprint(images: Images) -> str:
+def _fingerprint(images: Sequence[torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for split in images:
         digest.update(repr(tuple(split.shape)).encode())

@@ -77,7 +77,7 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
         _check_same_images(other, scores[0])
     means = {name: np.mean([x.means[name] for x in scores], 0) for name in scores[0].means}
     return Scores(means, scores[0].counts, np.mean([x.correct for x in scores], 0),
-                  np.mean([x.calibration for x in scores], 0))  # fmt: skip
+                  np.mean([x.calibration for x in scores], 0))
 
 
 @torch.inference_mode()
@@ -134,7 +134,7 @@ def _score_batch(log_probs, split, palette, temperature):
     empty = torch.zeros(len(colors), BINS, dtype=torch.float64)
     calibration = [empty.scatter_add(1, bins, x) for x in (confidence, right)]
     return ({name: value.double().numpy() for name, value in means.items()},
-            counts.numpy(), correct.numpy(), torch.stack(calibration, 2).numpy())  # fmt: skip
+            counts.numpy(), correct.numpy(), torch.stack(calibration, 2).numpy())
 
 
 def bootstrap(scores: Scores, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:

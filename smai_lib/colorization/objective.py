@@ -1,27 +1,14 @@
-"""Colorization: the colour class of every pixel from its grey value and what surrounds it.
-
-What the task asks of a model (`ColorizationObjective`), and how a model is built and loaded.
-"""
-
-import os
+"""What colorization asks of a model: the colour class of every pixel from its grey value and what surrounds it."""
 
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 
-from ..core.training import evaluate, seeded
-from ..core.weights import read
-from . import figures
-from . import metrics as color_metrics
-from .config import ColorizationConfig
+from ..core.training import evaluate
+from . import figures, metrics
 from .data import ColorizationData, ColorSplit
-from .model import ColorizationCNN, ColorizationUNet, Colorizer
-from .palette import (
-    PaletteError,
-    colored,
-    decode,
-)
-from .tables import GreyTable, luminance_table, row_table
+from .model import Colorizer
+from .palette import colored, decode
 
 PICTURED = 8  # test images in the tracking mirror
 
@@ -29,7 +16,7 @@ PICTURED = 8  # test images in the tracking mirror
 class ColorizationObjective:
     """Cross-entropy over pixels, in nats; a mirrored image is as good an example as the image."""
 
-    def __init__(self, config: ColorizationConfig):
+    def __init__(self, config):
         self.num_colors, self.mirror, self.shift = config.num_colors, config.mirror, config.shift
 
     @staticmethod
@@ -62,7 +49,7 @@ class ColorizationObjective:
                 torch.stack([torch.ones_like(cross_entropy), cross_entropy]).double() * len(colors),
                 torch.bincount(colors, minlength=self.num_colors).double(),
                 torch.bincount(colors[correct], minlength=self.num_colors).double(),
-            ])  # fmt: skip
+            ])
         return cross_entropy, sums
 
     def metrics(self, sums: torch.Tensor) -> dict[str, float]:
@@ -85,14 +72,14 @@ class ColorizationObjective:
         return {}
 
     def examine(self, model: Colorizer, data: ColorizationData) -> dict:
-        """What the finished model is worth on the test images, all of `metrics`' measures.
+        """What the finished model is worth on the test images, all of `color_metrics`' measures.
 
         And on validation and test with test-time mirroring, `val_mirror_*` and `test_mirror_*`.
         """
         found = {}
         for prefix, split, mirror in (("test_", data.test, False), ("test_mirror_", data.test, True),
-                                      ("val_mirror_", data.validation, True)):  # fmt: skip
-            measured = color_metrics.score(model, split, data.palette, mirror=mirror).metrics().iloc[0]
+                                      ("val_mirror_", data.validation, True)):
+            measured = metrics.score(model, split, data.palette, mirror=mirror).metrics().iloc[0]
             found |= {prefix + name: value for name, value in measured.items()}
         test = evaluate(model, self, data.test)
         return {"metrics": found | {f"test_{key}": value for key, value in test.items()}}
@@ -101,7 +88,7 @@ class ColorizationObjective:
         """Figures for the tracking mirror: a few test images, grey, true and coloured."""
         few = ColorSplit(*(x[:PICTURED] for x in data.test))
         columns = {"grey": few.grey, "truth": few.images,
-                   "truth in palette": decode(few.colors, data.palette)}  # fmt: skip
+                   "truth in palette": decode(few.colors, data.palette)}
         return {"colorized": figures.pictures(columns | colored(model, few)).flat[0].figure}
 
 
@@ -119,66 +106,3 @@ def moved(split: ColorSplit, down: torch.Tensor, right: torch.Tensor) -> ColorSp
         return pixels.permute(0, 2, 3, 1)[image, row, column].permute(0, 3, 1, 2).contiguous()
 
     return ColorSplit(move(split.images), move(split.grey), split.colors[image, row, column])
-
-
-def build(
-    config: ColorizationConfig, data: ColorizationData, seed: int
-) -> tuple[ColorizationObjective, Colorizer]:
-    """The objective and the seeded, untrained model of a configuration.
-
-    Raises:
-        PaletteError: the data are encoded in another number of colours than the config's.
-        ValueError: a kernel larger than the images.
-    """
-    if len(data.palette) != config.num_colors:
-        raise PaletteError(f"the data's palette has {len(data.palette)} colours, expected the "
-                           f"config's {config.num_colors}; prepare the images with num_colors="
-                           f"{config.num_colors}")
-    size = min(data.train.images.shape[-2:])
-    if config.kernel_size > size:
-        raise ValueError(f"kernel_size: found {config.kernel_size}, expected at most {size}, the "
-                         "images' side")
-    table = {"cnn": None, "cnn_prior": luminance_table, "unet": row_table}[config.model]
-    prior = table and table(data.train.grey, data.train.colors, config.num_colors)
-    with seeded(seed, "model"):
-        model = Colorizer(_network(config), data.palette, prior)
-    return ColorizationObjective(config), model
-
-
-def _network(config: ColorizationConfig) -> ColorizationCNN | ColorizationUNet:
-    sizes = {"num_filters": config.num_filters, "num_colors": config.num_colors,
-             "kernel_size": config.kernel_size}
-    if config.model == "unet":
-        return ColorizationUNet(**sizes, dropout_rate=config.dropout_rate)
-    return ColorizationCNN(**sizes)
-
-
-def load_colorizer(file: str | os.PathLike, config: ColorizationConfig,
-                   palette: torch.Tensor | None = None) -> Colorizer:
-    """A trained model from the weights that a run leaves, in evaluation mode.
-
-    Palette and prior are part of the weights. Give `palette` to insist on one.
-
-    Raises:
-        WeightsError: the file is missing, altered or no safetensors file.
-        PaletteError: the weights belong to another palette.
-        ValueError: the weights belong to another configuration.
-    """
-    # weights ship in half precision
-    state = {name: value.float() if value.is_floating_point() else value for name, value in read(file).items()}
-    found = state.get("palette")
-    if found is None or len(found) != config.num_colors:
-        colors = "no palette" if found is None else f"a palette of {len(found)} colours"
-        raise PaletteError(f"{file}: found {colors}, expected {config.num_colors} colours; load it "
-                           "with the run's own config")
-    if palette is not None and not torch.equal(found, palette):
-        raise PaletteError(f"{file}: its palette starts {found[:3].tolist()}, expected "
-                           f"{palette[:3].tolist()}; decode with the palette that the weights hold")
-    prior = GreyTable(state["prior.log_probs"]) if "prior.log_probs" in state else None
-    model = Colorizer(_network(config), found, prior)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{file} holds the weights of another network than {config} builds; load "
-                         f"it with the run's own config ({error})") from error
-    return model.eval()

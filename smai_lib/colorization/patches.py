@@ -6,7 +6,6 @@ what is measured on them says little beyond them, but everything can be tried wi
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,14 +21,6 @@ STRIDE = 16
 SCALES = (32, 64, 128)
 
 
-class Images(NamedTuple):
-    """uint8 RGB images (N, 3, S, S) of the three splits."""
-
-    train: torch.Tensor
-    validation: torch.Tensor
-    test: torch.Tensor
-
-
 def bundled_photographs() -> list[np.ndarray]:
     """The colour photographs inside the scikit-image and scikit-learn wheels, (H, W, 3) uint8."""
     from skimage import io
@@ -41,8 +32,8 @@ def bundled_photographs() -> list[np.ndarray]:
     ]
 
 
-def photo_patches(photographs: Sequence[np.ndarray], size: int) -> Images:
-    """Crops at several scales, split by region so that no pixel is in two splits.
+def photo_patches(photographs: Sequence[np.ndarray], size: int) -> tuple[torch.Tensor, ...]:
+    """Crops at several scales for training, validation and test, split by region: no pixel is in two.
 
     Every photograph, (H, W, 3) uint8, is cut into blocks of 128 x 128; a seeded tenth of all blocks
     validates, another tenth tests. Crops of 32, 64 and 128 pixels that are no smaller than `size`
@@ -55,13 +46,13 @@ def photo_patches(photographs: Sequence[np.ndarray], size: int) -> Images:
     order = np.random.default_rng(SPLIT_SEED).permutation(len(blocks))
     tenth = max(1, len(blocks) // 10)
     chosen = order[2 * tenth :], order[:tenth], order[tenth : 2 * tenth]
-    return Images(*(torch.cat([_crops(blocks[i], size) for i in np.sort(part)]) for part in chosen))
+    return tuple(torch.cat([_crops(blocks[i], size) for i in np.sort(part)]) for part in chosen)
 
 
 def _crops(block: torch.Tensor, size: int) -> torch.Tensor:
     """All crops of a block (3, 128, 128), averaged down to (N, 3, size, size)."""
     crops = [F.avg_pool2d(_windows(block, scale, STRIDE).float(), scale // size)
-             for scale in SCALES if scale >= size]  # fmt: skip
+             for scale in SCALES if scale >= size]
     return torch.cat(crops).round().byte()
 
 

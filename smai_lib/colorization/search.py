@@ -8,9 +8,9 @@ other's trials, so which points are tried depends on their timing; with one work
 
 import hashlib
 import json
-import os
-from concurrent.futures import ProcessPoolExecutor, wait
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import optuna
@@ -18,15 +18,11 @@ import pandas as pd
 import torch
 from optuna.study import MaxTrialsCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
-from torch import multiprocessing
-from tqdm.auto import tqdm
 
 from ..core import engines, runs, study
 from ..core.layers import parameter_count
 from ..core.training import NonFiniteLossError, choose_device, choose_precision, derive_seed, fit
-from . import objective as colorization
 from .data import ColorizationData
-from .journal import SearchError, open_study
 from .space import SEARCHED, Space
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -35,8 +31,12 @@ UNPRUNED_TRIALS = 5  # complete ones, before there is a median to speak of
 WARM_UP_EPOCHS = 2  # a trial may be pruned from this one on
 
 
+class SearchError(runs.RunError):
+    """A journal that cannot be used."""
+
+
 @dataclass(frozen=True)
-class ColorSearch(study.Captioned):
+class ColorSearch(study.Recorded):
     """One search for each of `spaces`, under one profile, all in the journal under `root`."""
 
     name: str
@@ -44,8 +44,13 @@ class ColorSearch(study.Captioned):
     spaces: dict[str, Space]  # by the name of the network
     trials: int  # for each, pruned ones included
     seed: int
-    data: ColorizationData
+    load: Callable[[], ColorizationData]
     root: Path
+
+    @cached_property
+    def data(self) -> ColorizationData:
+        """What trials are trained and judged on; recorded results are read without it."""
+        return self.load()
 
     @property
     def journal(self) -> Path:
@@ -62,9 +67,10 @@ class ColorSearch(study.Captioned):
         if self.profile == "recorded":
             return
         with runs.exclusive(self.root, SearchError):
-            todo = sum(self._prepare(model) for model in self.spaces)
-            if todo:
-                _work(self, min(workers or engines.cores(), todo), todo)
+            if todo := sum(self._prepare(model) for model in self.spaces):
+                workers = min(workers or engines.cores(), todo)
+                engines.work(_optimize, range(workers), self, engine="processes" if workers > 1 else "serial", total=todo, unit="trial",
+                             title=self.name, way_out=lambda worker: f"in {self.journal}; starting again continues")
         if self.profile == "full":
             study.ship(self.name, self.data, self.tables(), {}, trials=len(self.results()))
 
@@ -78,7 +84,7 @@ class ColorSearch(study.Captioned):
             sampler=optuna.samplers.TPESampler(
                 n_startup_trials=RANDOM_TRIALS, seed=derive_seed(self.seed, model, worker) % 2**32),
             pruner=optuna.pruners.MedianPruner(UNPRUNED_TRIALS, WARM_UP_EPOCHS),
-        )  # fmt: skip
+        )
 
     def _prepare(self, model: str) -> int:
         """Queue the base and what a stopped search cut off; return how many trials are to be done."""
@@ -106,29 +112,27 @@ class ColorSearch(study.Captioned):
 
         Validation metrics are those of a trial's last epoch; `epochs` says which that was.
         """
-        if self.profile == "recorded":
-            return study.shipped(f"{self.name}.csv")
+        return self.table("", self._results)
+
+    def _results(self) -> pd.DataFrame:
         device = choose_device()
         where = {"seed": self.seed, "train_images": len(self.data.train.images),
                  "data_source": self.data.source, "data_fingerprint": self.data.fingerprint,
                  "device": device.type, "precision": choose_precision("auto", device),
-                 "torch": torch.__version__}  # fmt: skip
+                 "torch": torch.__version__}
         return pd.DataFrame(
             {"model": model, "trial": trial.number, "state": trial.state.name.lower(), **trial.params,
              "epochs": len(trial.intermediate_values), "val_nll": trial.value, **trial.user_attrs,
              "seconds": round(trial.duration.total_seconds(), 1), **where}
             for model in self.spaces for trial in self._trials(model)
-        )  # fmt: skip
+        )
 
     def history(self) -> pd.DataFrame:
         """One row a trial and epoch: model, trial, epoch, val_nll."""
-        if self.profile == "recorded":
-            return study.shipped(f"{self.name}_history.csv")
-        return pd.DataFrame(
+        return self.table("_history", lambda: pd.DataFrame(
             {"model": model, "trial": trial.number, "epoch": epoch, "val_nll": value}
             for model in self.spaces for trial in self._trials(model)
-            for epoch, value in trial.intermediate_values.items()
-        )  # fmt: skip
+            for epoch, value in trial.intermediate_values.items()))
 
     def extent(self, results: pd.DataFrame) -> str:
         return f"{len(results)} trials, {(results['state'] == 'pruned').sum()} of them pruned"
@@ -147,57 +151,23 @@ class ColorSearch(study.Captioned):
     def _trials(self, model: str) -> list[FrozenTrial]:
         # pruned by a loss that is not finite: no epoch, no value
         return [trial for trial in self.optuna_study(model).get_trials(states=DONE)
-                if trial.intermediate_values]  # fmt: skip
+                if trial.intermediate_values]
 
 
-def _work(search: ColorSearch, workers: int, todo: int) -> None:
-    """Run `todo` trials in all, showing one bar."""
-    with tqdm(total=todo, unit="trial", desc=search.name, leave=False) as bar:
-        if workers == 1:
-            _optimize(search, 0, bar.update)
-            return
-        context = multiprocessing.get_context("spawn")  # a forked torch can hang in its thread pool
-        done = context.Value("q", 0)
-        with ProcessPoolExecutor(workers, context, _start_worker, (done,)) as pool:
-            futures = [pool.submit(_worker_main, search, number) for number in range(workers)]
-            pending = set(futures)
-            while pending:
-                pending = wait(pending, timeout=0.5).not_done
-                bar.update(done.value - bar.n)
-        for future in futures:
-            future.result()  # raises what went wrong in it
-
-
-_worker: dict = {}  # what this worker process was started with
-
-
-def _start_worker(done) -> None:
-    torch.set_num_threads(1)
-    _worker["done"] = done
-
-
-def _worker_main(search: ColorSearch, number: int) -> None:
-    def count() -> None:
-        with _worker["done"].get_lock():
-            _worker["done"].value += 1
-
-    _optimize(search, number, count)
-
-
-def _optimize(search: ColorSearch, worker: int, on_trial) -> None:
+def _optimize(worker: int, search: ColorSearch, report: engines.Report) -> None:
     # a trial that another worker still runs is one of the number, or each worker would add one
     limit = MaxTrialsCallback(search.trials, states=(*DONE, TrialState.RUNNING))
     for model, space in search.spaces.items():
         found = search.optuna_study(model, worker)
         if len(found.get_trials(deepcopy=False, states=limit._states)) < search.trials:
-            found.optimize(lambda trial, space=space: _trial(trial, space, search),
-                           callbacks=[lambda *_: on_trial(), limit])  # fmt: skip
+            found.optimize(lambda trial, space=space: _trial(trial, space, search, report),
+                           callbacks=[lambda *_: report(1), limit])
 
 
-def _trial(trial: Trial, space: Space, search: ColorSearch) -> float:
+def _trial(trial: Trial, space: Space, search: ColorSearch, report: engines.Report) -> float:
     """Train one suggestion and return its validation NLL after the last epoch."""
     config = space.suggest(trial)
-    objective, model = colorization.build(config, search.data, search.seed)
+    objective, model = config.build(search.data, search.seed)
     trial.set_user_attr("parameters", parameter_count(model))
 
     def on_epoch(row: dict[str, float]) -> None:
@@ -206,14 +176,50 @@ def _trial(trial: Trial, space: Space, search: ColorSearch) -> float:
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    def on_batch(images: int) -> None:
-        parent = multiprocessing.parent_process()
-        if parent and not parent.is_alive():
-            os._exit(1)  # killed parents leave nobody to stop us
-
     try:
         rows = fit(model, objective, search.data.train, search.data.validation, config, seed=search.seed,
-                   on_epoch=on_epoch, on_batch=on_batch).rows  # fmt: skip
+                   on_epoch=on_epoch, on_batch=lambda images: report(0)).rows
     except NonFiniteLossError as error:
         raise optuna.TrialPruned from error
     return rows[-1]["val_nll"]
+
+
+def open_study(journal: Path, name: str, **settings) -> optuna.Study:
+    """The search called `name` in the file `journal`, new or continued.
+
+    Args:
+        settings: sampler and pruner, for `optuna.create_study`.
+
+    Raises:
+        SearchError: the file is damaged. It is left as it is.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    check_journal(journal)
+    try:
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+        return optuna.create_study(study_name=name, storage=storage, load_if_exists=True, **settings)
+    except (ValueError, KeyError, TypeError, AssertionError, IndexError) as error:
+        raise SearchError(f"{journal} cannot be replayed ({type(error).__name__}: {error}); restore it, or "
+                          "move it away to start a new search") from error
+
+
+def check_journal(file: Path) -> None:
+    """SearchError, with the line and the way out, unless every line of `file` is a whole record.
+
+    Optuna passes over a last line that was cut off, and the next record would be glued to it.
+    """
+    if not file.exists():
+        return
+    lines = file.read_bytes().split(b"\n")
+    torn = lines.pop()  # what follows the last line's end
+    for number, line in enumerate(lines, start=1):
+        try:
+            valid = "op_code" in json.loads(line)
+        except (ValueError, TypeError):
+            valid = False
+        if not valid:
+            raise SearchError(f"{file}, line {number}: found {line[:40]!r}, expected a JSON record of Optuna; "
+                              "restore the file, or move it away to start a new search. Nothing was changed")
+    if torn:
+        raise SearchError(f"{file}, line {len(lines) + 1}: found {torn[:40]!r} without an end, a record that "
+                          "was cut off; delete that line and the search goes on. Nothing was changed")

@@ -46,6 +46,6 @@ def importances(results: pd.DataFrame, space: Space) -> dict[str, float]:
     found = optuna.create_study()
     for _, row in results[results["state"] == "complete"].iterrows():
         found.add_trial(optuna.trial.create_trial(
-            params={key: row[key] for key in SEARCHED}, distributions=ranges, value=row["val_nll"]))  # fmt: skip
+            params={key: row[key] for key in SEARCHED}, distributions=ranges, value=row["val_nll"]))
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     return optuna.importance.get_param_importances(found, evaluator=evaluator)

@@ -1,7 +1,7 @@
-"""The studies of Q2: the search for hyper-parameters, and the networks beside the baselines."""
+"""The studies of Q2: the networks beside the answers that need none, and the search for hyper-parameters."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,29 +12,35 @@ from safetensors.torch import load_file, save_file
 
 from ..core import paths
 from ..core.runs import RunSpec
-from ..core.study import Study, check_profile, refuse_sample, shipped
-from . import images, metrics
+from ..core.study import Study, assemble, loader
+from . import metrics
 from .config import ColorizationConfig
 from .data import ColorizationData, ColorSplit, prepare
+from .images import color_images
+from .metrics import Scores
 from .model import Colorizer
-from .objective import load_colorizer
 from .palette import colored, decode
 from .search import ColorSearch
 from .space import Space
 from .tables import baselines
+
+TABLE = "luminance table"
+COMPARED = ("accuracy", "nll", "balanced_accuracy", "psnr_grey", "colorfulness_mean")  # with intervals
+EXAMPLES = 6
 
 # the reference report's best network; the defaults of the configuration are its keys
 REPORT_CNN = ColorizationConfig()
 REPORTED_VALIDATION = {"accuracy": 0.5010645, "nll": 1.3}
 # chosen on the horses' validation images: images that move are what lets a network train this long
 _recipe = {"mirror": True, "shift": 4, "schedule": "one_cycle", "optimizer": "AdamW",
-           "learning_rate": 3e-3, "batch_size": 64}  # fmt: skip
+           "learning_rate": 3e-3, "batch_size": 64}
 # beyond the limits of the search, whose best had its smallest batch and its most filters; with a kernel
 # of 3, three times those filters cost little more than 48 with a kernel of 5, and do better
 TUNED_CNN = ColorizationConfig(num_filters=96, kernel_size=3, batch_size=16, optimizer="AdamW",
                                learning_rate=3e-3, schedule="one_cycle", mirror=True, epochs=30)
 CNN_PRIOR = ColorizationConfig(model="cnn_prior", epochs=12, **_recipe)
-UNET = ColorizationConfig(model="unet", num_filters=16, kernel_size=3, dropout_rate=0.1, epochs=20, **_recipe)
+UNET = ColorizationConfig(model="unet", num_filters=16, kernel_size=3, dropout_rate=0.1, epochs=20,
+                          **_recipe)
 
 SEARCH_TRIALS = {"quick": 4, "full": 30}
 SEARCH_EPOCHS = {"cnn": 4, "unet": 3}  # of a trial, so that sixty take less than half an hour of a core
@@ -42,9 +48,6 @@ QUICK_SEARCH_IMAGES = (1000, 300, 100)
 QUICK_EPOCHS = {"report CNN": 3, "tuned CNN": 2, "CNN + prior": 3, "U-Net": 4}
 MODEL_SEEDS = 3
 
-TABLE = "luminance table"
-COMPARED = ("accuracy", "nll", "balanced_accuracy", "psnr_grey", "colorfulness_mean")  # with intervals
-EXAMPLES = 6
 
 
 class ColorModels(Study):
@@ -54,35 +57,26 @@ class ColorModels(Study):
     """
 
     @cached_property
-    def scores(self) -> dict[str, metrics.Scores]:
+    def scores(self) -> dict[str, Scores]:
         """Per-image values on the test images: of the baselines, and of each network the mean over seeds."""
         test, palette = self.data.test, self.data.palette
         found = {name: metrics.score(answer, test, palette) for name, answer in baselines(self.data).items()}
         for name in dict.fromkeys(spec.name for spec in self.specs):
             runs = [metrics.score(self.network(spec), test, palette, mirror=True)
-                    for spec in self.specs if spec.name == name]  # fmt: skip
+                    for spec in self.specs if spec.name == name]
             found[name] = metrics.mean_scores(runs)
         return found
 
     def network(self, spec: RunSpec) -> torch.nn.Module:
         """The trained network of a finished run."""
         self.result(spec)
-        return load_colorizer(spec.folder.weights_file, spec.config, self.data.palette)
-
-    def best_network(self) -> torch.nn.Module:
-        """The best model's network, of its best seed on validation; the shipped one where recorded."""
-        if self.profile != "recorded":
-            return self.network(self.best_spec(self.best()))
-        results = self.results()
-        row = results[results["name"] == self.best()].iloc[0]
-        values = {field.name: row[field.name] for field in fields(ColorizationConfig)}
-        config = ColorizationConfig.from_dict({key: getattr(x, "item", lambda x=x: x)() for key, x in values.items()})
-        return load_colorizer(paths.WEIGHTS / f"{self.name}_best.safetensors", config)
+        return spec.config.load(spec.folder.weights_file)
 
     def baselines(self) -> pd.DataFrame:
         """One row an answer that needs no network: its metrics on validation and test."""
-        if self.profile == "recorded":
-            return shipped(f"{self.name}_baselines.csv")
+        return self.table("_baselines", self._baselines)
+
+    def _baselines(self) -> pd.DataFrame:
         rows = []
         for name, answer in baselines(self.data).items():
             row = {"name": name}
@@ -100,7 +94,7 @@ class ColorModels(Study):
                 not feel it, shows its plain value.
         """
         rows = [{"model": row["name"]} | {key: f"{row[key.replace('mirror_', '')]:.4f}" for key in columns}
-                for _, row in self.baselines().iterrows()]  # fmt: skip
+                for _, row in self.baselines().iterrows()]
         for name, runs in self.results().groupby("name", sort=False):
             deviation = {key: f" ± {runs[key].std():.4f}" if len(runs) > 1 else "" for key in columns}
             rows.append({"model": name} | {key: f"{runs[key].mean():.4f}{deviation[key]}" for key in columns})
@@ -111,8 +105,9 @@ class ColorModels(Study):
 
         Columns: name, metric, value, low, high, and the same of the paired `difference`.
         """
-        if self.profile == "recorded":
-            return shipped(f"{self.name}_intervals.csv")
+        return self.table("_intervals", self._intervals)
+
+    def _intervals(self) -> pd.DataFrame:
         frames = []
         for name, scores in self.scores.items():
             own = metrics.bootstrap(scores).loc[list(COMPARED)]
@@ -123,27 +118,22 @@ class ColorModels(Study):
 
     def images(self) -> pd.DataFrame:
         """One row a test image: accuracy and NLL of every model, so that any pair can be compared."""
-        if self.profile == "recorded":
-            return shipped(f"{self.name}_images.csv")
-        return pd.DataFrame({f"{metric}: {name}": scores.means[metric].round(5)
-                             for name, scores in self.scores.items() for metric in ("accuracy", "nll")})
+        return self.table("_images", lambda: pd.DataFrame(
+            {f"{metric}: {name}": scores.means[metric].round(5)
+             for name, scores in self.scores.items() for metric in ("accuracy", "nll")}))
 
     def calibration(self) -> pd.DataFrame:
         """One row a model and bin of confidence: summed confidence and pixels right, on test."""
-        if self.profile == "recorded":
-            return shipped(f"{self.name}_calibration.csv")
-        frames = [pd.DataFrame(scores.calibration.sum(0).round(1), columns=["confidence", "right"]).assign(name=name)
-                  for name, scores in self.scores.items()]  # fmt: skip
-        return pd.concat(frames).rename_axis("bin").reset_index()
+        return self.table("_calibration", lambda: pd.concat(
+            pd.DataFrame(scores.calibration.sum(0).round(1), columns=["confidence", "right"]).assign(name=name)
+            for name, scores in self.scores.items()).rename_axis("bin").reset_index())
 
     def best(self) -> str:
         """Name of the network with the lowest validation NLL, mean over seeds, test-time mirroring."""
         return self.results().groupby("name")["val_mirror_nll"].mean().idxmin()
 
-    def best_spec(self, name: str) -> RunSpec:
-        """The run of `name` with the lowest validation NLL among its seeds."""
-        return min((spec for spec in self.specs if spec.name == name),
-                   key=lambda spec: self.result(spec)["metrics"]["val_mirror_nll"])
+    def merit(self, spec: RunSpec) -> float:
+        return -self.result(spec)["metrics"]["val_mirror_nll"]
 
     def examples(self) -> dict[str, np.ndarray]:
         """A fixed choice of test images by column of a figure, (N, C, H, W) uint8, and their `titles`.
@@ -175,21 +165,21 @@ class ColorModels(Study):
         return super().tables() | {"_baselines": self.baselines(), "_intervals": self.intervals(),
                                    "_images": self.images(), "_calibration": self.calibration()}
 
-    def _publish(self) -> None:
-        super()._publish()
+    def publish(self) -> None:
+        super().publish()
         np.savez_compressed(paths.RESULTS / f"{self.name}_examples.npz", **self.examples())
 
     def weights(self) -> dict[str, Path]:
         """The best network and the report's, in half precision: half the size, no digit that shows."""
-        return {"_best": half(self.best_spec(self.best()).folder.weights_file),
+        return {"_best": half(self.best_spec().folder.weights_file),
                 "_report": half(self.best_spec("report CNN").folder.weights_file)}
 
 
 def half(file: Path) -> Path:
-    """A copy beside `file` whose floats have 16 bits; `load_colorizer` reads either."""
+    """A copy beside `file` whose floats have 16 bits; `ColorizationConfig.load` reads either."""
     target = file.with_name("half." + file.name)
     save_file({name: value.half() if value.is_floating_point() else value
-               for name, value in load_file(file).items()}, target)  # fmt: skip
+               for name, value in load_file(file).items()}, target)
     return target
 
 
@@ -198,53 +188,37 @@ def search_spaces(profile: str) -> dict[str, Space]:
     quick = profile == "quick"
     return {
         "cnn": Space(
-            base=_with(REPORT_CNN, epochs=2 if quick else SEARCH_EPOCHS["cnn"]), learning_rate=(3e-4, 1e-2),
+            base=replace(REPORT_CNN, epochs=2 if quick else SEARCH_EPOCHS["cnn"]), learning_rate=(3e-4, 1e-2),
             batch_size=(16, 32, 64, 128), num_filters=(16, 32) if quick else (8, 16, 32),
             kernel_size=(3, 5) if quick else (3, 5, 7),
         ),
         "unet": Space(
-            base=_with(UNET, epochs=2 if quick else SEARCH_EPOCHS["unet"]), learning_rate=(5e-4, 2e-2),
-            batch_size=(32, 64, 128), num_filters=(8, 12, 16), kernel_size=(3,) if quick else (3, 5),
+            base=replace(UNET, epochs=2 if quick else SEARCH_EPOCHS["unet"]), learning_rate=(5e-4, 2e-2),
+            batch_size=(32, 64, 128), num_filters=(8, 12, 16),
+            kernel_size=(3,) if quick else (3, 5),
         ),
-    }  # fmt: skip
+    }
 
 
 def color_search(profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None) -> ColorSearch:
     """Optuna over the report's five hyper-parameters, for its network and for the U-Net."""
-    data = _checked(profile, data)
-    if profile == "quick":
-        data = data.subset(*QUICK_SEARCH_IMAGES)
-    return ColorSearch("q2_search", profile, search_spaces(profile), SEARCH_TRIALS.get(profile, 0), seed, data,
-                       paths.runs_dir() / profile / "q2_search")
+    def load() -> ColorizationData:
+        found = data or color_data()
+        return found.subset(*QUICK_SEARCH_IMAGES) if profile == "quick" else found
+
+    return ColorSearch("q2_search", profile, search_spaces(profile), SEARCH_TRIALS.get(profile, 0), seed,
+                       loader(profile, load), paths.runs_dir() / profile / "q2_search")
 
 
 def color_models(profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None) -> ColorModels:
     """The report's network as it was, tuned, and with the prior; and the U-Net."""
-    if profile == "recorded" and data is None:  # nothing to train on is needed to read
-        return ColorModels("q2_models", profile, [], None)
-    data = _checked(profile, data)
     configs = {"report CNN": REPORT_CNN, "tuned CNN": TUNED_CNN, "CNN + prior": CNN_PRIOR, "U-Net": UNET}
-    if profile == "quick":
-        configs = {name: _with(config, epochs=QUICK_EPOCHS[name]) for name, config in configs.items()}
-    root = paths.runs_dir() / profile / "q2_models"
-    seeds = [seed] if profile == "quick" else range(seed, seed + MODEL_SEEDS)
     # seed by seed, so that an interrupted study has whole comparisons
-    specs = [RunSpec(name, "q2_models", config, number, data.fingerprint, root)
-             for number in seeds for name, config in configs.items()]  # fmt: skip
-    return ColorModels("q2_models", profile, specs, data)
+    wanted = [(name, config, seed + offset) for offset in range(1 if profile == "quick" else MODEL_SEEDS)
+              for name, config in configs.items()]
+    return assemble(ColorModels, "q2_models", profile, wanted, lambda: data or color_data(), quick_epochs=QUICK_EPOCHS)
 
 
 def color_data() -> ColorizationData:
     """The horses, or what there is, in 24 colours of the training pixels' own."""
-    return prepare(images.color_images(), REPORT_CNN.num_colors)
-
-
-def _checked(profile: str, data: ColorizationData | None) -> ColorizationData:
-    check_profile(profile)
-    data = data or color_data()
-    refuse_sample(profile, data, "give SMAI_COLOR_IMAGES a folder that holds CIFAR-10's horses")
-    return data
-
-
-def _with(config: ColorizationConfig, **changes) -> ColorizationConfig:
-    return ColorizationConfig.from_dict(config.to_dict() | changes)
+    return prepare(color_images(), REPORT_CNN.num_colors)

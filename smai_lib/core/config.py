@@ -1,10 +1,13 @@
-"""What any run is asked to do: frozen, checked. The tasks add their own keys."""
+"""What a run is asked to do: frozen, checked, with the reference report's own keys."""
 
 import math
+import os
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
-OPTIMIZERS = ("Adam", "AdamW")
+import torch
+
+OPTIMIZERS = ("Adam", "AdamW", "SGD")
 SCHEDULES = ("constant", "one_cycle")
 WARM_UP = 0.25  # share of training in which the one-cycle schedule rises
 
@@ -19,19 +22,24 @@ def require(ok: bool, key: str, value: Any, expected: str) -> None:
         raise ConfigError(f"config key {key!r}: found {value!r}, expected {expected}")
 
 
+def require_one_of(config: "Config", **allowed: tuple[str, ...]) -> None:
+    """Raise ConfigError unless each key's value is among those allowed."""
+    for key, values in allowed.items():
+        require(getattr(config, key) in values, key, getattr(config, key), f"one of {', '.join(values)}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Keys that every training run has. Subclasses add those of one task."""
-
-    # what a task may turn into a key of its own
-    schedule: ClassVar[str] = "constant"
-    average_decay: ClassVar[float] = 0.0
-    weight_decay: ClassVar[float] = 0.01
+    """Keys that every training run has. A task's subclass adds its own, and builds and loads its network."""
 
     learning_rate: float = 1e-3
     optimizer: str = "Adam"
+    momentum: float = 0.0  # of SGD; the others have none
     batch_size: int = 128
     epochs: int = 20
+    schedule: str = "constant"
+    weight_decay: float = 0.01  # of AdamW; the others have none
+    average_decay: float = 0.0  # of the moving average of the weights; 0 keeps the last ones
 
     def __post_init__(self):
         for field in fields(self):
@@ -44,19 +52,37 @@ class Config:
                 # 1 and 1.0 are one configuration, so they must have one run id
                 object.__setattr__(self, field.name, float(value))
         require(0 < self.learning_rate < 10, "learning_rate", self.learning_rate, "0 < value < 10")
-        require(self.optimizer in OPTIMIZERS, "optimizer", self.optimizer,
-                f"one of {', '.join(OPTIMIZERS)}")
+        require_one_of(self, optimizer=OPTIMIZERS, schedule=SCHEDULES)
+        require(0 <= self.momentum < 1, "momentum", self.momentum, "0 <= value < 1")
+        require(self.momentum == 0 or self.optimizer == "SGD", "momentum", self.momentum,
+                f"0, since optimizer {self.optimizer!r} takes none")
         require(self.batch_size >= 2, "batch_size", self.batch_size,
                 "at least 2, since BatchNorm needs a spread")
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
-        require(0 <= self.average_decay < 1, "average_decay", self.average_decay, "0 <= value < 1")
-        require(0 <= self.weight_decay < 1, "weight_decay", self.weight_decay, "0 <= value < 1")
+        for key in ("average_decay", "weight_decay"):
+            require(0 <= getattr(self, key) < 1, key, getattr(self, key), "0 <= value < 1")
+
+    def build(self, data, seed: int) -> tuple[Any, torch.nn.Module]:
+        """The objective (see `training.Objective`) and the seeded, untrained network.
+
+        Args:
+            data: what it will be trained on, in case the network needs to know of it.
+        """
+        raise NotImplementedError
+
+    def load(self, file: str | os.PathLike) -> torch.nn.Module:
+        """The trained network in a weights file of this configuration, in evaluation mode.
+
+        Raises:
+            WeightsError: the file is missing, altered or of another network; see `weights`.
+        """
+        raise NotImplementedError
 
     def learning_rate_at(self, progress: float) -> float:
         """The learning rate when `progress`, 0 to 1, of all training steps are done.
 
-        "one_cycle" (Smith 2018) rises for a quarter of training, then falls to nearly nothing.
+        "one_cycle" (Smith 2018) rises for a quarter of training, then falls to nearly nothing. A
+        function of progress alone, unlike torch's schedulers, so a resumed run has nothing to restore.
         """
         if self.schedule == "constant":
             return self.learning_rate
@@ -77,3 +103,8 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def changed(self) -> dict[str, Any]:
+        """The keys whose value is not the default: a later key, at its default, changes nothing here."""
+        return {field.name: value for field in fields(self)
+                if (value := getattr(self, field.name)) != field.default}

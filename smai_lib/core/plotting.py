@@ -50,7 +50,7 @@ def curves(history: pd.DataFrame, metrics: dict[str, str], groups: dict[str, str
         for name, color in groups.items():
             run = history[history["name"] == name]
             axes.plot(run["epoch"], run[column], color=color, marker=marker, markersize=2.5, linewidth=1,
-                      label=(labels or {}).get(name, name))  # fmt: skip
+                      label=(labels or {}).get(name, name))
         axes.set(xlabel="epoch", ylabel=label, xlim=(0.5, history["epoch"].max() + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in grid.flat[len(metrics):]:

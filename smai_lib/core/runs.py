@@ -23,26 +23,41 @@ from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 
 from .. import __version__
-from ..colorization import objective as colorization
-from ..colorization.config import ColorizationConfig
-from ..colorization.data import ColorizationData
-from ..multitask import objective as multitask
-from ..multitask.fashion_mnist import FashionMNIST
-from . import tracking
+from . import engines, tracking
 from .config import Config
 from .layers import parameter_count
-from .training import Objective, choose_device, choose_precision, fit
-
-Data = FashionMNIST | ColorizationData
+from .sources import Dataset
+from .training import choose_device, choose_precision, fit
 
 
 class RunError(RuntimeError):
     """A run folder that cannot be used."""
 
 
+@contextmanager
+def exclusive(folder: Path, error: type[Exception]):
+    """Sole use of `folder`, which is made if need be; `error` if another process has it, or it is not writable."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout as cause:
+        raise error(f"{folder} is in use by another process; wait for it, or stop it") from cause
+    except OSError as cause:
+        raise error(f"cannot write to {folder} ({cause}); set SMAI_RUNS to a folder that you may write") from cause
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 @dataclass(frozen=True)
 class RunSpec:
-    """Everything that determines a run, and the names it is known by."""
+    """Everything that determines a run, and the names it is known by.
+
+    Its id is a hash of the config's class and the keys that are not at their default, so that a key
+    that is added later renames no old run.
+    """
 
     name: str
     study: str
@@ -53,7 +68,7 @@ class RunSpec:
 
     @property
     def run_id(self) -> str:
-        identity = [type(self.config).__name__, self.config.to_dict(), self.seed, self.data_fingerprint]
+        identity = [type(self.config).__name__, self.config.changed(), self.seed, self.data_fingerprint]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -120,7 +135,7 @@ class RunFolder:
 
 def execute(
     spec: RunSpec,
-    data: Data,
+    data: Dataset,
     *,
     device: str = "auto",
     precision: str = "auto",
@@ -142,7 +157,7 @@ def execute(
             return result
         identity = {"name": spec.name, "study": spec.study, "seed": spec.seed, **spec.config.to_dict()}
         folder._write(folder.path / "config.json", json.dumps(identity, indent=1) + "\n")
-        objective, model = build(spec.config, spec.seed, data)
+        objective, model = spec.config.build(data, spec.seed)
         device = choose_device(device)
         precision = choose_precision(precision, device)
         with tracking.start(spec, data) as mirror:
@@ -150,7 +165,7 @@ def execute(
                 model, objective, data.train, data.validation, spec.config, seed=spec.seed,
                 device=device.type, precision=precision, record=folder,
                 on_epoch=mirror.log, on_batch=on_batch,
-            )  # fmt: skip
+            )
             examined = objective.examine(model.cpu(), data)
             result = {
                 "run_id": spec.run_id, "name": spec.name, "study": spec.study, "seed": spec.seed,
@@ -165,46 +180,37 @@ def execute(
                 "device": device.type, "precision": precision, "threads": torch.get_num_threads(),
                 "torch": torch.__version__, "smai_lib": __version__, "python": platform.python_version(),
                 **examined,
-            }  # fmt: skip
+            }
             folder.finish(result, model)  # before the mirror, whose troubles are not the run's
             mirror.finish(result["metrics"], objective.pictures(examined, model, data))
         return result
 
 
-def build(config: Config, seed: int, data: Data | None = None) -> tuple[Objective, torch.nn.Module]:
-    """The objective and the seeded, untrained model of a configuration.
+def run_all(specs: list[RunSpec], data: Dataset, *, engine: str = "processes", workers: int = 0) -> None:
+    """Finish every run of `specs`, showing one bar over all images; engine and workers as in `engines.work`.
 
-    Colorization and z-scored ink need the `data`, since palette, prior and scale are made of them.
+    One run that fails does not stop the others; the first failure is raised when all are done.
     """
-    task = colorization if isinstance(config, ColorizationConfig) else multitask
-    return task.build(config, data, seed)
+    todo = [spec for spec in specs if spec.folder.result() is None]
+    engines.work(
+        _execute, todo, data, engine=engine, workers=workers, unit="img", title=todo[0].study if todo else "",
+        total=len(data.train[0]) * sum(spec.config.epochs for spec in todo),
+        way_out=lambda spec: f"in run {spec.name!r} ({spec.folder.path}); finished runs are kept, and starting "
+                             "again continues the others")
 
 
-@contextmanager
-def exclusive(folder: Path, error: type[Exception]):
-    """Sole use of `folder`, which is made if need be; `error` if another process has it, or it is not writable."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout as cause:
-        raise error(f"{folder} is in use by another process; wait for it, or stop it") from cause
-    except OSError as cause:
-        raise error(f"cannot write to {folder} ({cause}); set SMAI_RUNS to a folder that you may write") from cause
-    try:
-        yield
-    finally:
-        lock.release()
+def _execute(spec: RunSpec, data: Dataset, report: engines.Report) -> None:
+    execute(spec, data, on_batch=report)
 
 
 def table(results: list[dict[str, Any]]) -> pd.DataFrame:
     """One row a run, tidy: name, the config's own keys, seed, metrics, provenance."""
-    nested = ("config", "metrics", "confusion")
+    nested = ("config", "metrics", "nested")
     return pd.DataFrame(
         {"name": result["name"], **result["config"], "seed": result["seed"], **result["metrics"],
          **{key: value for key, value in result.items() if key not in (*nested, "name", "seed")}}
         for result in results
-    )  # fmt: skip
+    )
 
 
 def _csv(rows: list[dict[str, float]], *, header: bool) -> str:

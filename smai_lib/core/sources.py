@@ -1,14 +1,26 @@
-"""Where data sets come from: what every source is asked, how long it may take, and what only stands in for the data."""
+"""Where a data set comes from: its splits, its fingerprint, and the first source that can serve it.
+
+The sources of a data set, in order: an explicit directory; the repository's `data/`; a copy on the
+system; what can be fetched, verified before it is kept in `data/`; a stand-in that ships inside a package.
+"""
 
 import os
+import shutil
 import socket
+import subprocess
 import threading
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
-SAMPLE = "sample"  # the source of last resort, inside the package
+from filelock import FileLock
+
+SAMPLE = "sample"
 PATCH_SOURCE = "bundled photo patches"
-SAMPLES = {SAMPLE: "SAMPLE DATA", PATCH_SOURCE: "PHOTO PATCHES, NOT THE STUDY'S IMAGES"}
+# what stands in where no source answers, and what is said of every result on it
+STAND_INS = {SAMPLE: "SAMPLE DATA", PATCH_SOURCE: "PHOTO PATCHES, NOT THE STUDY'S IMAGES"}
 SPLIT_SEED = 2017  # of the train/validation split, which is the same for every run
 VALIDATION_SHARE = 0.1
 PATIENCE_SECONDS = 4  # how long a source may keep silent before the next is tried
@@ -16,6 +28,75 @@ PATIENCE_SECONDS = 4  # how long a source may keep silent before the next is tri
 
 class DataError(RuntimeError):
     """A data file that is missing, unreadable or not what it should be."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Three splits, each a NamedTuple of tensors with one row an image, and where they came from."""
+
+    train: Any
+    validation: Any
+    test: Any
+    source: str
+    directory: Path | None  # None where the images ship inside a package
+    fingerprint: str  # SHA-256 of the content, whatever it was packed in
+
+    @property
+    def is_stand_in(self) -> bool:
+        return self.source in STAND_INS
+
+    def subset(self, train: int, validation: int, test: int) -> Self:
+        """The first images of each split, for demonstrations and tests."""
+        sizes = {"train": train, "validation": validation, "test": test}
+        splits = {name: type(split := getattr(self, name))(*(column[:n] for column in split))
+                  for name, n in sizes.items()}
+        return replace(self, **splits, fingerprint=f"{self.fingerprint}:{train}:{validation}:{test}")
+
+    def counts(self) -> str:
+        sizes = (f"{len(split[0]):,}" for split in (self.train, self.validation, self.test))
+        return f"{' / '.join(sizes)} train / validation / test images"
+
+
+def find(cache: Path, complete: Callable[[Path], bool], fetchers: Mapping[str, Callable[[Path], bool]], *,
+         explicit: str | os.PathLike | None = None, missing: Callable[[Path], str] = str,
+         system: Mapping[str, Path] | None = None) -> tuple[str, Path] | None:
+    """Name and folder of the first source that has a data set, fetching it if need be; None if none has.
+
+    Args:
+        cache: its folder in `data/`.
+        complete: whether a folder holds all of it.
+        fetchers: name of a source -> what fills `cache` from it, and answers whether it did.
+        explicit: a folder that is asked for by name.
+        missing: what is wrong with an explicit folder that is not complete, and the way out.
+        system: name -> folder of copies on this machine.
+
+    Raises:
+        DataError: `explicit` is not complete.
+    """
+    if explicit:
+        folder = Path(explicit).expanduser()
+        if not complete(folder):
+            raise DataError(missing(folder))
+        return "explicit directory", folder
+    marker = cache / "SOURCE"
+    if complete(cache):
+        return (marker.read_text().strip() if marker.exists() else "data folder"), cache
+    for name, folder in (system or {}).items():
+        if complete(folder):
+            return name, folder
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(cache) + ".lock"):  # two notebooks started at once fetch once
+            if complete(cache):
+                return marker.read_text().strip(), cache
+            for name, fetch in fetchers.items():
+                if fetch(cache):
+                    marker.write_text(name + "\n")
+                    return name, cache
+    except PermissionError as error:
+        print(f"cannot write {cache.parent} ({error}); nothing can be fetched, set SMAI_DATA to a "
+              "folder that you may write")
+    return None
 
 
 def download(dataset: type, urls: Sequence[str], folder: str | os.PathLike) -> bool:
@@ -54,3 +135,17 @@ def reachable(url: str) -> bool:
     thread.start()
     thread.join(PATIENCE_SECONDS)
     return opened.is_set()
+
+
+def package_of(what: str, programs: Sequence[str], commands: Sequence[Sequence[str]], folder: Path) -> bool:
+    """Run a package manager's `commands` in `folder`; False, and one line that says why, if that fails."""
+    if not all(shutil.which(program) for program in programs):
+        return False
+    try:
+        for command in commands:
+            subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=120)
+    except (subprocess.SubprocessError, OSError) as error:
+        detail = getattr(error, "stderr", None) or str(error).encode()
+        print(f"{what} could not be had:", detail.decode(errors="replace").strip()[-200:])
+        return False
+    return True

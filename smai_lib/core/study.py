@@ -7,8 +7,10 @@ data. full: the reported study; the only profile that writes `report/results/` a
 import json
 import platform
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,21 +19,24 @@ from matplotlib.figure import Figure
 
 from . import engines, paths, plotting, runs
 from .config import Config
-from .sources import SAMPLES
+from .sources import STAND_INS, Dataset
 from .weights import record
 
 PROFILES = ("recorded", "quick", "full")
-QUICK_EPOCHS = 1
 
 
-class Captioned:
-    """What has a name, a profile and results: figures that say where their numbers come from."""
+class Recorded:
+    """What has a name, a profile and results: tables recorded or computed, figures that say where they come from."""
+
+    def table(self, suffix: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """The table of that suffix: the shipped one under the profile `recorded`, else what `compute` returns."""
+        return shipped(f"{self.name}{suffix}.csv") if self.profile == "recorded" else compute()
 
     def caption(self) -> str:
         """Where the numbers come from, for under a figure."""
         results = self.results()
         first = results.iloc[0]
-        warning = f"{SAMPLES[first['data_source']]} · " if first["data_source"] in SAMPLES else ""
+        warning = f"{STAND_INS[first['data_source']]} · " if first["data_source"] in STAND_INS else ""
         return (f"{warning}{self.profile} profile · {self.extent(results)} · {first['train_images']:,} training "
                 f"images from {first['data_source']} · seed {_span(results['seed'])} · {first['precision']} on "
                 f"{first['device']} · torch {first['torch']}")
@@ -49,39 +54,66 @@ class Captioned:
 
 
 @dataclass(frozen=True)
-class Study(Captioned):
+class Study(Recorded):
     """Runs that belong together, under one profile."""
 
     name: str
     profile: str
     specs: list[runs.RunSpec]
-    data: runs.Data
+    load: Callable[[], Dataset]
+
+    @cached_property
+    def data(self) -> Dataset:
+        """What the runs are trained and measured on; recorded results are read without it."""
+        return self.load()
 
     def run(self, *, engine: str = "processes", workers: int = 0) -> None:
-        """Finish every run; nothing to do for recorded results. `full` also publishes them."""
+        """Finish every run, showing one bar over all images; `full` also publishes the results.
+
+        Nothing to do for recorded results.
+        """
         if self.profile == "recorded":
             return
-        engines.run_all(self.specs, self.data, engine=engine, workers=workers)
+        runs.run_all(self.specs, self.data, engine=engine, workers=workers)
         if self.profile == "full":
-            self._publish()
+            self.publish()
+
+    def publish(self) -> None:
+        """Write what `full` ships; see `ship`."""
+        ship(self.name, self.data, self.tables(), self.weights(), runs=len(self.specs), best=self.best())
 
     def results(self) -> pd.DataFrame:
         """One row a run: the config's keys, seed, metrics, provenance."""
-        if self.profile == "recorded":
-            return shipped(f"{self.name}.csv")
-        return runs.table([self.result(spec) for spec in self.specs])
+        return self.table("", lambda: runs.table([self.result(spec) for spec in self.specs]))
 
     def history(self) -> pd.DataFrame:
         """One row a run and epoch."""
-        if self.profile == "recorded":
-            return shipped(f"{self.name}_history.csv")
-        return pd.concat([spec.folder.history().assign(name=spec.name, seed=spec.seed) for spec in self.specs],
-                         ignore_index=True)  # fmt: skip
+        return self.table("_history", lambda: pd.concat(
+            [spec.folder.history().assign(name=spec.name, seed=spec.seed) for spec in self.specs], ignore_index=True))
 
     def best(self) -> str:
         """Name of the run with the highest validation accuracy after its last epoch."""
         results = self.results()
         return results.loc[results["val_accuracy"].idxmax(), "name"]
+
+    def best_spec(self, name: str = "") -> runs.RunSpec:
+        """The run of `name`, by default the best, whose seed is best by the same measure."""
+        return max((spec for spec in self.specs if spec.name == (name or self.best())), key=self.merit)
+
+    def merit(self, spec: runs.RunSpec) -> float:
+        """What seeds of one name are chosen by, on validation; higher is better."""
+        return self.result(spec)["metrics"]["val_accuracy"]
+
+    def best_network(self) -> torch.nn.Module:
+        """The trained network of the best run: the shipped one for recorded results, else the run's own.
+
+        Raises:
+            WeightsError: from `Config.load`.
+            RunError: the study's runs have not finished.
+        """
+        config = next(spec.config for spec in self.specs if spec.name == self.best())
+        shipped_file = paths.WEIGHTS / f"{self.name}_best.safetensors"
+        return config.load(shipped_file if self.profile == "recorded" else self.weights()["_best"])
 
     def extent(self, results: pd.DataFrame) -> str:
         return f"epochs {_span(results['epochs'])}"
@@ -100,14 +132,30 @@ class Study(Captioned):
 
     def weights(self) -> dict[str, Path]:
         """Weights that `full` ships, by suffix of the file's name: the best run's."""
-        best = next(spec for spec in self.specs if spec.name == self.best())
-        return {"_best": best.folder.weights_file}
-
-    def _publish(self) -> None:
-        ship(self.name, self.data, self.tables(), self.weights(), runs=len(self.specs), best=self.best())
+        return {"_best": self.best_spec().folder.weights_file}
 
 
-def ship(name: str, data: runs.Data, tables: dict[str, pd.DataFrame], weights: dict[str, Path], **facts) -> None:
+def assemble(kind: type[Study], name: str, profile: str, wanted: Sequence[tuple[str, Config, int]],
+             load: Callable[[], Dataset], *, quick_epochs: Mapping[str, int] | None = None) -> Study:
+    """The study `name` of the runs `wanted`: label, configuration and seed of each.
+
+    Args:
+        load: the data, which recorded results do not need.
+        quick_epochs: label -> epochs under `quick`, 1 where it is not named.
+
+    Raises: as `loader`.
+    """
+    load = loader(profile, load)
+    fingerprint = "" if profile == "recorded" else load().fingerprint
+    if profile == "quick":
+        wanted = [(label, replace(config, epochs=(quick_epochs or {}).get(label, 1)), seed)
+                  for label, config, seed in wanted]
+    root = paths.runs_dir() / profile / name
+    return kind(name, profile, [runs.RunSpec(label, name, config, seed, fingerprint, root)
+                                for label, config, seed in wanted], load)
+
+
+def ship(name: str, data: Dataset, tables: dict[str, pd.DataFrame], weights: dict[str, Path], **facts) -> None:
     """Write what `full` publishes: tables, weights, and how they were made.
 
     Args:
@@ -130,7 +178,7 @@ def ship(name: str, data: runs.Data, tables: dict[str, pd.DataFrame], weights: d
         "data": str(data), "data_fingerprint": data.fingerprint,
         "machine": f"{platform.machine()}, {engines.cores()} cores, {torch.backends.cpu.get_cpu_capability()}",
         "python": sys.version.split()[0], "torch": torch.__version__,
-    }  # fmt: skip
+    }
     file.write_text(json.dumps(provenance, indent=1) + "\n")
 
 
@@ -140,29 +188,25 @@ def check_profile(profile: str) -> None:
         raise ValueError(f"profile: found {profile!r}, expected one of {', '.join(PROFILES)}")
 
 
-def refuse_sample(profile: str, data: runs.Data, way_out: str) -> None:
-    """RunError if `full`, which reports and publishes, would run on what stands in for the study's data."""
-    if profile == "full" and data.is_sample:
-        raise runs.RunError(f"the full profile reports on the study's own data, and only {data.source} was "
-                            f"found; {way_out}, or choose the profile 'quick'")
-
-
-def assemble(kind: type[Study], name: str, profile: str, asked: list[tuple[str, Config, int]],
-             data: runs.Data, *, way_out: str) -> Study:
-    """The study `name` of the runs `asked` for: label, configuration and seed of each. `quick` trains them for one epoch.
-
-    Args:
-        way_out: where there is data that does not stand in for the study's own, as for `refuse_sample`.
+def loader(profile: str, load: Callable[[], Dataset]) -> Callable[[], Dataset]:
+    """`load`, called here and now unless results are only read.
 
     Raises:
-        RunError: the full profile, and `data` only stands in for the study's own.
+        ValueError: an unknown profile, before any data is read.
+        RunError: `full`, which reports and publishes, would run on what stands in for the study's own data.
     """
-    refuse_sample(profile, data, way_out)
-    if profile == "quick":
-        asked = [(label, replace(config, epochs=QUICK_EPOCHS), seed) for label, config, seed in asked]
-    root = paths.runs_dir() / profile / name
-    return kind(name, profile, [runs.RunSpec(label, name, config, seed, data.fingerprint, root)
-                                for label, config, seed in asked], data)  # fmt: skip
+    check_profile(profile)
+    if profile == "recorded":
+        return load
+    data = load()
+    if profile == "full" and data.is_stand_in:
+        raise runs.RunError(f"the full profile reports on the study's own data, and only {data.source} was found; "
+                            "see `python -m smai_lib fetch`, or choose the profile 'quick'")
+    return partial(_same, data)  # which a worker process can be given
+
+
+def _same(data: Dataset) -> Dataset:
+    return data
 
 
 def shipped(name: str) -> pd.DataFrame:
@@ -170,7 +214,7 @@ def shipped(name: str) -> pd.DataFrame:
     file = paths.RESULTS / name
     if not file.exists():
         raise FileNotFoundError(f"{file} is missing: it ships with the repository; restore it with git, "
-                                "or choose the profile 'quick' or 'full'")  # fmt: skip
+                                "or choose the profile 'quick' or 'full'")
     return pd.read_csv(file)
 
 

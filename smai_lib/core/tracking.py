@@ -71,7 +71,7 @@ def start(spec, data):
         dir=folder,
         mode=mode(),
         settings=wandb.Settings(init_timeout=START_SECONDS, console="off"),
-    ) as run:  # fmt: skip
+    ) as run:
         run.define_metric("*", step_metric="epoch")
         run.define_metric("val_accuracy", step_metric="epoch", summary="max")
         yield Mirror(run)

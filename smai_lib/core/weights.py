@@ -7,16 +7,14 @@ The checksums stand beside the files, in `SHA256SUMS`, in the format of the comm
 import hashlib
 import os
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..multitask import objective
-from ..multitask.config import MultiTaskConfig
-from ..multitask.model import MultiTaskCNN
-
 SUMS = "SHA256SUMS"
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 class WeightsError(RuntimeError):
@@ -55,42 +53,6 @@ def verify(file: str | os.PathLike) -> bool:
     return True
 
 
-def load_multitask(file: str | os.PathLike, config: MultiTaskConfig) -> MultiTaskCNN:
-    """The trained network of `config`, in evaluation mode, from a weights file.
-
-    A file that `SHA256SUMS` does not list, such as a run's own, is loaded without that check.
-
-    Raises:
-        WeightsError: from `verify`; the file is no safetensors file; or its tensors are not those of
-            the network that `config` builds, which are then listed.
-    """
-    scale = (0.0, 1.0) if config.ink_scaling == "z_score" else None  # the ink's own is in the file
-    return _filled(objective.network(config, scale), read(file), file, config)
-
-
-def load_backbone(file: str | os.PathLike, config: MultiTaskConfig, name: str) -> MultiTaskCNN:
-    """One of the trained backbones in a file of many, in evaluation mode, in a network without heads.
-
-    Heads do not ship with it: the network has maps, and calling it fails.
-
-    Args:
-        name: of the run and its seed, such as "z_score 0.1/0"; tensors are called "NAME/backbone....".
-
-    Raises:
-        WeightsError: as from `load_multitask`; or the file has no backbone of that name, then those it
-            has are listed.
-    """
-    tensors = read(file)
-    names = list(dict.fromkeys(key.split("/backbone.")[0] for key in tensors if "/backbone." in key))
-    if name not in names:
-        raise WeightsError(f"{file}: found no backbone {name!r}, expected one of {', '.join(names) or 'none'}")
-    model = objective.network(config)
-    del model.classifier, model.regressor  # random heads would answer, and nobody would notice
-    prefix = f"{name}/"
-    state = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-    return _filled(model, state, file, config)
-
-
 def read(file: str | os.PathLike) -> dict[str, torch.Tensor]:
     """The verified file's tensors by name.
 
@@ -104,15 +66,17 @@ def read(file: str | os.PathLike) -> dict[str, torch.Tensor]:
         raise WeightsError(f"{file} cannot be read as safetensors ({error}); {_way_out(Path(file))}") from error
 
 
-def _filled(model: MultiTaskCNN, state: dict[str, torch.Tensor], file: str | os.PathLike,
-            config: MultiTaskConfig) -> MultiTaskCNN:
-    """`model` with exactly the tensors `state`, in evaluation mode."""
+def fill(model: Network, state: dict[str, torch.Tensor], file: str | os.PathLike) -> Network:
+    """`model` with exactly the tensors `state`, which came from `file`, in evaluation mode.
+
+    Raises:
+        WeightsError: the tensors are not the model's; those that differ are listed.
+    """
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     if found != expected:
-        raise WeightsError(
-            f"{file} does not fit num_layers={config.num_layers}, base_filters={config.base_filters}: "
-            f"{_difference(found, expected)}; load it with its own run's config")
+        raise WeightsError(f"{file} does not fit the network of this config: {_difference(found, expected)}; "
+                           "load it with its own run's config")
     model.load_state_dict(state)
     return model.eval().to(memory_format=torch.channels_last)  # in which a CPU convolves faster
 

@@ -41,7 +41,7 @@ def ptflops_aten(model, images, backend="aten"):
     from ptflops import get_model_complexity_info
 
     return get_model_complexity_info(model, tuple(images.shape[1:]), as_strings=False, backend=backend,
-                                     print_per_layer_stat=False)[0]  # fmt: skip
+                                     print_per_layer_stat=False)[0]
 
 
 def ptflops_pytorch(model, images):
@@ -114,7 +114,7 @@ def measure_counters() -> pd.DataFrame:
         rows.append({"tool": tool, "version": release, "reports": reports, "unit": unit, "count": network,
                      "units_per_mac": units_per_mac, "ratio": round(network / units_per_mac / macs, 4),
                      "deconv_count": single, "deconv_factor": single / units_per_mac / deconv_macs,
-                     "torch": torch.__version__})  # fmt: skip
+                     "torch": torch.__version__})
     return pd.DataFrame(rows)
 
 

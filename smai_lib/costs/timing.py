@@ -48,7 +48,7 @@ def _row(nf: int, kernel: int, images: int, repeats: int) -> dict:
             "report_macs": formulas.value_at(formulas.PUBLISHED["macs"], **sizes),
             "weights": int(total["weights"]), "prepool_outputs": int(total["prepool_outputs"]),
             "seconds": min(seconds), "images": images, "threads": 1,
-            "cpu": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__}  # fmt: skip
+            "cpu": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__}
 
 
 def timing(profile: str) -> pd.DataFrame:

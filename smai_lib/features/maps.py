@@ -170,7 +170,7 @@ def ablate(model: MultiTaskCNN, split: Split, *, replace_by: str = "mean") -> pd
             "block": block, "channel": range(len(after)), "accuracy_cost": -change[:, 0].mean(1).numpy(),
             "accuracy_se": (change[:, 0].std(1) / len(values) ** 0.5).numpy(),
             "rmse_cost": (after[:, 1].mean(1).sqrt() - before[1].mean().sqrt()).numpy(),
-        }))  # fmt: skip
+        }))
     return pd.concat(tables, ignore_index=True)
 
 

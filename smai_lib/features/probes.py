@@ -61,7 +61,7 @@ def probe(fit: tuple[torch.Tensor, Split], choose: tuple[torch.Tensor, Split],
     for strength, (weights, intercept) in zip(STRENGTHS, ridge(flat[0], targets), strict=True):
         weights, intercept = weights.float(), intercept.float()
         chosen, found = (_measure(x @ weights + intercept, split)
-                         for x, (_, split) in zip(flat[1:], (choose, report), strict=True))  # fmt: skip
+                         for x, (_, split) in zip(flat[1:], (choose, report), strict=True))
         for task, sign in (("accuracy", 1), ("rmse", -1)):
             best[task] = max(best[task], (sign * chosen[task], found[task], strength))
     return {"accuracy": best["accuracy"][1], "rmse": best["rmse"][1], "features": flat[0].shape[1],
@@ -102,7 +102,7 @@ def candidates(images: torch.Tensor, side: int) -> dict[str, torch.Tensor]:
     gx, gy = F.conv2d(padded, torch.stack([SOBEL, SOBEL.T])[:, None]).split(1, 1)
     full = {"brightness": pixels, "darkness": 1 - pixels, "edge, any direction": (gx**2 + gy**2).sqrt(),
             "edge, brighter right": gx.relu(), "edge, brighter left": (-gx).relu(),
-            "edge, brighter below": gy.relu(), "edge, brighter above": (-gy).relu()}  # fmt: skip
+            "edge, brighter below": gy.relu(), "edge, brighter above": (-gy).relu()}
     return {name: F.adaptive_max_pool2d(picture, side)[:, 0] for name, picture in full.items()}
 
 
@@ -181,7 +181,7 @@ def compare(models: Mapping[str, MultiTaskCNN], images: torch.Tensor) -> pd.Data
          for number, first in enumerate(names) for second in names[number + 1:]
          for block in held[first] if block in held[second]],
         columns=["first", "second", "block", "cka"],
-    )  # fmt: skip
+    )
 
 
 def compare_kinds(models: Mapping[tuple[str, int], MultiTaskCNN], images: torch.Tensor) -> pd.DataFrame:

@@ -1,6 +1,6 @@
-"""Fashion-MNIST as in-memory tensors, from the first source that can serve it.
+"""Fashion-MNIST in memory, from the first source that can serve it.
 
-The data set (Xiao, Rasul, Vollgraf 2017, MIT licence), with *ink*: the mean pixel intensity of
+Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, MIT licence), with *ink*: the mean pixel intensity of
 the raw image, in [0, 1]. A file is trusted by the SHA-256 of its decompressed content, because the
 same images are packed by different hands.
 """
@@ -9,23 +9,31 @@ import gzip
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
-from filelock import FileLock
 from sklearn.model_selection import train_test_split
 
-from ..core import paths, sources
-from ..core.sources import SAMPLE, SPLIT_SEED, VALIDATION_SHARE, DataError, download
+from ..core import paths
+from ..core.sources import (
+    PATIENCE_SECONDS,
+    SAMPLE,
+    SPLIT_SEED,
+    VALIDATION_SHARE,
+    DataError,
+    Dataset,
+    download,
+    find,
+    package_of,
+)
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-           "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")  # fmt: skip
+           "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 CHECKSUMS = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -50,27 +58,10 @@ class Split(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FashionMNIST:
-    """The three splits and where they came from."""
+class FashionMNIST(Dataset):
+    """The three splits, each a `Split`, and where they came from."""
 
-    train: Split
-    validation: Split
-    test: Split
-    source: str
-    directory: Path
-    fingerprint: str  # SHA-256 over the checksums of the files read
-
-    @property
-    def is_sample(self) -> bool:
-        return self.source == SAMPLE
-
-    def subset(self, train: int, validation: int, test: int) -> "FashionMNIST":
-        """The first images of each split, for demonstrations and tests."""
-        sizes = {"train": train, "validation": validation, "test": test}
-        splits = {name: Split(*(column[:n] for column in getattr(self, name))) for name, n in sizes.items()}
-        return replace(self, **splits, fingerprint=f"{self.fingerprint}:{train}:{validation}:{test}")
-
-    def refitted(self) -> "FashionMNIST":
+    def refitted(self) -> Self:
         """Training and validation images together as the training images, once nothing is left to choose.
 
         The validation split stays, for the code that reads it; what it then measures is no validation.
@@ -79,8 +70,7 @@ class FashionMNIST:
         return replace(self, train=Split(*both), fingerprint=f"{self.fingerprint}:refitted")
 
     def __str__(self) -> str:
-        counts = " / ".join(f"{len(split.labels):,}" for split in (self.train, self.validation, self.test))
-        return f"Fashion-MNIST from {self.source}: {counts} train / validation / test images"
+        return f"Fashion-MNIST from {self.source}: {self.counts()}"
 
 
 def ink_of(images: torch.Tensor) -> torch.Tensor:
@@ -99,7 +89,12 @@ def fashion_mnist(directory: str | os.PathLike | None = None, *, verbose: bool =
     Raises:
         DataError: a file is truncated or altered, or `directory` lacks one.
     """
-    source, folder = find_fashion_mnist(directory)
+    directory = directory or os.environ.get("SMAI_FASHION_MNIST")
+    found = None if directory == SAMPLE else find(
+        paths.data_dir() / "fashion-mnist", _complete,
+        {"torchvision download": _fetch_torchvision, "Debian package dataset-fashion-mnist": _fetch_debian},
+        explicit=directory, missing=_missing, system={"system copy of Debian's dataset-fashion-mnist": SYSTEM_DIR})
+    source, folder = found or (SAMPLE, paths.SAMPLE)
     checksums = SAMPLE_CHECKSUMS if source == SAMPLE else CHECKSUMS
     arrays = {name: _read_idx(_locate(folder, name), checksum) for name, checksum in checksums.items()}
     labels = arrays["train-labels-idx1-ubyte"]
@@ -117,42 +112,10 @@ def fashion_mnist(directory: str | os.PathLike | None = None, *, verbose: bool =
     )
     if verbose:
         print(dataset)
-        if dataset.is_sample:
+        if dataset.is_stand_in:
             print("*** SAMPLE DATA *** No source of the full data set answered: results are not "
                   "comparable with published ones. `python -m smai_lib fetch` tries again.")
     return dataset
-
-
-def find_fashion_mnist(directory: str | os.PathLike | None = None) -> tuple[str, Path]:
-    """Name and folder of the first source that has the four files, fetching them if need be."""
-    directory = directory or os.environ.get("SMAI_FASHION_MNIST")
-    if directory == SAMPLE:
-        return SAMPLE, paths.SAMPLE
-    if directory:
-        folder = Path(directory).expanduser()
-        missing = [name for name in CHECKSUMS if _locate(folder, name) is None]
-        if missing:
-            raise DataError(f"{folder} has no {missing[0]} or {missing[0]}.gz (looked there and in "
-                            "FashionMNIST/raw); give the folder that holds the four files, or none")
-        return "explicit directory", folder
-    cache = paths.data_dir() / "fashion-mnist"
-    if _complete(cache):
-        marker = cache / "SOURCE"
-        return (marker.read_text().strip() if marker.exists() else "data folder"), cache
-    if _complete(SYSTEM_DIR):
-        return "system copy of Debian's dataset-fashion-mnist", SYSTEM_DIR
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(cache) + ".lock"):  # two notebooks started at once fetch once
-            for name, fetch in (("torchvision download", _fetch_torchvision),
-                                ("Debian package dataset-fashion-mnist", _fetch_debian)):
-                if _complete(cache) or fetch(cache):
-                    (cache / "SOURCE").write_text(name + "\n")
-                    return name, cache
-    except PermissionError as error:
-        print(f"cannot write {cache.parent} ({error}); nothing can be fetched, set SMAI_DATA to a "
-              "folder that you may write")
-    return SAMPLE, paths.SAMPLE
 
 
 def _fetch_torchvision(cache: Path) -> bool:
@@ -166,26 +129,18 @@ def _fetch_torchvision(cache: Path) -> bool:
 
 def _fetch_debian(cache: Path) -> bool:
     """Download and unpack the package with an apt state of our own, which needs no root."""
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        return False
     with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:
-        scratch = Path(scratch)
         for folder in ("lists/partial", "cache/archives/partial"):
-            (scratch / folder).mkdir(parents=True)
+            (Path(scratch) / folder).mkdir(parents=True)
         apt = ["apt-get", "-qq", "-o", f"Dir::State::Lists={scratch}/lists",
                "-o", f"Dir::Cache={scratch}/cache", "-o", "APT::Sandbox::User=",
-               "-o", "Acquire::Retries=0", "-o", f"Acquire::http::Timeout={sources.PATIENCE_SECONDS}",
-               "-o", f"Acquire::https::Timeout={sources.PATIENCE_SECONDS}"]  # fmt: skip
-        try:
-            for command in (["update"], ["download", "dataset-fashion-mnist"]):
-                subprocess.run(apt + command, cwd=scratch, check=True, capture_output=True, timeout=120)
-            package = next(scratch.glob("*.deb"))
-            subprocess.run(["dpkg-deb", "-x", package, scratch / "out"], check=True, capture_output=True)
-        except (subprocess.SubprocessError, StopIteration, OSError) as error:
-            detail = getattr(error, "stderr", None) or str(error).encode()
-            print("Debian's package could not be had:", detail.decode(errors="replace").strip()[-200:])
+               "-o", "Acquire::Retries=0", "-o", f"Acquire::http::Timeout={PATIENCE_SECONDS}",
+               "-o", f"Acquire::https::Timeout={PATIENCE_SECONDS}"]
+        unpack = ["sh", "-c", "dpkg-deb -x *.deb out"]
+        if not package_of("Debian's package", ("apt-get", "dpkg-deb"),
+                          [[*apt, "update"], [*apt, "download", "dataset-fashion-mnist"], unpack], Path(scratch)):
             return False
-        return _adopt(scratch / "out" / SYSTEM_DIR.relative_to("/"), cache)
+        return _adopt(Path(scratch) / "out" / SYSTEM_DIR.relative_to("/"), cache)
 
 
 def _adopt(folder: Path, cache: Path) -> bool:
@@ -210,6 +165,12 @@ def _locate(folder: Path, name: str) -> Path | None:
 
 def _complete(folder: Path) -> bool:
     return all(_locate(folder, name) for name in CHECKSUMS)
+
+
+def _missing(folder: Path) -> str:
+    name = next(name for name in CHECKSUMS if _locate(folder, name) is None)
+    return (f"{folder} has no {name} or {name}.gz (looked there and in FashionMNIST/raw); give the folder "
+            "that holds the four files, or none")
 
 
 def _read_idx(file: Path, checksum: str) -> np.ndarray:
@@ -237,7 +198,7 @@ def _split(images: np.ndarray, labels: np.ndarray) -> Split:
 def describe() -> None:
     """Print which source serves Fashion-MNIST, with each file's checksum and size."""
     dataset = fashion_mnist()
-    checksums = SAMPLE_CHECKSUMS if dataset.is_sample else CHECKSUMS
+    checksums = SAMPLE_CHECKSUMS if dataset.is_stand_in else CHECKSUMS
     print(f"folder: {dataset.directory}")
     for name, checksum in checksums.items():
         file = _locate(dataset.directory, name)

@@ -13,7 +13,7 @@ from ..core.plotting import new_axes
 
 # the reference report's colours: blue equal, red lambda1 > lambda2, green lambda2 > lambda1
 LAMBDA_COLORS = {"lambda1 = lambda2": "tab:blue", "lambda1 > lambda2": "tab:red",
-                 "lambda2 > lambda1": "tab:green"}  # fmt: skip
+                 "lambda2 > lambda1": "tab:green"}
 
 
 def lambda_group(lambda1: float, lambda2: float) -> str:
@@ -39,7 +39,7 @@ def ink_by_class(ink: torch.Tensor, labels: torch.Tensor, classes: Sequence[str]
     """Box plot of ink within each class."""
     axes = new_axes(width=7)[0, 0]
     axes.boxplot([ink[labels == label].numpy() for label in range(len(classes))],
-                 showfliers=False)  # fmt: skip
+                 showfliers=False)
     axes.set_xticks(range(1, len(classes) + 1), classes, rotation=30, ha="right")
     axes.set_ylabel("ink (mean intensity)")
     return axes
@@ -54,7 +54,7 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Axes:
     for (row, column), count in np.ndenumerate(counts):
         if count:
             axes.text(column, row, count, ha="center", va="center", fontsize=7,
-                      color="white" if share[row, column] > 0.5 else "black")  # fmt: skip
+                      color="white" if share[row, column] > 0.5 else "black")
     axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=8)
     axes.set_yticks(range(len(classes)), classes, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true")
@@ -87,7 +87,7 @@ def tick(ratio: float) -> str:
 
 
 def by_ratio(intervals: dict[str, pd.DataFrame], ratios: Sequence[float], label: str, axes: Axes, *,
-             reference: dict[str, float] | None = None) -> Axes:  # fmt: skip
+             reference: dict[str, float] | None = None) -> Axes:
     """Means with 95 % intervals over the ratios, one line a series.
 
     Args:
@@ -97,7 +97,7 @@ def by_ratio(intervals: dict[str, pd.DataFrame], ratios: Sequence[float], label:
     for number, (name, rows) in enumerate(intervals.items()):
         shift = (number - (len(intervals) - 1) / 2) * 0.12  # side by side, so that bars do not hide each other
         axes.errorbar(np.arange(len(rows)) + shift, rows["mean"], [rows["mean"] - rows["low"], rows["high"] - rows["mean"]],
-                      marker="o", markersize=3, linewidth=1, capsize=2, label=name)  # fmt: skip
+                      marker="o", markersize=3, linewidth=1, capsize=2, label=name)
     for number, (name, value) in enumerate((reference or {}).items()):
         axes.axhline(value, color="0.4", linestyle=["--", ":"][number % 2], linewidth=1, label=name)
     axes.set_xticks(range(len(ratios)), [tick(ratio) for ratio in ratios], fontsize=7, rotation=20)
@@ -118,9 +118,9 @@ def front(results: pd.DataFrame, axes: Axes, *, markers: Sequence[str] = "os^") 
         means = runs.groupby("ratio")[["test_rmse", "test_accuracy"]].mean()
         axes.plot(means["test_rmse"], means["test_accuracy"], color="0.7", linewidth=0.8, zorder=1)
         axes.scatter(runs["test_rmse"], runs["test_accuracy"], s=9, marker=marker, alpha=0.35,
-                     c=[colors[ratio] for ratio in runs["ratio"]])  # fmt: skip
+                     c=[colors[ratio] for ratio in runs["ratio"]])
         axes.scatter(means["test_rmse"], means["test_accuracy"], s=34, marker=marker, edgecolors="black",
-                     linewidths=0.5, c=[colors[ratio] for ratio in means.index], label=name, zorder=3)  # fmt: skip
+                     linewidths=0.5, c=[colors[ratio] for ratio in means.index], label=name, zorder=3)
         for ratio, point in means.iterrows():
             axes.annotate(tick(ratio), point, fontsize=6, xytext=(4, 3), textcoords="offset points")
     axes.set(xscale="log", xlabel="test ink RMSE", ylabel="test accuracy")
@@ -131,7 +131,7 @@ def front(results: pd.DataFrame, axes: Axes, *, markers: Sequence[str] = "os^") 
 def gradients(history: pd.DataFrame, colors: dict[str, str]) -> np.ndarray:
     """Norms of the two losses' gradients on the backbone and their cosine, mean over seeds and range."""
     panels = {"class_gradient": "gradient norm of CE", "ink_gradient": "gradient norm of MSE",
-              "gradient_cosine": "cosine of the two"}  # fmt: skip
+              "gradient_cosine": "cosine of the two"}
     grid = new_axes(1, len(panels), width=3.1, height=2.5)
     for axes, (column, label) in zip(grid.flat, panels.items(), strict=True):
         for name, color in colors.items():
@@ -155,7 +155,7 @@ def placement(band: pd.DataFrame, labels: dict[str, str]) -> np.ndarray:
         axes.plot(rows["epoch"], rows["mean"], color="tab:blue", linewidth=0.8)
         axes.plot(rows["epoch"], rows["value"], color="0.2", linewidth=0.8, label="this run")
         axes.scatter(rows["epoch"], rows["value"], s=14, zorder=3,
-                     c=["tab:red" if outside else "0.2" for outside in rows["outside"]])  # fmt: skip
+                     c=["tab:red" if outside else "0.2" for outside in rows["outside"]])
         axes.set(xlabel="epoch", ylabel=label)
     grid.flat[0].legend(fontsize=6)
     return grid

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 
-from ..core.training import EVALUATION_BATCH, evaluate, seeded
+from ..core.training import EVALUATION_BATCH, evaluate
 from . import figures
-from .config import MultiTaskConfig, RecipeConfig
 from .fashion_mnist import CLASSES, FashionMNIST, Split, ink_of
 from .model import MultiTaskCNN, MultiTaskOutput
 
@@ -20,10 +19,20 @@ DIAGNOSED = slice(0, 512)  # the training images on which gradients are compared
 
 
 class MultiTaskObjective:
-    """Joint loss lambda1 * CE + lambda2 * MSE of class and ink."""
+    """Joint loss lambda1 * CE + lambda2 * MSE of class and ink, in one of the ways that a config may ask for.
 
-    def __init__(self, config: MultiTaskConfig):
-        self.lambda1, self.lambda2 = config.lambda1, config.lambda2
+    With "z_score" the ink error is in standard deviations of the training images' ink, so that its
+    square starts near 1 and ends at 1 - R2. With "uncertainty" the losses are joined as
+    sum(L / (2 exp(s)) + s / 2) with one learnt s each (Kendall, Gal, Cipolla 2018).
+
+    Args:
+        config: a `MultiTaskConfig`.
+        ink_variance: of the training images.
+    """
+
+    def __init__(self, config, ink_variance: float = 1.0):
+        self.config = config
+        self.ink_variance = ink_variance if config.ink_scaling == "z_score" else 1.0
 
     @staticmethod
     def inputs(split: Split, index: torch.Tensor | slice) -> torch.Tensor:
@@ -31,12 +40,26 @@ class MultiTaskObjective:
         return split.images[index].float().div_(255).contiguous(memory_format=torch.channels_last)
 
     def augment(self, train: Split) -> Split:
-        """The training images of one epoch, as they are: other images would have other ink."""
-        return train
+        """The training images of one epoch: mirrored, which keeps ink, and shifted, which loses some."""
+        images, ink = train.images, train.ink
+        if self.config.mirror:
+            mirrored = (torch.rand(len(images)) < 0.5).to(images.device)
+            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
+        if self.config.shift:
+            images = _shifted(images, self.config.shift)
+            ink = ink_of(images)
+        return Split(images, train.labels, ink)
 
     def joint(self, output: MultiTaskOutput, split: Split, index, cross_entropy, mse) -> torch.Tensor:
         """What training minimises, from the two losses of a batch."""
-        return self.lambda1 * cross_entropy + self.lambda2 * mse
+        if self.config.label_smoothing:
+            cross_entropy = F.cross_entropy(output.logits, split.labels[index],
+                                            label_smoothing=self.config.label_smoothing)
+        mse = mse / self.ink_variance
+        if output.log_variances is None:
+            return self.config.lambda1 * cross_entropy + self.config.lambda2 * mse
+        losses = torch.stack([cross_entropy, mse])
+        return (losses / (2 * output.log_variances.exp()) + output.log_variances / 2).sum()
 
     def loss(self, output: MultiTaskOutput, split: Split, index) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of a batch, and the sums that `metrics` reads, (7,) float64."""
@@ -54,7 +77,7 @@ class MultiTaskObjective:
                 error.abs().sum(),
                 target.sum(),
                 target.square().sum(),
-            ])  # fmt: skip
+            ])
         return self.joint(output, split, index, cross_entropy, mse), sums
 
     def metrics(self, sums: torch.Tensor) -> dict[str, float]:
@@ -66,7 +89,7 @@ class MultiTaskObjective:
         mse = squared / n
         variance = ink_squared / n - (ink / n) ** 2
         return {
-            "loss": self.lambda1 * cross_entropy / n + self.lambda2 * mse,
+            "loss": self.config.lambda1 * cross_entropy / n + self.config.lambda2 * mse,
             "cross_entropy": cross_entropy / n,
             "accuracy": correct / n,
             "mse": mse,
@@ -74,56 +97,6 @@ class MultiTaskObjective:
             "rmse": mse**0.5,
             "r2": 1 - mse / variance,
         }
-
-    def diagnose(self, model: MultiTaskCNN, train: Split) -> dict[str, float]:
-        """Nothing beyond the metrics."""
-        return {}
-
-    def examine(self, model: MultiTaskCNN, data: FashionMNIST) -> dict:
-        """What the finished model is worth on the test images: metrics and confusion counts."""
-        metrics = {f"test_{key}": value for key, value in evaluate(model, self, data.test).items()}
-        return {"metrics": metrics, "confusion": confusion(model, data.test).tolist()}
-
-    def pictures(self, examined: dict, model: MultiTaskCNN, data: FashionMNIST) -> dict[str, Figure]:
-        """Figures for the tracking mirror: the confusion matrix and one image's feature maps."""
-        return {
-            "confusion": figures.confusion(examined["confusion"], CLASSES).figure,
-            "feature_maps": figures.feature_maps(model, data.test.images[:1]),
-        }
-
-
-class RecipeObjective(MultiTaskObjective):
-    """The joint loss with everything that `RecipeConfig` can vary.
-
-    With "z_score" the ink error is in standard deviations of the training images' ink, so that its
-    square starts near 1 and ends at 1 - R2. With "uncertainty" the losses are joined as
-    sum(L / (2 exp(s)) + s / 2) with one learnt s each (Kendall, Gal, Cipolla 2018).
-    """
-
-    def __init__(self, config: RecipeConfig, ink_variance: float):
-        super().__init__(config)
-        self.ink_variance = ink_variance  # 1 for raw ink
-        self.label_smoothing, self.mirror, self.shift = config.label_smoothing, config.mirror, config.shift
-
-    def augment(self, train: Split) -> Split:
-        """The training images of one epoch: mirrored, which keeps ink, and shifted, which loses some."""
-        images, ink = train.images, train.ink
-        if self.mirror:
-            mirrored = (torch.rand(len(images)) < 0.5).to(images.device)
-            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
-        if self.shift:
-            images = _shifted(images, self.shift)
-            ink = ink_of(images)
-        return Split(images, train.labels, ink)
-
-    def joint(self, output, split, index, cross_entropy, mse):
-        if self.label_smoothing:
-            cross_entropy = F.cross_entropy(output.logits, split.labels[index],
-                                            label_smoothing=self.label_smoothing)
-        if output.log_variances is None:
-            return super().joint(output, split, index, cross_entropy, mse / self.ink_variance)
-        losses = torch.stack([cross_entropy, mse / self.ink_variance])
-        return (losses / (2 * output.log_variances.exp()) + output.log_variances / 2).sum()
 
     def diagnose(self, model: MultiTaskCNN, train: Split) -> dict[str, float]:
         """Norms and cosine of the two losses' gradients on the shared backbone, unweighted.
@@ -149,13 +122,23 @@ class RecipeObjective(MultiTaskObjective):
         return row
 
     def examine(self, model: MultiTaskCNN, data: FashionMNIST) -> dict:
-        """As for every objective, and once more averaged over image and mirror image."""
-        examined = super().examine(model, data)
+        """What the finished model is worth on the test images: metrics, and the nested confusion counts.
+
+        Accuracy and ink RMSE of validation and test also averaged over image and mirror image.
+        """
+        metrics = {f"test_{key}": value for key, value in evaluate(model, self, data.test).items()}
         both = _Mirrored(model)
         for name, split in (("val", data.validation), ("test", data.test)):
             measured = evaluate(both, self, split)
-            examined["metrics"] |= {f"{name}_mirror_{key}": measured[key] for key in ("accuracy", "rmse")}
-        return examined
+            metrics |= {f"{name}_mirror_{key}": measured[key] for key in ("accuracy", "rmse")}
+        return {"metrics": metrics, "nested": {"confusion": confusion(model, data.test).tolist()}}
+
+    def pictures(self, examined: dict, model: MultiTaskCNN, data: FashionMNIST) -> dict[str, Figure]:
+        """Figures for the tracking mirror: the confusion matrix and one image's feature maps."""
+        return {
+            "confusion": figures.confusion(examined["nested"]["confusion"], CLASSES).figure,
+            "feature_maps": figures.feature_maps(model, data.test.images[:1]),
+        }
 
 
 class _Mirrored(torch.nn.Module):
@@ -180,29 +163,6 @@ def _shifted(images: torch.Tensor, most: int) -> torch.Tensor:
     columns = left[:, None] + torch.arange(width, device=images.device)  # (N, W)
     which = torch.arange(n, device=images.device)
     return padded[which[:, None, None], 0, rows[:, :, None], columns[:, None, :]].unsqueeze(1)
-
-
-def build(
-    config: MultiTaskConfig, data: FashionMNIST | None, seed: int
-) -> tuple[MultiTaskObjective, MultiTaskCNN]:
-    """The objective and the seeded, untrained model of a configuration.
-
-    z-scored ink needs `data`, whose training images give its mean and deviation.
-    """
-    objective, ink_scale = MultiTaskObjective(config), None
-    if config.ink_scaling == "z_score":
-        ink_scale = (data.train.ink.mean().item(), data.train.ink.std(correction=0).item())
-    if isinstance(config, RecipeConfig):
-        objective = RecipeObjective(config, ink_scale[1] ** 2 if ink_scale else 1.0)
-    with seeded(seed, "model"):
-        return objective, network(config, ink_scale)
-
-
-def network(config: MultiTaskConfig, ink_scale: tuple[float, float] | None = None) -> MultiTaskCNN:
-    """The untrained network of a configuration; `ink_scale` as in `MultiTaskCNN`."""
-    return MultiTaskCNN(num_layers=config.num_layers, base_filters=config.base_filters,
-                        dropout_rate=config.dropout_rate, hidden=config.hidden, ceil_mode=config.ceil_mode,
-                        learn_weights=config.weighting == "uncertainty", ink_scale=ink_scale)
 
 
 @torch.inference_mode()

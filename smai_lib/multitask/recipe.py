@@ -5,23 +5,22 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..core.runs import RunSpec
 from ..core.significance import prediction_half_width
 from ..core.study import Study, assemble
-from .config import NetworkRecipeConfig
+from .config import MultiTaskConfig
 from .fashion_mnist import FashionMNIST
-from .studies import TEN_CONFIGS, WAY_OUT, few_images
+from .studies import TEN_CONFIGS, few_images
 
 # config 1's network: 3 blocks, 32 base filters, two heads. All else was chosen on validation, in single
 # runs: shifted or partly erased images, mixup, the answers of a teacher, batches of 64 and
 # six times the weight decay were no better there; kernels of 5 pixels, overlapping pools and more
 # dropout were behind when they were stopped.
-PLAIN = NetworkRecipeConfig.from_dict(TEN_CONFIGS["config 1"].to_dict())
-BEST = NetworkRecipeConfig.from_dict(PLAIN.to_dict() | {
-    "optimizer": "AdamW", "learning_rate": 3e-3, "schedule": "one_cycle", "weight_decay": 0.05,
-    "label_smoothing": 0.1, "mirror": True, "average_decay": 0.998,
-    "ink_scaling": "z_score", "lambda2": 3.0,
-    "ceil_mode": True, "hidden": 96,  # narrower heads pay for the larger maps: below 500,000 parameters
-})  # fmt: skip
+PLAIN = TEN_CONFIGS["config 1"]
+BEST = replace(
+    PLAIN, optimizer="AdamW", learning_rate=3e-3, schedule="one_cycle", weight_decay=0.05,
+    label_smoothing=0.1, mirror=True, average_decay=0.998, ink_scaling="z_score", lambda2=3.0,
+    ceil_mode=True, hidden=96)  # narrower heads pay for the larger maps: below 500,000 parameters
 # what each row of the ablation table takes back to config 1's value
 WITHOUT = {
     "schedule": ("schedule", "learning_rate"),
@@ -81,17 +80,14 @@ class BestRecipe(Study):
         """How far one more run of the recipe may lie from its mean, 95 % (Student's t); NaN with one seed."""
         recipe = self._recipe()
         return {label: prediction_half_width(recipe[column].std(), len(recipe))
-                for label, (column, _) in MEASURED.items()}  # fmt: skip
+                for label, (column, _) in MEASURED.items()}
 
     def _recipe(self) -> pd.DataFrame:
         results = self.results()
         return results[results["name"] == self.best()]
 
-    def weights(self) -> dict[str, Path]:
-        """The recipe's run that is best on validation."""
-        runs = [spec for spec in self.specs if spec.name == self.best()]
-        chosen = max(runs, key=lambda spec: self.result(spec)["metrics"]["val_mirror_accuracy"])
-        return {"_best": chosen.folder.weights_file}
+    def merit(self, spec: RunSpec) -> float:
+        return self.result(spec)["metrics"]["val_mirror_accuracy"]
 
 
 class Refitted(BestRecipe):
@@ -113,20 +109,18 @@ class Refitted(BestRecipe):
 
 def best_recipe(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> BestRecipe:
     """The recipe over five seeds, and its ablations with the first."""
-    data = few_images(profile, data)
     ablations = {f"without {name}": replace(BEST, **{key: getattr(PLAIN, key) for key in keys})
-                 for name, keys in WITHOUT.items()}  # fmt: skip
-    runs = _seeds(profile, seed) + [(name, config, seed) for name, config in ablations.items()]
-    return assemble(BestRecipe, "q1_best", profile, runs, data, way_out=WAY_OUT)
+                 for name, keys in WITHOUT.items()}
+    wanted = _seeds(profile, seed) + [(name, config, seed) for name, config in ablations.items()]
+    return assemble(BestRecipe, "q1_best", profile, wanted, lambda: few_images(profile, data))
 
 
 def refitted_recipe(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> Refitted:
     """The recipe over five seeds, trained on training and validation images."""
-    return assemble(Refitted, "q1_refitted", profile, _seeds(profile, seed), few_images(profile, data).refitted(),
-                    way_out=WAY_OUT)
+    return assemble(Refitted, "q1_refitted", profile, _seeds(profile, seed), lambda: few_images(profile, data).refitted())
 
 
-def _seeds(profile: str, seed: int) -> list[tuple[str, NetworkRecipeConfig, int]]:
+def _seeds(profile: str, seed: int) -> list[tuple[str, MultiTaskConfig, int]]:
     """The recipe's runs, as `assemble` wants them; one under `quick`."""
     return [(BestRecipe.name_of_best, BEST, seed + offset) for offset in range(1 if profile == "quick" else SEEDS)]
 

@@ -14,7 +14,7 @@ from ..core.significance import prediction_half_width
 from ..core.study import Study
 
 METRICS = {"val_accuracy": "val accuracy", "val_cross_entropy": "val CE", "val_rmse": "val ink RMSE",
-           "train_loss": "train loss"}  # fmt: skip
+           "train_loss": "train loss"}
 HIGHER_IS_BETTER = ("val_accuracy",)
 ALLOWED = 0.15  # share of epochs that may fall outside; one in twenty does by the interval's meaning
 
@@ -44,8 +44,9 @@ def place(history: pd.DataFrame, config: Config, study: Study, *, train_images: 
         ValueError: nothing recorded for this configuration, or `history` has no epoch or lacks a metric.
     """
     results = study.results()
-    keys = config.to_dict()
-    same = results[(results[list(keys)] == pd.Series(keys)).all(axis=1)]
+    # a key that the record does not have did not exist then: those runs had what is its default now
+    same = results[[config.from_dict({key: row[key] for key in config.to_dict() if key in row}) == config
+                    for row in results.to_dict("records")]]
     if same["seed"].nunique() < 2:
         raise ValueError(f"{study.name} recorded {len(same)} runs of {config}, expected at least 2; it has "
                          f"{', '.join(results['name'].unique())}")
@@ -57,7 +58,7 @@ def place(history: pd.DataFrame, config: Config, study: Study, *, train_images: 
     recorded = recorded[recorded["name"].isin(same["name"]) & recorded["seed"].isin(same["seed"])]
     band = pd.concat([_band(recorded, history, metric) for metric in METRICS], ignore_index=True)
     odd = {metric: rows for metric, rows in band.groupby("metric", sort=False)
-           if rows["outside"].mean() > ALLOWED or rows["outside"].iloc[-1]}  # fmt: skip
+           if rows["outside"].mean() > ALLOWED or rows["outside"].iloc[-1]}
     if not odd:
         words = f"Normal: within the spread of {same['seed'].nunique()} recorded seeds in {', '.join(METRICS.values())}."
         return Placement(True, [words], band)
@@ -100,17 +101,17 @@ def _reasons(odd: dict[str, pd.DataFrame], history: pd.DataFrame, recorded, trai
         reasons.append("A metric is not a number: the loss left the finite numbers; try a smaller learning_rate.")
     if "val_rmse" in worse and history["val_rmse"].iloc[-1] > 0.1:
         reasons.append("The ink head answers with a constant: its hidden ReLUs have died. Another seed, or z-scored "
-                       "ink, wakes it.")  # fmt: skip
+                       "ink, wakes it.")
     if "train_loss" in better and worse & {"val_accuracy", "val_cross_entropy"}:
         reasons.append("Training looks better and validation worse: dropout is off in training, the images repeat, "
-                       "or the validation images are prepared otherwise than the training images.")  # fmt: skip
+                       "or the validation images are prepared otherwise than the training images.")
     elif "train_loss" in worse:
         reasons.append("Training itself is worse: look at learning_rate, batch_size, the optimizer, and the range of "
-                       "the images (0 to 1, not 0 to 255).")  # fmt: skip
+                       "the images (0 to 1, not 0 to 255).")
     elif "val_accuracy" in worse:
         reasons.append("Training is normal and validation worse: call model.eval() before evaluating, so that dropout "
-                       "is off and BatchNorm uses its running statistics.")  # fmt: skip
+                       "is off and BatchNorm uses its running statistics.")
     if "val_accuracy" in better:
         reasons.append("Better than all seeds: another configuration than you think, or validation images among the "
-                       "training images.")  # fmt: skip
+                       "training images.")
     return reasons or ["It wandered outside on the way and came back: unusual luck, or another precision or device."]

@@ -1,24 +1,22 @@
 """The studies of Q1: the reference report's ten configurations, and what the lambdas really do."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from safetensors.torch import load_file, save_file
 
-from ..core import paths
-from ..core.study import Study, assemble, check_profile, shipped
-from ..core.weights import load_multitask
-from .config import MultiTaskConfig, RecipeConfig
+from ..core import paths, weights
+from ..core.study import Study, assemble
+from .config import MultiTaskConfig
 from .fashion_mnist import FashionMNIST, fashion_mnist
 from .model import MultiTaskCNN
 from .objective import ink_baselines
 
-WAY_OUT = "see `python -m smai_lib fetch`"  # of a full study without the data set
-
 # the reference report's ten, keys and values
 _shared = {"lambda1": 1.0, "lambda2": 1.0, "learning_rate": 0.001, "dropout_rate": 0.3, "optimizer": "Adam",
-           "batch_size": 128, "epochs": 20, "num_layers": 3, "base_filters": 32}  # fmt: skip
+           "batch_size": 128, "epochs": 20, "num_layers": 3, "base_filters": 32}
 _small = _shared | {"learning_rate": 0.0008, "batch_size": 64, "num_layers": 2}
 _narrow = _shared | {"learning_rate": 0.0005, "batch_size": 64, "base_filters": 16}
 TEN_CONFIGS = {
@@ -51,20 +49,19 @@ class TenConfigs(Study):
 
     def confusion(self, name: str) -> list[list[int]]:
         """Test confusion counts of the run called `name`, row true and column predicted."""
-        if self.profile == "recorded":
-            counts = shipped(f"{self.name}_confusion.csv")
-            return counts[counts["name"] == name].drop(columns="name").to_numpy().tolist()
-        return next(self.result(spec)["confusion"] for spec in self.specs if spec.name == name)
+        counts = self.table("_confusion", self._confusions)
+        return counts[counts["name"] == name].drop(columns="name").to_numpy().tolist()
+
+    def _confusions(self) -> pd.DataFrame:
+        return pd.concat([pd.DataFrame(self.result(spec)["nested"]["confusion"]).assign(name=spec.name)
+                          for spec in self.specs])
 
     def ink_baselines(self) -> pd.DataFrame:
         """RMSE and R2 of the predictions that need no network, on the test images."""
-        if self.profile == "recorded":
-            return shipped(f"{self.name}_ink_baselines.csv")
-        return ink_baselines(self.data, self.data.test)
+        return self.table("_ink_baselines", lambda: ink_baselines(self.data, self.data.test))
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        counts = [pd.DataFrame(self.result(spec)["confusion"]).assign(name=spec.name) for spec in self.specs]
-        return super().tables() | {"_confusion": pd.concat(counts), "_ink_baselines": self.ink_baselines()}
+        return super().tables() | {"_confusion": self._confusions(), "_ink_baselines": self.ink_baselines()}
 
 
 class LambdaStudy(Study):
@@ -82,7 +79,7 @@ class LambdaStudy(Study):
     def weights(self) -> dict[str, Path]:
         """The backbones of the z-scored runs of the first two seeds; heads are a hundred times larger."""
         shown = [spec for spec in self.specs if spec.config.ink_scaling == "z_score"
-                 and spec.config.weighting == "fixed" and spec.seed < self.specs[0].seed + 2]  # fmt: skip
+                 and spec.config.weighting == "fixed" and spec.seed < self.specs[0].seed + 2]
         tensors = {f"{spec.name}/{spec.seed}/{key}": tensor for spec in shown
                    for key, tensor in load_file(spec.folder.weights_file).items() if key.startswith("backbone.")}
         file = self.specs[0].root / "backbones.safetensors"
@@ -90,21 +87,38 @@ class LambdaStudy(Study):
         return {"_backbones": file}
 
 
+    def backbone(self, name: str, seed: int) -> MultiTaskCNN:
+        """The shipped backbone of one run, in a network without heads: it has maps, and calling it fails.
+
+        Raises:
+            WeightsError: the file is missing or altered; or has no such backbone, then those it has are listed.
+        """
+        file = paths.WEIGHTS / f"{self.name}_backbones.safetensors"
+        tensors = weights.read(file)
+        prefix = f"{name}/{seed}/"
+        state = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        if not state:
+            names = dict.fromkeys(key.split("/backbone.")[0] for key in tensors)
+            raise weights.WeightsError(f"{file}: found no backbone {prefix[:-1]!r}, expected one of {', '.join(names)}")
+        model = next(spec.config for spec in self.specs if spec.name == name).network()
+        del model.classifier, model.regressor  # random heads would answer, and nobody would notice
+        del model.ink_scale
+        return weights.fill(model, state, file)
+
+
 def ten_configs(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> TenConfigs:
     """The reference report's ten configurations (Q1)."""
-    check_profile(profile)
-    runs = [(name, config, seed) for name, config in TEN_CONFIGS.items()]
-    return assemble(TenConfigs, "q1_configs", profile, runs, data or fashion_mnist(), way_out=WAY_OUT)
+    wanted = [(name, config, seed) for name, config in TEN_CONFIGS.items()]
+    return assemble(TenConfigs, "q1_configs", profile, wanted, lambda: data or fashion_mnist())
 
 
-def lambda_config(ratio: float, **settings) -> RecipeConfig:
+def lambda_config(ratio: float, **settings) -> MultiTaskConfig:
     """The small network of config 4 for ten epochs, with lambda1 + lambda2 = 1.
 
     Adam does not feel a common factor of both lambdas, so their ratio is all there is to vary.
     """
     lambda2 = 1.0 if math.isinf(ratio) else ratio / (1 + ratio)
-    base = TEN_CONFIGS["config 4"].to_dict() | {"epochs": 10}
-    return RecipeConfig.from_dict(base | {"lambda1": 1 - lambda2, "lambda2": lambda2} | settings)
+    return replace(TEN_CONFIGS["config 4"], epochs=10, lambda1=1 - lambda2, lambda2=lambda2, **settings)
 
 
 def lambda_study(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> LambdaStudy:
@@ -112,32 +126,16 @@ def lambda_study(profile: str = "recorded", seed: int = 0, data: FashionMNIST | 
 
     And one adaptive control, whose weights are learnt.
     """
-    data = few_images(profile, data)
     configs = {f"{scaling} {ratio:g}": lambda_config(ratio, ink_scaling=scaling)
-               for ratio in LAMBDA_RATIOS for scaling in ("raw", "z_score")}  # fmt: skip
+               for ratio in LAMBDA_RATIOS for scaling in ("raw", "z_score")}
     configs["uncertainty"] = lambda_config(1.0, ink_scaling="z_score", weighting="uncertainty")
     # seed by seed, so that an interrupted study has whole comparisons
-    runs = [(name, config, seed + offset) for offset in range(2 if profile == "quick" else LAMBDA_SEEDS)
-            for name, config in configs.items()]  # fmt: skip
-    return assemble(LambdaStudy, "q1_lambda", profile, runs, data, way_out=WAY_OUT)
+    wanted = [(name, config, seed + offset) for offset in range(2 if profile == "quick" else LAMBDA_SEEDS)
+              for name, config in configs.items()]
+    return assemble(LambdaStudy, "q1_lambda", profile, wanted, lambda: few_images(profile, data))
 
 
 def few_images(profile: str, data: FashionMNIST | None) -> FashionMNIST:
     """The images of a study of many runs: under `quick` only the first few thousand."""
-    check_profile(profile)
     data = data or fashion_mnist()
     return data.subset(*QUICK_IMAGES) if profile == "quick" else data
-
-
-def best_of(study: Study) -> MultiTaskCNN:
-    """The trained network of a Q1 study's best run: the shipped one for recorded results, else the run's own.
-
-    Raises:
-        WeightsError: from `load_multitask`.
-        RunError: the study's runs have not finished.
-    """
-    name = study.best()
-    config = next(spec.config for spec in study.specs if spec.name == name)
-    recorded = study.profile == "recorded"
-    return load_multitask(paths.WEIGHTS / f"{study.name}_best.safetensors" if recorded else study.weights()["_best"],
-                          config)

@@ -34,31 +34,31 @@ def folder(tmp_path):
 
 def test_folder_is_split_once_and_for_all(folder):
     images = color_images.color_images(folder, verbose=False)
-    assert images.train.shape == (18, 3, 32, 32)
-    assert images.validation.shape == (2, 3, 32, 32)
-    assert images.test.shape == (5, 3, 32, 32)
-    assert images.train.dtype == torch.uint8
-    together = torch.cat([images.train, images.validation])
+    assert images.train.images.shape == (18, 3, 32, 32)
+    assert images.validation.images.shape == (2, 3, 32, 32)
+    assert images.test.images.shape == (5, 3, 32, 32)
+    assert images.train.images.dtype == torch.uint8
+    together = torch.cat([images.train.images, images.validation.images])
     assert len(together.flatten(1).unique(dim=0)) == 20
     again = color_images.color_images(folder, verbose=False)
-    assert torch.equal(images.validation, again.validation)
+    assert torch.equal(images.validation.images, again.validation.images)
     assert images.fingerprint == again.fingerprint
-    assert images.source == "explicit directory" and not images.is_sample
+    assert images.source == "explicit directory" and not images.is_stand_in
 
 
 def test_pixels_are_those_of_the_file(folder):
     with Image.open(folder / "test/horse/003.png") as image:
         expected = np.array(image)
-    found = color_images.color_images(folder, verbose=False).test[3]
+    found = color_images.color_images(folder, verbose=False).test.images[3]
     assert np.array_equal(found.permute(1, 2, 0).numpy(), expected)
 
 
 def test_class_choice(folder):
     write_images(folder / "test/cat", 1)
     everything = color_images.color_images(folder, classes="all", verbose=False)
-    assert len(everything.train) + len(everything.validation) == 30
+    assert len(everything.train.images) + len(everything.validation.images) == 30
     cats = color_images.color_images(folder, classes="cat", verbose=False)
-    assert len(cats.train) + len(cats.validation) == 10
+    assert len(cats.train.images) + len(cats.validation.images) == 10
     with pytest.raises(DataError, match="classes cat, horse, expected 'frog'.*all"):
         color_images.color_images(folder, classes="frog")
 
@@ -88,7 +88,7 @@ def test_unusable_files_are_skipped_and_counted(folder, capsys):
     (folder / "train/horse/more/000.png").rename(folder / "train/horse/grey.png")
     images = color_images.color_images(folder)
     assert images.skipped == 2
-    assert len(images.train) + len(images.validation) == 20
+    assert len(images.train.images) + len(images.validation.images) == 20
     assert "skipped 2 files" in capsys.readouterr().out
 
 
@@ -148,18 +148,18 @@ def test_cifar_layout(tmp_path, monkeypatch):
         color_images.color_images(tmp_path)
     monkeypatch.setattr("torchvision.datasets.CIFAR10", Cifar)
     images = color_images.color_images(tmp_path, size=64, verbose=False)
-    assert images.train.shape == (9, 3, 64, 64)
-    assert images.test[:, 0, 0, 0].tolist() == [1, 3]  # the odd ones are horses
+    assert images.train.images.shape == (9, 3, 64, 64)
+    assert images.test.images[:, 0, 0, 0].tolist() == [1, 3]  # the odd ones are horses
 
 
 def test_photographs_are_the_last_resort(capsys):
     images = color_images.color_images()
-    assert images.is_sample and images.classes == "all"
-    assert min(len(images.train) / 8, len(images.validation), len(images.test)) > 400
+    assert images.is_stand_in and images.classes == "all"
+    assert min(len(images.train.images) / 8, len(images.validation.images), len(images.test.images)) > 400
     assert "PHOTO PATCHES" in capsys.readouterr().out
-    assert images.train.float().std(1).mean() > 10  # they are colourful
+    assert images.train.images.float().std(1).mean() > 10  # they are colourful
     few = images.subset(5, 4, 3)
-    assert [len(few.train), len(few.validation), len(few.test)] == [5, 4, 3]
+    assert [len(few.train.images), len(few.validation.images), len(few.test.images)] == [5, 4, 3]
     assert few.fingerprint != images.fingerprint
 
 
@@ -176,4 +176,4 @@ def test_no_pixel_is_in_two_splits():
     train, validation, test = seen
     assert not (train & validation or train & test or validation & test)
     assert len(train) > 6 * len(test) and len(validation) == len(test) == 2 * 64
-    assert photo_patches([photograph], 64).train.shape[1:] == (3, 64, 64)
+    assert photo_patches([photograph], 64)[0].shape[1:] == (3, 64, 64)

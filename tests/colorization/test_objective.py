@@ -12,7 +12,7 @@ from smai_lib.colorization import metrics as color_metrics
 from smai_lib.colorization import objective as colorization
 from smai_lib.colorization.config import ColorizationConfig
 from smai_lib.colorization.data import ColorSplit
-from smai_lib.colorization.images import ColorImages
+from smai_lib.colorization.images import ColorImages, Photos
 from smai_lib.colorization.model import ColorizationUNet, Colorizer
 from smai_lib.colorization.objective import ColorizationObjective
 from smai_lib.colorization.palette import PaletteError, color_picture, decode, fit_palette
@@ -32,7 +32,7 @@ def images():
     tint = torch.zeros(60, 3, 32, 32, dtype=torch.long)
     tint[:, 2, :16] = tint[:, 1, 16:] = 30
     pixels = (light + tint - 10).clamp(0, 255).byte()
-    return ColorImages(pixels[:40], pixels[40:50], pixels[50:], "made up", None, "all", "f" * 64)
+    return ColorImages(Photos(pixels[:40]), Photos(pixels[40:50]), Photos(pixels[50:]), "made up", None, "f" * 64, "all")
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +56,11 @@ def metrics_of(model, data, split):
 
 
 def test_prepared_data(images, data):
-    assert torch.equal(data.palette, fit_palette(images.train, 8))
-    assert torch.equal(data.test.images, images.test)
-    mean = images.train.float().mean(1, keepdim=True)
+    assert torch.equal(data.palette, fit_palette(images.train.images, 8))
+    assert torch.equal(data.test.images, images.test.images)
+    mean = images.train.images.float().mean(1, keepdim=True)
     assert (data.train.grey - mean).abs().max() <= 0.5
-    nearest = (images.validation[0].long() - data.palette.view(8, 3, 1, 1).long()).square().sum(1)
+    nearest = (images.validation.images[0].long() - data.palette.view(8, 3, 1, 1).long()).square().sum(1)
     assert torch.equal(data.validation.colors[0].long(), nearest.argmin(0))
     # the palette is part of what the data are
     assert data.fingerprint != color_data.prepare(images, 7).fingerprint
@@ -140,7 +140,7 @@ def test_a_table_refuses_images_of_another_height(data):
 
 @pytest.mark.parametrize("model", ["cnn_prior", "unet"])
 def test_an_untrained_network_predicts_its_prior(data, model):
-    _, network = colorization.build(config(model=model), data, seed=0)
+    _, network = config(model=model).build(data, 0)
     names = {"cnn_prior": "luminance table", "unet": "luminance and row table"}
     prior = baseline(data, names[model])
     inputs = ColorizationObjective.inputs(data.test, slice(None))
@@ -148,7 +148,7 @@ def test_an_untrained_network_predicts_its_prior(data, model):
 
 
 def test_the_reports_network_has_no_prior(data):
-    _, model = colorization.build(config(model="cnn"), data, seed=0)
+    _, model = config(model="cnn").build(data, 0)
     assert model.prior is None
     level = torch.full((1, 1, 32, 32), 0.5)
     assert not torch.allclose(model.eval()(level), baseline(data, "luminance table")(level))
@@ -156,7 +156,7 @@ def test_the_reports_network_has_no_prior(data):
 
 @pytest.mark.parametrize("model", ["cnn", "cnn_prior", "unet"])
 def test_loss_falls_on_one_batch_and_every_weight_learns(data, model):
-    objective, network = colorization.build(config(model=model), data, seed=0)
+    objective, network = config(model=model).build(data, 0)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     few, losses = slice(0, 8), []
     for _ in range(30):
@@ -171,7 +171,7 @@ def test_loss_falls_on_one_batch_and_every_weight_learns(data, model):
 
 def test_fit_beats_the_table_where_the_place_tells(data):
     choice = config(model="unet", batch_size=4, learning_rate=1e-2)
-    objective, network = colorization.build(choice, data, seed=0)
+    objective, network = choice.build(data, 0)
     fitted = fit(network, objective, data.train, data.validation, choice, seed=0, device="cpu")
     table = metrics_of(baseline(data, "luminance table"), data, data.validation)
     assert fitted.rows[-1]["val_nll"] < table["nll"]
@@ -199,44 +199,41 @@ def test_unet_sees_the_mirrored_image_alike():
 
 def test_weights_come_back_with_palette_and_prior(data, tmp_path):
     choice = config(model="unet")
-    _, model = colorization.build(choice, data, seed=0)
+    _, model = choice.build(data, 0)
     torch.manual_seed(0)
     torch.nn.init.normal_(model.network.classifier.weight)
     file = tmp_path / "weights.safetensors"
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, file)
-    again = colorization.load_colorizer(file, choice, data.palette)
+    again = choice.load(file)
     inputs = ColorizationObjective.inputs(data.test, slice(None))
     assert torch.equal(again(inputs), model.eval()(inputs))
     assert torch.equal(again.palette, data.palette)
-    with pytest.raises(PaletteError, match="weights.safetensors: its palette starts"):
-        colorization.load_colorizer(file, choice, data.palette.flip(0))
-    other = dataclasses.replace(choice, num_colors=9)
-    with pytest.raises(PaletteError, match="a palette of 8 colours, expected 9"):
-        colorization.load_colorizer(file, other)
-    with pytest.raises(ValueError, match="another network"):
-        colorization.load_colorizer(file, dataclasses.replace(choice, num_filters=5))
+    with pytest.raises(weights.WeightsError, match=r"palette: found \(8, 3\), expected \(9, 3\)"):
+        dataclasses.replace(choice, num_colors=9).load(file)
+    with pytest.raises(weights.WeightsError, match=r"does not fit.*classifier.weight: found \(8, 4, 1, 1\), expected \(8, 5, 1, 1\)"):
+        dataclasses.replace(choice, num_filters=5).load(file)
     save_file({"classifier.bias": torch.zeros(3)}, file)
-    with pytest.raises(PaletteError, match="found no palette"):
-        colorization.load_colorizer(file, choice)
+    with pytest.raises(weights.WeightsError, match=r"palette: found nothing|classifier.bias: found \(3,\), expected nothing"):
+        choice.load(file)
     weights.record(file)
     file.write_bytes(file.read_bytes() + b" ")
     with pytest.raises(weights.WeightsError, match="truncated or altered.*expected"):
-        colorization.load_colorizer(file, choice)
+        choice.load(file)
     with pytest.raises(weights.WeightsError, match="missing"):
-        colorization.load_colorizer(tmp_path / "none.safetensors", choice)
+        choice.load(tmp_path / "none.safetensors")
 
 
 def test_build_checks_data_and_kernel(data):
     with pytest.raises(PaletteError, match="has 8 colours, expected the config's 9"):
-        colorization.build(dataclasses.replace(config(), num_colors=9), data, seed=0)
+        dataclasses.replace(config(), num_colors=9).build(data, 0)
     with pytest.raises(ValueError, match="kernel_size: found 33, expected at most 32"):
-        colorization.build(dataclasses.replace(config(), kernel_size=33), data, seed=0)
+        dataclasses.replace(config(), kernel_size=33).build(data, 0)
 
 
 @pytest.mark.parametrize("key, value", [
     ("model", "resnet"), ("kernel_size", 4), ("kernel_size", -1), ("num_colors", 257),
     ("num_filters", 0), ("dropout_rate", 1.0), ("schedule", "step"), ("mirror", 1),
-])  # fmt: skip
+])
 def test_config_refuses(key, value):
     with pytest.raises(ConfigError, match=f"{key}.*found {value!r}"):
         ColorizationConfig(**{"model": "unet"} | {key: value})
@@ -319,7 +316,7 @@ def test_mirror_averaging(data):
 def test_bootstrap_intervals(data):
     tables = baselines(data)
     low, high = (color_metrics.score(tables[name], data.test, data.palette)
-                 for name in ("majority colour", "luminance table"))  # fmt: skip
+                 for name in ("majority colour", "luminance table"))
     intervals = color_metrics.bootstrap(high, resamples=500)
     assert (intervals["low"] <= intervals["high"]).all()
     accuracy = intervals.loc["accuracy"]
@@ -333,18 +330,18 @@ def test_bootstrap_intervals(data):
     assert (same == 0).all(axis=None)
     with pytest.raises(ValueError, match="same images"):
         color_metrics.paired(high, color_metrics.score(tables["majority colour"], data.validation,
-                                                       data.palette))  # fmt: skip
+                                                       data.palette))
 
 
 def test_balanced_accuracy_of_a_resample_counts_what_occurs():
     scores = color_metrics.Scores({}, np.array([[4.0, 0], [0, 4]]), np.array([[4.0, 0], [0, 1]]),
-                                  np.zeros((2, 1, 2)))  # fmt: skip
+                                  np.zeros((2, 1, 2)))
     found = scores.metrics(np.array([[1.0, 1], [2, 0]]))["balanced_accuracy"].tolist()
     assert found == [(1 + 0.25) / 2, 1]
 
 
 def test_any_picture_is_coloured_at_its_own_resolution(data, tmp_path):
-    _, model = colorization.build(config(model="unet"), data, seed=0)
+    _, model = config(model="unet").build(data, 0)
     grey = np.linspace(40, 230, 50 * 70).astype(np.uint8).reshape(50, 70)
     Image.fromarray(grey).save(tmp_path / "old.png")
     colored = color_picture(model.eval(), tmp_path / "old.png")
@@ -361,7 +358,7 @@ def test_a_colorization_run_is_recorded_like_any_other(data, model, tmp_path):
     rates = spec.folder.history()["learning_rate"]
     # 40 images in batches of 8: the last of 5 steps an epoch is half of all steps, then all of them
     assert rates.tolist() == pytest.approx([choice.learning_rate_at(0.5), choice.learning_rate_at(1.0)])
-    reloaded = colorization.load_colorizer(spec.folder.weights_file, choice)
+    reloaded = choice.load(spec.folder.weights_file)
     again = color_metrics.score(reloaded, data.test, data.palette).metrics().iloc[0]
     assert metrics["test_accuracy"] == pytest.approx(again["accuracy"], rel=1e-5)
     assert metrics["test_nll"] == pytest.approx(again["nll"], rel=1e-5)

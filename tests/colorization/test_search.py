@@ -13,14 +13,13 @@ import torch
 from optuna.trial import TrialState
 
 from smai_lib.colorization import data
-from smai_lib.colorization import objective as colorization
 from smai_lib.colorization import search as color_search
 from smai_lib.colorization.config import ColorizationConfig
-from smai_lib.colorization.images import ColorImages
-from smai_lib.colorization.journal import SearchError, check_journal
-from smai_lib.colorization.search import ColorSearch
+from smai_lib.colorization.images import ColorImages, Photos
+from smai_lib.colorization.search import ColorSearch, SearchError, check_journal
 from smai_lib.colorization.space import SEARCHED, Space, importances
 from smai_lib.core import runs
+from smai_lib.core.study import loader
 from smai_lib.core.training import Fitted, NonFiniteLossError, fit
 
 BASE = ColorizationConfig(num_colors=4, num_filters=2, kernel_size=3, epochs=2, batch_size=10)
@@ -29,15 +28,15 @@ BASE = ColorizationConfig(num_colors=4, num_filters=2, kernel_size=3, epochs=2, 
 def make_data():
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (30, 3, 16, 16), generator=generator, dtype=torch.uint8)
-    return data.prepare(ColorImages(pixels[:20], pixels[20:25], pixels[25:], "made up", None, "all",
-                                          "f" * 64), 4)  # fmt: skip
+    photos = (Photos(x) for x in (pixels[:20], pixels[20:25], pixels[25:]))
+    return data.prepare(ColorImages(*photos, "made up", None, "f" * 64, "all"), 4)
 
 
 def make_search(root, **changes):
     space = Space(base=BASE, learning_rate=(1e-3, 1e-1), batch_size=(5, 10), num_filters=(2, 3),
-                  kernel_size=(1, 3))  # fmt: skip
+                  kernel_size=(1, 3))
     settings = {"name": "s", "profile": "quick", "spaces": {"cnn": space}, "trials": 4, "seed": 0,
-                "data": make_data(), "root": root}  # fmt: skip
+                "load": loader("quick", make_data), "root": root}
     return ColorSearch(**(settings | changes))
 
 
@@ -51,8 +50,8 @@ def test_trials_are_what_fit_makes_of_their_config(tmp_path):
     assert results["learning_rate"].between(1e-3, 1e-1).all() and results["learning_rate"].nunique() == 4
     row = results.iloc[2]
     config = search.spaces["cnn"].config({key: getattr(row[key], "item", lambda row=row: None)() or row[key]
-                                          for key in SEARCHED})  # fmt: skip
-    objective, model = colorization.build(config, search.data, 0)
+                                          for key in SEARCHED})
+    objective, model = config.build(search.data, 0)
     epochs = fit(model, objective, search.data.train, search.data.validation, config, seed=0).rows
     assert history.loc[history["trial"] == 2, "val_nll"].tolist() == [x["val_nll"] for x in epochs]
     assert (row["val_nll"], row["val_accuracy"]) == (epochs[-1]["val_nll"], epochs[-1]["val_accuracy"])
@@ -82,7 +81,7 @@ def test_a_finished_search_is_looked_up_and_more_trials_are_added(tmp_path):
 def test_other_data_are_another_search_in_the_same_file(tmp_path):
     search = make_search(tmp_path, trials=1)
     search.run(workers=1)
-    other = replace(search, data=replace(search.data, fingerprint="other"))
+    other = replace(search, load=lambda: replace(search.data, fingerprint="other"))
     other.run(workers=1)
     assert len(search.results()) == len(other.results()) == 1
     assert search.optuna_study("cnn").study_name != other.optuna_study("cnn").study_name
@@ -100,7 +99,7 @@ def test_two_workers_share_the_trials_of_both_searches(tmp_path):
 def test_a_killed_search_goes_on_and_tries_the_cut_off_trial_again(tmp_path):
     code = (f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); import pathlib, torch; "
             "torch.set_num_threads(1); import test_search as t; "
-            f"t.make_search(pathlib.Path({str(tmp_path)!r}), trials=10**6).run(workers=1)")  # fmt: skip
+            f"t.make_search(pathlib.Path({str(tmp_path)!r}), trials=10**6).run(workers=1)")
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     search = make_search(tmp_path, trials=10**6)
     deadline = time.time() + 60
@@ -130,7 +129,7 @@ def test_the_median_pruner_stops_a_trial_between_epochs(tmp_path, monkeypatch):
         trial = search.optuna_study("cnn").trials[-1].number
         bad = trial == color_search.UNPRUNED_TRIALS
         rows = [{"epoch": epoch, "val_nll": 9.0 if bad else 1.0 + trial / 100, "val_accuracy": 0.5}
-                for epoch in (1, 2, 3)]  # fmt: skip
+                for epoch in (1, 2, 3)]
         for row in rows:
             epochs.append((trial, row["epoch"]))
             on_epoch(row)
@@ -177,7 +176,7 @@ def test_the_best_is_the_lowest_complete_trial(tmp_path):
     (lambda lines: [*lines[:2], b"\0" * 20 + b"\n", *lines[3:]], "line 3"),
     (lambda lines: [*lines[:2], b"7\n", *lines[3:]], "line 3"),
     (lambda lines: [*lines[:-1], lines[-1][:-9]], "delete that line"),
-])  # fmt: skip
+])
 def test_a_damaged_journal_is_named_and_left_alone(tmp_path, damage, line):
     search = make_search(tmp_path, trials=1)
     search.run(workers=1)
@@ -219,7 +218,7 @@ def test_importances_find_the_key_that_matters():
     rows = [{"state": "complete", "learning_rate": 0.001 * (1 + number), "batch_size": (5, 10)[number % 2],
              "num_filters": (2, 3)[number // 2 % 2], "kernel_size": (1, 3)[number // 4 % 2],
              "optimizer": ("Adam", "AdamW")[number // 8 % 2], "val_nll": 1.0 + (number // 4 % 2)}
-            for number in range(32)]  # fmt: skip
+            for number in range(32)]
     rows.append(rows[0] | {"state": "pruned", "val_nll": 1e6})
     shares = importances(pd.DataFrame(rows), space)
     assert shares["kernel_size"] > 0.9 and sum(shares.values()) == pytest.approx(1)

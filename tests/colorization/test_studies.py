@@ -9,9 +9,8 @@ from safetensors.torch import load_file
 
 from smai_lib.colorization import data as color_data
 from smai_lib.colorization import figures, metrics, palette, studies, tables
-from smai_lib.colorization import objective as colorization
 from smai_lib.colorization.config import ColorizationConfig
-from smai_lib.colorization.images import ColorImages
+from smai_lib.colorization.images import ColorImages, Photos
 from smai_lib.colorization.studies import TABLE, half
 from smai_lib.core import paths, runs
 from smai_lib.core.sources import PATCH_SOURCE
@@ -22,8 +21,8 @@ COLORS = 24
 def make_data(source="made up"):
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (40, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    return replace(color_data.prepare(ColorImages(pixels[:16], pixels[16:28], pixels[28:], source, None, "all",
-                                                  "f" * 64), COLORS))  # fmt: skip
+    photos = (Photos(x) for x in (pixels[:16], pixels[16:28], pixels[28:]))
+    return color_data.prepare(ColorImages(*photos, source, None, "f" * 64, "all"), COLORS)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def test_results_are_those_of_the_weights_that_the_runs_left(study):
         measured = study.result(spec)["metrics"]
         model = study.network(spec)
         for prefix, split, mirror in (("test_", study.data.test, False), ("test_mirror_", study.data.test, True),
-                                      ("val_mirror_", study.data.validation, True)):  # fmt: skip
+                                      ("val_mirror_", study.data.validation, True)):
             found = metrics.score(model, split, study.data.palette, mirror=mirror).metrics().iloc[0]
             for key in ("accuracy", "nll", "balanced_accuracy", "psnr_grey"):
                 assert measured[prefix + key] == pytest.approx(found[key], abs=1e-6)
@@ -117,7 +116,7 @@ def test_shipped_weights_take_half_the_room_and_predict_the_same(study, tmp_path
     model, file = study.network(spec), half(spec.folder.weights_file)
     assert file.stat().st_size < 0.55 * spec.folder.weights_file.stat().st_size
     assert {x.dtype for x in load_file(file).values() if x.is_floating_point()} == {torch.float16}
-    shipped = colorization.load_colorizer(file, spec.config, study.data.palette)
+    shipped = spec.config.load(file)
     inputs = study.data.test.inputs(slice(None))
     with torch.inference_mode():
         assert (shipped(inputs).softmax(1) - model(inputs).softmax(1)).abs().max() < 0.01
@@ -126,7 +125,7 @@ def test_shipped_weights_take_half_the_room_and_predict_the_same(study, tmp_path
 def test_what_is_shipped_is_what_recorded_reads(study, tmp_path, monkeypatch):
     for name in ("RESULTS", "WEIGHTS"):
         monkeypatch.setattr(paths, name, tmp_path / name)
-    study._publish()
+    study.publish()
     recorded = replace(study, profile="recorded")
     recorded.run()
     assert recorded.best() == study.best()
@@ -151,8 +150,8 @@ def test_examples_hold_draws_gains_and_failures(study):
 
 def test_full_refuses_the_photo_patches():
     for study in (studies.color_search, studies.color_models):
-        with pytest.raises(runs.RunError, match="SMAI_COLOR_IMAGES"):
-            study("full", 0, replace(make_data(PATCH_SOURCE), is_sample=True))
+        with pytest.raises(runs.RunError, match="only bundled photo patches was found"):
+            study("full", 0, make_data(PATCH_SOURCE))
         with pytest.raises(ValueError, match="profile"):
             study("fast", 0, make_data())
 
@@ -165,7 +164,7 @@ def test_captions_warn_of_patches(study, monkeypatch):
 
 def test_pictures_of_the_mirror_hold_the_test_images(study):
     spec = study.specs[-1]
-    objective, _ = runs.build(spec.config, 0, study.data)
+    objective, _ = spec.config.build(study.data, 0)
     figure = objective.pictures({}, study.network(spec), study.data)["colorized"]
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == ["grey", "truth", "truth in palette", "most likely", "annealed mean"]
@@ -183,7 +182,7 @@ def test_own_pictures_keep_their_luminance(study, tmp_path):
 def test_figures_draw_what_they_are_given():
     trials = pd.DataFrame({"state": ["complete", "complete", "pruned"], "learning_rate": [0.001, 0.01, 0.1],
                            "kernel_size": [3, 5, 3], "optimizer": ["Adam", "AdamW", "Adam"],
-                           "val_nll": [2.0, 1.5, 1.0]})  # fmt: skip
+                           "val_nll": [2.0, 1.5, 1.0]})
     axes = figures.parallel_coordinates(trials, ["learning_rate", "kernel_size", "optimizer"], "val_nll", "NLL")
     lines = [line for line in axes.lines if len(line.get_xdata()) == 3]
     thick = [line for line in lines if line.get_linewidth() > 2]
@@ -192,7 +191,7 @@ def test_figures_draw_what_they_are_given():
     bars = figures.reliability({"a": np.array([[0.0, 0], [80.0, 40.0]])})
     assert np.allclose(bars.lines[1].get_xydata(), [[0.75, 0.375]])
     rows = pd.DataFrame({"name": ["x", "y"], "metric": "nll", "difference": [1.0, -1.0],
-                         "difference_low": [0.5, -2.0], "difference_high": [1.5, 0.0]})  # fmt: skip
+                         "difference_low": [0.5, -2.0], "difference_high": [1.5, 0.0]})
     panel = figures.differences(rows, {"nll": "NLL"}, "the table")[0, 0]
     assert [list(line.get_xdata()) for line in panel.lines[:4]] == [[0.5, 1.5], [1.0], [-2.0, 0.0], [-1.0]]
     grid = figures.pictures({"a": torch.zeros(2, 1, 4, 4, dtype=torch.uint8)}, np.array(["x", "y"]))

@@ -1,7 +1,7 @@
 import pytest
 
 from smai_lib.core.config import ConfigError
-from smai_lib.multitask.config import MultiTaskConfig, NetworkRecipeConfig
+from smai_lib.multitask.config import MultiTaskConfig
 from smai_lib.studies import TEN_CONFIGS
 
 
@@ -18,7 +18,7 @@ from smai_lib.studies import TEN_CONFIGS
     ({"num_layers": 4}, "num_layers"),
     ({"optimizer": "SGDD"}, "SGDD"),
     ({"dropout_rate": 1.0}, "dropout_rate"),
-])  # fmt: skip
+])
 def test_bad_values_are_refused_by_name(values, named):
     with pytest.raises(ConfigError, match=named):
         MultiTaskConfig.from_dict(values)
@@ -29,10 +29,10 @@ def test_bad_values_are_refused_by_name(values, named):
     ({"ceil_mode": 1}, "ceil_mode"),
     ({"ink_scaling": "unit"}, "raw, z_score"),
     ({"schedule": "cosine"}, "constant, one_cycle"),
-])  # fmt: skip
+])
 def test_bad_values_of_a_recipe_are_refused_by_name(values, named):
     with pytest.raises(ConfigError, match=named):
-        NetworkRecipeConfig.from_dict(values)
+        MultiTaskConfig.from_dict(values)
 
 
 def test_an_unknown_key_lists_the_known_ones():
@@ -60,6 +60,6 @@ def test_the_ten_configurations_are_the_reference_reports():
         (1.0, 0.5, 0.002, 0.35, "Adam", 64, 20, 3, 16),
     ]
     keys = ("lambda1", "lambda2", "learning_rate", "dropout_rate", "optimizer", "batch_size", "epochs",
-            "num_layers", "base_filters")  # fmt: skip
+            "num_layers", "base_filters")
     assert [tuple(getattr(config, key) for key in keys) for config in TEN_CONFIGS.values()] == expected
     assert list(TEN_CONFIGS) == [f"config {n}" for n in range(1, 11)]

@@ -47,7 +47,7 @@ def _in_another_process(root, kill_after=None):
         runs.execute(spec, tiny, on_batch=on_batch)
     """
     return subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True,
-                          check=False)  # fmt: skip
+                          check=False)
 
 
 def test_killed_and_resumed_ends_in_the_same_bits(make_spec, tmp_path):
@@ -100,9 +100,9 @@ def test_the_record_of_a_finished_run(make_spec, tiny):
 def test_reloaded_weights_give_identical_logits(make_spec, tiny):
     spec = make_spec()
     result = runs.execute(spec, tiny)
-    _, model = runs.build(spec.config, seed=99)
+    _, model = spec.config.build(tiny, seed=99)
     model.load_state_dict(load_file(spec.folder.weights_file))
-    assert multitask.confusion(model, tiny.test).tolist() == result["confusion"]
+    assert multitask.confusion(model, tiny.test).tolist() == result["nested"]["confusion"]
 
 
 def test_a_finished_run_is_not_trained_again(make_spec, tiny):
@@ -146,7 +146,7 @@ def test_a_damaged_checkpoint_is_named(make_spec, tiny):
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_record(make_spec, tiny, monkeypatch):
     spec = make_spec()
-    objective, model = runs.build(spec.config, spec.seed)
+    objective, model = spec.config.build(tiny, spec.seed)
     batches = 0
 
     class Poisoned(type(objective)):
@@ -157,7 +157,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_record(make_spec, tiny, m
                 batches += 1
             return (loss * float("nan") if batches == 13 else loss), sums
 
-    monkeypatch.setattr(runs, "build", lambda config, seed, data: (Poisoned(config), model))
+    monkeypatch.setattr(MultiTaskConfig, "build", lambda config, data, seed: (Poisoned(config, 1.0), model))
     # 300 images in batches of 32 are 10 batches: the 13th is the third of epoch 2
     with pytest.raises(NonFiniteLossError, match="epoch 2, batch 3 of 10"):
         runs.execute(spec, tiny)
@@ -170,7 +170,7 @@ def test_processes_and_serial_give_the_same_numbers(make_spec, tiny, tmp_path):
     results = {}
     for engine in engines.ENGINES:
         specs = [make_spec(name=str(seed), root=tmp_path / engine, seed=seed, epochs=1) for seed in (0, 1)]
-        engines.run_all(specs, tiny, engine=engine)
+        runs.run_all(specs, tiny, engine=engine)
         results[engine] = [spec.folder.result()["metrics"]["val_loss"] for spec in specs]
     assert results["processes"] == pytest.approx(results["serial"], rel=1e-3)
 
@@ -179,7 +179,7 @@ def test_one_failing_run_does_not_stop_the_others(make_spec, tiny, tmp_path):
     good, bad = make_spec(epochs=1), make_spec(name="bad", root=tmp_path / "file", epochs=1)
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(runs.RunError, match="cannot write") as caught:
-        engines.run_all([bad, good], tiny)
+        runs.run_all([bad, good], tiny)
     assert "in run 'bad'" in caught.value.__notes__[0]
     assert good.folder.result() is not None
 
@@ -194,7 +194,7 @@ def test_workers_of_a_killed_study_let_go_of_their_runs(make_spec, tiny, tmp_pat
             tiny = fashion_mnist("sample", verbose=False).subset(300, 100, 100)
             config = MultiTaskConfig.from_dict({CONFIG.to_dict() | {"epochs": 10_000}!r})
             spec = runs.RunSpec("run", "test", config, 0, tiny.fingerprint, pathlib.Path({str(tmp_path)!r}))
-            engines.run_all([spec], tiny)
+            runs.run_all([spec], tiny)
     """
     file = tmp_path / "study.py"
     file.write_text(textwrap.dedent(script))
@@ -224,7 +224,7 @@ def _wait_until(condition, seconds=120):
 
 def test_an_unknown_engine_lists_the_known(make_spec, tiny):
     with pytest.raises(ValueError, match="processes, serial"):
-        engines.run_all([make_spec()], tiny, engine="warp")
+        runs.run_all([make_spec()], tiny, engine="warp")
 
 
 def test_a_study_gathers_its_runs(tiny):

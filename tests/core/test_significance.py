@@ -10,7 +10,7 @@ BASE = [0.80, 0.82, 0.81, 0.79, 0.83]
 def runs(**shifts):
     """Five seeds a name, each BASE plus the name's shifts."""
     return pd.DataFrame({"name": name, "seed": seed, "accuracy": BASE[seed] + shift}
-                        for name, values in shifts.items() for seed, shift in enumerate(values))  # fmt: skip
+                        for name, values in shifts.items() for seed, shift in enumerate(values))
 
 
 def test_wilson_interval_by_the_textbook():
@@ -40,7 +40,7 @@ def test_pairing_removes_what_the_seeds_share():
     ([0.0001, -0.0001, 0.0002, 0.0, -0.0002], "equal"),
     ([0.02, -0.02, 0.01, 0.0, -0.015], "not resolved"),  # too noisy to say either
     ([0.0] * 5, "equal"),
-])  # fmt: skip
+])
 def test_three_verdicts_and_no_fourth(shifts, verdict):
     results = runs(a=[0.0] * 5, b=shifts)
     assert significance.paired_differences(results, "accuracy", [("b", "a")], margin=0.003)["verdict"].item() == verdict
@@ -66,7 +66,7 @@ def test_many_comparisons_are_corrected_by_holm():
 
 
 @pytest.mark.parametrize("found, verdict", [("higher", "supported"), ("lower", "not supported"),
-                                            ("equal", "not supported"), ("not resolved", "not resolvable")])  # fmt: skip
+                                            ("equal", "not supported"), ("not resolved", "not resolvable")])
 def test_a_claim_is_supported_only_by_its_own_sign(found, verdict):
     assert significance.claim(found, "higher") == verdict
 

@@ -21,8 +21,8 @@ def offline_study(sample, tmp_path_factory):
         patch.setenv("WANDB_DIR", str(root))
         specs = [RunSpec(name, "q1_configs", MultiTaskConfig.from_dict(config.to_dict() | {"epochs": 2}), 0,
                          data.fingerprint, root / "runs")
-                 for name, config in studies.TEN_CONFIGS.items()]  # fmt: skip
-        study = Study("q1_configs", "quick", specs, data)
+                 for name, config in studies.TEN_CONFIGS.items()]
+        study = Study("q1_configs", "quick", specs, lambda: data)
         study.run()
     return study, sorted((root / "wandb").glob("offline-run-*"))
 

@@ -86,7 +86,7 @@ def test_diagnose_admits_that_no_factor_explains_a_claim(derived):
     ({"k": 5}, 301_408, 75_776, 29_458_432, 23_868_544, 34_963_456),
     ({"H": 64, "W": 64}, 137_056, 303_104, 48_627_712, 46_284_928, 70_647_808),
     ({"k": 5, "H": 64, "W": 64}, 301_408, 303_104, 117_833_728, 106_284_160, 139_853_824),
-])  # fmt: skip
+])
 def test_totals(sizes, weights, outputs, macs, taps, published):
     sizes = REPORTED | sizes
     total = formulas.evaluate(HAND, **sizes).loc["total"]
@@ -105,7 +105,7 @@ def test_biases_and_norm_parameters_complete_the_weights():
 @pytest.mark.parametrize(("row", "quantity", "factor"), [
     (1, "weights", 2), (3, "macs", 4), (0, "taps", sympy.Rational(1, 2)), (2, "outputs", 4),
     (5, "prepool_outputs", 3), (6, "biases", 2), (4, "norm_params", 2),
-])  # fmt: skip
+])
 def test_a_factor_in_one_hand_formula_is_named(derived, row, quantity, factor):
     wrong = HAND.copy()
     cost = wrong[row].cost
@@ -178,7 +178,7 @@ def test_a_cost_of_too_high_degree_is_refused():
 def loop_count(c_in, c_out, kernel, h, w, stride, padding, transposed):
     """Count taps that hit the map, one by one; a transposed convolution scatters, a convolution gathers."""
     out = [(side - 1) * stride + kernel - 2 * padding if transposed else
-           (side + 2 * padding - kernel) // stride + 1 for side in (h, w)]  # fmt: skip
+           (side + 2 * padding - kernel) // stride + 1 for side in (h, w)]
     source, target = ((h, w), out) if transposed else (out, (h, w))
     count = 0
     for y, x, dy, dx in product(*map(range, (*source, kernel, kernel))):
@@ -190,7 +190,7 @@ def loop_count(c_in, c_out, kernel, h, w, stride, padding, transposed):
 @pytest.mark.parametrize(("kernel", "stride", "padding", "transposed"), [
     (1, 1, 0, False), (3, 1, 1, False), (5, 1, 2, False), (3, 2, 1, False), (4, 1, 2, False),
     (2, 2, 0, True), (3, 3, 0, True), (4, 2, 1, True),
-])  # fmt: skip
+])
 def test_connections_match_an_explicit_loop(kernel, stride, padding, transposed):
     weight = (3, 2, kernel, kernel) if transposed else (2, 3, kernel, kernel)
     options = [[stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0], 1]
@@ -245,7 +245,7 @@ def test_macs_agree_with_two_other_counters(name):
 @pytest.mark.parametrize(("family", "sizes", "name"), [
     (multitask(2), {"NF": 8, "NC": 10}, "multitask"), (multitask(3), {"NF": 8, "NC": 10}, "multitask"),
     (UNET, {"NF": 6, "NC": 5, "k": 3, "H": 64, "W": 96}, "unet"),
-], ids=["multitask2", "multitask3", "unet"])  # fmt: skip
+], ids=["multitask2", "multitask3", "unet"])
 def test_other_models_are_derived(family, sizes, name):
     total = formulas.evaluate(derive(family, checks=4), **sizes).loc["total"]
     model, image = family.build(**sizes)
@@ -295,7 +295,7 @@ def test_grouped_and_strided_convolutions_are_counted():
     ({"k": True}, "k: found True"),
     ({"k": 11}, "k: found 11, expected at most 9 for a side of 32"),
     ({"depth": 3}, "sizes: found H, NC, NF, NIC, W, depth, k, expected H, NC"),
-])  # fmt: skip
+])
 def test_sizes_outside_the_formulas_are_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
         formulas.evaluate(HAND, **REPORTED | sizes)
@@ -307,7 +307,7 @@ def test_sizes_outside_the_formulas_are_refused(sizes, message):
     (nn.LocalResponseNorm(2), r"Sequential\.1\.1: aten\."),
     (nn.Conv1d(8, 1, 1), r"Sequential\.1\.1: aten\.convolution"),
     (nn.Linear(8, 2, bias=False), r"Sequential\.1\.1: aten\.mm"),
-])  # fmt: skip
+])
 def test_an_unknown_layer_is_named_and_never_counted_as_zero(layer, message):
     reshape = {nn.Linear: nn.Flatten(0, 2), nn.Conv1d: nn.Flatten(0, 1)}.get(type(layer), nn.Identity())
     with pytest.raises(CostError, match=message):

@@ -62,7 +62,7 @@ def test_batches_do_not_show(split, monkeypatch):
     (torch.zeros(1, 28, 28), "torch.float32"),
     (np.zeros((28, 28), np.uint8), "ndarray"),
     ("shoe.png", "str"),
-])  # fmt: skip
+])
 def test_a_wrong_image_is_refused_with_what_was_expected(images, found):
     with pytest.raises(fm.FeatureError, match=rf"images: found {found}, expected a uint8 tensor of shape \(28, 28\)"):
         view(network(), images, "block1", 0)
@@ -115,7 +115,7 @@ def test_a_channel_that_never_varies_costs_nothing_by_mean_and_something_by_zero
         model.backbone.block2.norm.weight[3] = 0
         model.backbone.block2.norm.bias[3] = 2
     cost = {how: fm.ablate(model, split, replace_by=how).query("block == 'block2' and channel == 3")["rmse_cost"].item()
-            for how in fm.REPLACEMENTS}  # fmt: skip
+            for how in fm.REPLACEMENTS}
     assert abs(cost["mean"]) < 1e-6 and abs(cost["zero"]) > 1e-3
 
 

@@ -44,7 +44,7 @@ def test_the_probe_of_pixels_measures_ink_exactly_and_names_more_than_chance(tin
 def test_the_probe_reads_what_the_features_hold_and_nothing_else(tiny):
     splits = three(tiny.train)
     given = {"class": lambda split: torch.nn.functional.one_hot(split.labels, 10).float(),
-             "ink": lambda split: split.ink[:, None], "noise": lambda split: torch.rand(len(split.ink), 5)}  # fmt: skip
+             "ink": lambda split: split.ink[:, None], "noise": lambda split: torch.rand(len(split.ink), 5)}
     torch.manual_seed(0)
     found = {name: probes.probe(*((features(split), split) for split in splits)) for name, features in given.items()}
     spread = splits[2].ink.std().item()
@@ -78,7 +78,7 @@ def test_probes_of_every_block_beside_the_pixels(tiny):
     (-probes.SOBEL, "edge, brighter left"),
     (probes.SOBEL.T, "edge, brighter below"),
     (-probes.SOBEL.T, "edge, brighter above"),
-])  # fmt: skip
+])
 def test_a_channel_with_a_known_filter_resembles_its_picture(tiny, kernel, name):
     model = network()
     block = model.backbone.block1

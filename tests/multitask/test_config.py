@@ -1,4 +1,4 @@
-"""What `RecipeConfig` varies: each ingredient against its definition."""
+"""What `MultiTaskConfig` varies: each ingredient against its definition."""
 
 import math
 from dataclasses import fields, replace
@@ -11,7 +11,7 @@ from smai_lib.core import runs
 from smai_lib.core.config import ConfigError
 from smai_lib.core.training import fit
 from smai_lib.multitask import objective as multitask
-from smai_lib.multitask.config import MultiTaskConfig, RecipeConfig
+from smai_lib.multitask.config import MultiTaskConfig
 from smai_lib.multitask.fashion_mnist import ink_of
 from smai_lib.multitask.model import MultiTaskOutput
 from smai_lib.multitask.studies import LAMBDA_RATIOS, lambda_config, lambda_study
@@ -20,20 +20,20 @@ FEW = slice(0, 40)
 
 
 def small(**settings):
-    return RecipeConfig(num_layers=2, base_filters=4, batch_size=50, dropout_rate=0.0, **settings)
+    return MultiTaskConfig(num_layers=2, base_filters=4, batch_size=50, dropout_rate=0.0, **settings)
 
 
 def joint_loss(config, data, output=None):
-    objective, model = runs.build(config, 0, data)
+    objective, model = config.build(data, 0)
     output = output or model.eval()(objective.inputs(data.train, FEW))
     return objective.loss(output, data.train, FEW)[0], output
 
 
 def test_without_ingredients_a_recipe_is_the_plain_run(tiny):
     recipe = lambda_config(1.0)
-    plain = runs.build(recipe, 0, tiny)
+    plain = recipe.build(tiny, 0)
     config = MultiTaskConfig(**{field.name: getattr(recipe, field.name) for field in fields(MultiTaskConfig)})
-    objective, model = runs.build(config, 0)
+    objective, model = config.build(tiny, 0)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), plain[1].state_dict().values(), strict=True))
     output = model.eval()(objective.inputs(tiny.train, FEW))
     assert torch.equal(objective.loss(output, tiny.train, FEW)[0], plain[0].loss(output, tiny.train, FEW)[0])
@@ -43,7 +43,7 @@ def test_z_scored_ink_is_still_ink_and_its_constant_answer_has_loss_one(tiny):
     config = small(ink_scaling="z_score", lambda1=0.0)
     mean = tiny.train.ink.mean()
     everywhere = slice(None)
-    objective, model = runs.build(config, 0, tiny)
+    objective, model = config.build(tiny, 0)
     constant = MultiTaskOutput(torch.zeros(len(tiny.train.ink), 10), mean.expand(len(tiny.train.ink)))
     assert objective.loss(constant, tiny.train, everywhere)[0].item() == pytest.approx(1.0, rel=1e-4)
     for parameter in model.regressor[-1].parameters():
@@ -64,7 +64,7 @@ def test_uncertainty_weighting_by_its_formula(tiny):
     expected = (ce + mse) / (2 * math.exp(-0.5)) - 0.5
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     config = small(weighting="uncertainty", learning_rate=0.01, epochs=1)
-    objective, model = runs.build(config, 0, tiny)
+    objective, model = config.build(tiny, 0)
     row = fit(model, objective, tiny.train, tiny.validation, config, seed=0).rows[-1]
     assert row["log_variance_class"] > row["log_variance_ink"]  # CE is the larger loss, so it gets the larger variance
 
@@ -74,13 +74,13 @@ def test_label_smoothing_changes_the_loss_and_not_the_metric(tiny):
     smooth, _ = joint_loss(small(lambda2=0.0, label_smoothing=0.1), tiny, output)
     by_hand = 0.9 * plain - 0.1 * output.logits.log_softmax(1).mean()
     assert smooth.item() == pytest.approx(by_hand.item(), rel=1e-5)
-    objective, _ = runs.build(small(lambda2=0.0, label_smoothing=0.1), 0, tiny)
+    objective, _ = small(lambda2=0.0, label_smoothing=0.1).build(tiny, 0)
     sums = objective.loss(output, tiny.train, FEW)[1]
     assert objective.metrics(sums)["cross_entropy"] == pytest.approx(plain.item(), rel=1e-6)
 
 
 def test_mirrored_images_keep_their_ink(tiny):
-    objective, _ = runs.build(small(mirror=True), 0, tiny)
+    objective, _ = small(mirror=True).build(tiny, 0)
     torch.manual_seed(0)
     shown = objective.augment(tiny.train)
     mirrored = (shown.images == tiny.train.images.flip(-1)).flatten(1).all(1)
@@ -90,7 +90,7 @@ def test_mirrored_images_keep_their_ink(tiny):
 
 
 def test_shifted_images_have_their_own_ink(tiny):
-    objective, _ = runs.build(small(shift=3), 0, tiny)
+    objective, _ = small(shift=3).build(tiny, 0)
     torch.manual_seed(0)
     shown = objective.augment(tiny.train)
     assert torch.equal(shown.ink, ink_of(shown.images)) and (shown.ink < tiny.train.ink).any()
@@ -106,7 +106,7 @@ def test_the_moving_average_by_hand(tiny):
     config = small(average_decay=0.5, epochs=1)
     two = tiny.subset(100, 50, 50)
     weights = []
-    objective, model = runs.build(config, 0, two)
+    objective, model = config.build(two, 0)
     first = model.backbone.block1.conv.weight
     fit(model, objective, two.train, two.validation, config, seed=0, precision="float32",
         on_batch=lambda images: weights.append(first.detach().clone()))
@@ -116,7 +116,7 @@ def test_the_moving_average_by_hand(tiny):
 
 def test_gradients_of_the_two_losses_by_hand(tiny):
     config = small(ink_scaling="z_score")
-    objective, model = runs.build(config, 0, tiny)
+    objective, model = config.build(tiny, 0)
     row = objective.diagnose(model, tiny.train)
     everything = multitask.DIAGNOSED
     flat = []
@@ -135,7 +135,7 @@ def test_gradients_of_the_two_losses_by_hand(tiny):
 
 def test_the_mirror_average_is_that_of_the_probabilities(tiny):
     config = small(epochs=1, learning_rate=5e-3)
-    objective, model = runs.build(config, 0, tiny)
+    objective, model = config.build(tiny, 0)
     fit(model, objective, tiny.train, tiny.validation, config, seed=0)
     examined = objective.examine(model, tiny)["metrics"]
     images = objective.inputs(tiny.test, slice(None))
@@ -161,7 +161,7 @@ def test_the_lambda_study_covers_both_ends_and_four_decades(tiny):
 
 
 @pytest.mark.parametrize("key, value", [("ink_scaling", "log"), ("weighting", "best"), ("shift", 9),
-                                        ("label_smoothing", 1.0), ("average_decay", 1.0), ("schedule", "cosine")])  # fmt: skip
+                                        ("label_smoothing", 1.0), ("average_decay", 1.0), ("schedule", "cosine")])
 def test_a_value_out_of_range_is_named(key, value):
     with pytest.raises(ConfigError, match=f"{key}.*{value}.*expected"):
         small(**{key: value})
@@ -179,7 +179,7 @@ def test_an_interrupted_recipe_ends_in_the_same_bits(tiny, tmp_path):
         raise Stop
 
     def run(folder, on_epoch=lambda row: None):
-        objective, model = runs.build(config, 0, tiny)
+        objective, model = config.build(tiny, 0)
         fit(model, objective, tiny.train, tiny.validation, config, seed=0, record=folder, on_epoch=on_epoch)
         return model.state_dict()
 

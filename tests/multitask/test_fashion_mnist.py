@@ -39,7 +39,7 @@ def test_the_split_is_the_same_every_time(sample):
 
 def test_the_full_data_set_where_it_is_had():
     full = fashion_mnist.fashion_mnist(verbose=False)
-    if full.is_sample:
+    if full.is_stand_in:
         pytest.skip("no source of the full data set on this machine")
     assert [len(split.labels) for split in (full.train, full.validation, full.test)] == [54000, 6000, 10000]
     assert torch.bincount(full.validation.labels).tolist() == [600] * 10
@@ -82,7 +82,8 @@ def test_the_data_folder_comes_before_any_download(copy, tmp_path, monkeypatch):
     monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
     monkeypatch.setattr(fashion_mnist, "_fetch_torchvision", lambda cache: pytest.fail("asked the network"))
     shutil.copytree(copy, tmp_path / "data" / "fashion-mnist")
-    assert fashion_mnist.find_fashion_mnist() == ("data folder", tmp_path / "data" / "fashion-mnist")
+    dataset = fashion_mnist.fashion_mnist()
+    assert (dataset.source, dataset.directory) == ("data folder", tmp_path / "data" / "fashion-mnist")
 
 
 def test_without_any_source_the_sample_serves_loudly(tmp_path, monkeypatch, capsys):
@@ -91,7 +92,7 @@ def test_without_any_source_the_sample_serves_loudly(tmp_path, monkeypatch, caps
     monkeypatch.setattr(sources, "reachable", lambda url: False)
     monkeypatch.setenv("PATH", str(tmp_path))  # no apt-get
     dataset = fashion_mnist.fashion_mnist()
-    assert dataset.is_sample
+    assert dataset.is_stand_in
     assert "SAMPLE DATA" in capsys.readouterr().out
 
 
@@ -120,7 +121,7 @@ def test_debians_package_is_fetched_by_an_apt_that_needs_no_root(copy, tmp_path,
 def test_fetch_reports_source_checksum_and_size():
     environment = os.environ | {"SMAI_FASHION_MNIST": "sample"}
     done = subprocess.run([sys.executable, "-m", "smai_lib", "fetch"], env=environment, capture_output=True,
-                          text=True, check=True)  # fmt: skip
+                          text=True, check=True)
     checksum = fashion_mnist.SAMPLE_CHECKSUMS["t10k-images-idx3-ubyte"]
     size = (paths.SAMPLE / "t10k-images-idx3-ubyte.gz").stat().st_size
     assert f"{size:,} bytes" in done.stdout and checksum in done.stdout and "sample" in done.stdout

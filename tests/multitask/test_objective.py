@@ -3,7 +3,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from smai_lib.core import runs
 from smai_lib.core.layers import conv_block
 from smai_lib.core.training import build_optimizer, evaluate, fit
 from smai_lib.multitask import objective as multitask
@@ -51,7 +50,7 @@ def test_heads_compute_in_float32_under_autocast():
 
 @pytest.mark.parametrize("lambda1, lambda2, learns", [(1.0, 0.0, "classifier"), (0.0, 1.0, "regressor")])
 def test_lambda_zero_silences_one_head_and_not_the_backbone(tiny, lambda1, lambda2, learns):
-    objective, model = runs.build(MultiTaskConfig(lambda1=lambda1, lambda2=lambda2, base_filters=4), seed=0)
+    objective, model = MultiTaskConfig(lambda1=lambda1, lambda2=lambda2, base_filters=4).build(tiny, 0)
     batch = slice(0, 20)
     objective.loss(model(objective.inputs(tiny.train, batch)), tiny.train, batch)[0].backward()
     for name in ("classifier", "regressor", "backbone"):
@@ -61,7 +60,7 @@ def test_lambda_zero_silences_one_head_and_not_the_backbone(tiny, lambda1, lambd
 
 def test_one_batch_can_be_learnt_by_heart(tiny):
     config = MultiTaskConfig(num_layers=2, base_filters=8, dropout_rate=0.0, learning_rate=3e-3)
-    objective, model = runs.build(config, seed=0)
+    objective, model = config.build(tiny, 0)
     optimizer = build_optimizer(model, config)
     batch = slice(0, 32)
     for _ in range(40):
@@ -78,7 +77,7 @@ def test_metrics_by_hand_over_unequal_batches():
     images = torch.zeros(3, 1, 28, 28, dtype=torch.uint8)
     split = Split(images, torch.tensor([0, 1, 1]), torch.tensor([0.0, 0.5, 1.0]))
     output = MultiTaskOutput(torch.log(torch.tensor([[0.8, 0.2], [0.4, 0.6], [0.9, 0.1]])),
-                             torch.tensor([0.0, 0.5, 0.4]))  # fmt: skip
+                             torch.tensor([0.0, 0.5, 0.4]))
     total = 0
     for index in (slice(0, 2), slice(2, 3)):
         part = MultiTaskOutput(output.logits[index], output.ink[index])
@@ -87,13 +86,13 @@ def test_metrics_by_hand_over_unequal_batches():
     cross_entropy = -torch.log(torch.tensor([0.8, 0.6, 0.1])).mean().item()
     expected = {"cross_entropy": cross_entropy, "accuracy": 2 / 3, "mse": 0.12, "mae": 0.2,
                 "rmse": 0.12**0.5, "r2": 1 - 0.12 / (0.5 / 3),
-                "loss": 2 * cross_entropy + 0.5 * 0.12}  # fmt: skip
+                "loss": 2 * cross_entropy + 0.5 * 0.12}
     assert metrics == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_training_loss_is_the_joint_loss(tiny):
     config = MultiTaskConfig(lambda1=3.0, lambda2=7.0, base_filters=4)
-    objective, model = runs.build(config, seed=0)
+    objective, model = config.build(tiny, 0)
     model.eval()
     batch = slice(0, 50)
     output = model(objective.inputs(tiny.train, batch))
@@ -120,19 +119,19 @@ def test_a_linear_layer_of_ones_is_ink(tiny):
 
 def test_training_improves_on_chance_and_on_the_constant(sample):
     data = sample.subset(2000, 500, 10)
-    objective, model = runs.build(SMALL, seed=0)
+    objective, model = SMALL.build(data, 0)
     last = fit(model, objective, data.train, data.validation, SMALL, seed=0).rows[-1]
     assert last["val_accuracy"] > 0.4 and last["train_loss"] < 2
 
 
 def test_evaluation_does_not_depend_on_the_batch(tiny, monkeypatch):
-    objective, model = runs.build(SMALL, seed=0)
+    objective, model = SMALL.build(tiny, 0)
     whole = evaluate(model, objective, tiny.test)
     monkeypatch.setattr("smai_lib.core.training.EVALUATION_BATCH", 7)
     assert evaluate(model, objective, tiny.test) == pytest.approx(whole, rel=1e-5)
 
 
 def test_confusion_counts_every_image_once(tiny):
-    _, model = runs.build(SMALL, seed=0)
+    _, model = SMALL.build(tiny, 0)
     counts = multitask.confusion(model, tiny.test)
     assert counts.sum(1).tolist() == torch.bincount(tiny.test.labels, minlength=10).tolist()

@@ -8,7 +8,6 @@ import pytest
 import torch
 from scipy import stats
 
-from smai_lib.core import runs
 from smai_lib.core.layers import parameter_count
 from smai_lib.multitask import figures
 from smai_lib.multitask import recipe as best_recipe
@@ -26,17 +25,17 @@ class Recorded(BestRecipe):
 def results(recipe, others):
     rows = [{"name": "recipe", "seed": seed, "test_accuracy": accuracy, "test_rmse": 0.005,
              "val_mirror_accuracy": accuracy + 0.003, "val_accuracy": accuracy + 0.001,
-             "test_mirror_accuracy": accuracy + 0.002, "test_mirror_rmse": 0.004} for seed, accuracy in enumerate(recipe)]  # fmt: skip
+             "test_mirror_accuracy": accuracy + 0.002, "test_mirror_rmse": 0.004} for seed, accuracy in enumerate(recipe)]
     rows += [rows[0] | {"name": name, "test_accuracy": accuracy, "test_rmse": rmse}
-             for name, (accuracy, rmse) in others.items()]  # fmt: skip
-    return Recorded("q1_best", "recorded", [], pd.DataFrame(rows))
+             for name, (accuracy, rmse) in others.items()]
+    return Recorded("q1_best", "recorded", [], lambda: pd.DataFrame(rows))
 
 
 def test_the_backbone_is_the_reference_reports(tiny):
     plain = TEN_CONFIGS["config 1"]
     for key in ("num_layers", "base_filters", "dropout_rate", "epochs", "batch_size"):
         assert getattr(BEST, key) == getattr(plain, key), key
-    _, model = runs.build(BEST, 0, tiny)
+    _, model = BEST.build(tiny, 0)
     assert parameter_count(model) < 500_000 and BEST.epochs <= 20
 
 
@@ -62,7 +61,7 @@ def test_an_ablation_counts_only_beyond_the_spread_of_seeds():
     accuracies = [0.940, 0.942, 0.944, 0.941, 0.943]
     reach = stats.t.ppf(0.975, 4) * np.std(accuracies, ddof=1) * np.sqrt(1 + 1 / 5)
     table = results(accuracies, {"inside": (0.942 - 0.99 * reach, 0.005), "below": (0.942 - 1.01 * reach, 0.006),
-                                 "above": (0.942 + 1.01 * reach, 0.005)}).ablation().set_index("run")  # fmt: skip
+                                 "above": (0.942 + 1.01 * reach, 0.005)}).ablation().set_index("run")
     assert table["beyond_seeds"].to_dict() == {"inside": "neither", "below": "accuracy, rmse", "above": "accuracy"}
     assert table.loc["below", "accuracy_loss"] == pytest.approx(1.01 * reach)
     assert table.loc["below", "rmse_loss"] == pytest.approx(0.001)

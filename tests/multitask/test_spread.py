@@ -11,7 +11,7 @@ from smai_lib.multitask.studies import lambda_config
 
 CONFIG = lambda_config(1.0)
 TREND = {"val_accuracy": [0.85, 0.88, 0.90, 0.91], "val_cross_entropy": [0.45, 0.36, 0.30, 0.28],
-         "val_rmse": [0.05, 0.04, 0.03, 0.025], "train_loss": [0.7, 0.4, 0.3, 0.25]}  # fmt: skip
+         "val_rmse": [0.05, 0.04, 0.03, 0.025], "train_loss": [0.7, 0.4, 0.3, 0.25]}
 NOISE = 0.002
 
 
@@ -55,7 +55,7 @@ def test_the_interval_is_that_of_one_more_run():
     ({"train_loss": [0.2, 0.1, 0.05, 0.01], "val_accuracy": [0.8, 0.8, 0.8, 0.8]}, "validation worse"),
     ({"val_accuracy": [0.97, 0.98, 0.99, 0.99]}, "among the training images"),
     ({"train_loss": [0.7, 0.4, 0.3, float("nan")]}, "not a number"),
-])  # fmt: skip
+])
 def test_an_odd_run_is_told_the_likely_reason(changes, said):
     placed = spread.place(history(99, **changes), CONFIG, Recorded)
     assert not placed.normal and any(said in line for line in placed.words), placed.words
