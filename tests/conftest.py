@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from smai_lib.colorization.data import ColorizationData, prepare
+from smai_lib.colorization.images import ColorImages, Photos
 from smai_lib.multitask import fashion_mnist
 
 torch.set_num_threads(1)  # small tensors: on a busy machine threads wait for each other
@@ -22,3 +24,27 @@ def sample():
 @pytest.fixture(scope="session")
 def tiny(sample):
     return sample.subset(300, 100, 100)
+
+
+def make_images(splits: tuple[int, int, int], *, side: int = 32, source: str = "made up",
+                pixels: torch.Tensor | None = None) -> ColorImages:
+    """Colour images, so many a split: random ones, or `pixels` (N, 3, H, W)."""
+    if pixels is None:
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (sum(splits), 3, side, side), generator=generator, dtype=torch.uint8)
+    return ColorImages(*map(Photos, pixels.split(list(splits))), source, None, "f" * 64, "all")
+
+
+def make_colors(splits: tuple[int, int, int], num_colors: int = 24, **settings) -> ColorizationData:
+    """The same in a palette; settings as for `make_images`."""
+    return prepare(make_images(splits, **settings), num_colors)
+
+
+@pytest.fixture(scope="session")
+def made_up_images():
+    return make_images
+
+
+@pytest.fixture(scope="session")
+def made_up_colors():
+    return make_colors

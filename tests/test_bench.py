@@ -4,17 +4,13 @@ import pytest
 import torch
 
 from smai_lib import bench
-from smai_lib.colorization import data
-from smai_lib.colorization.images import ColorImages, Photos
 from smai_lib.colorization.studies import REPORT_CNN, UNET
 from smai_lib.multitask.studies import TEN_CONFIGS
 
 
 @pytest.fixture(scope="module")
-def colors():
-    pixels = torch.randint(0, 256, (12, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    photos = (Photos(x) for x in (pixels[:8], pixels[8:10], pixels[10:]))
-    return data.prepare(ColorImages(*photos, "made up", None, "f" * 64, "all"))
+def colors(made_up_colors):
+    return made_up_colors((8, 2, 2))
 
 
 @pytest.fixture
@@ -94,7 +90,7 @@ def test_the_textbook_pictures_are_the_same_images_half_of_them_mirrored(colors)
 
 def test_every_network_is_measured_in_one_table(tasks, monkeypatch):
     monkeypatch.setattr(bench, "tasks", lambda: [replace(tasks[2], config=UNET)])
-    monkeypatch.setattr(bench, "_one_process_a_core", lambda task, count: 7.0)
+    monkeypatch.setattr(bench.engines, "work", lambda task, items, shared, workers: [7.0] * workers)
     table = bench.bench(rounds=1)
     assert list(table.index.get_level_values("network").unique()) == ["unet"]
     assert (table["images a second"] > 0).all() and table["ratio to (a)"].iloc[0] == 1

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from smai_lib.colorization import palette as palettes
 from smai_lib.colorization.palette import (
     PaletteError,
+    color_picture,
     decode,
     encode,
     expected_rgb,
@@ -125,3 +127,13 @@ def test_the_palette_does_not_depend_on_the_number_of_threads():
         with threadpool_limits(threads):
             found.append(fit_palette(images, 24))
     assert all(torch.equal(palette, found[0]) for palette in found)
+
+
+def test_any_picture_is_coloured_at_its_own_resolution(data, config, tmp_path):
+    _, model = config(model="unet").build(data, 0)
+    grey = np.linspace(40, 230, 50 * 70).astype(np.uint8).reshape(50, 70)
+    Image.fromarray(grey).save(tmp_path / "old.png")
+    colored = color_picture(model.eval(), tmp_path / "old.png")
+    assert colored.shape == (3, 50, 70) and colored.dtype == torch.uint8
+    assert (colored.float().mean(0) - torch.from_numpy(grey)).abs().max() <= 1
+    assert colored.float().std(0).max() > 3

@@ -1,5 +1,5 @@
 import json
-import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -7,40 +7,36 @@ import time
 from dataclasses import replace
 
 import optuna
-import pandas as pd
 import pytest
-import torch
 from optuna.trial import TrialState
 
-from smai_lib.colorization import data
 from smai_lib.colorization import search as color_search
 from smai_lib.colorization.config import ColorizationConfig
-from smai_lib.colorization.images import ColorImages, Photos
 from smai_lib.colorization.search import ColorSearch, SearchError, check_journal
-from smai_lib.colorization.space import SEARCHED, Space, importances
+from smai_lib.colorization.space import SEARCHED, Space
 from smai_lib.core import runs
 from smai_lib.core.study import loader
 from smai_lib.core.training import Fitted, NonFiniteLossError, fit
 
 BASE = ColorizationConfig(num_colors=4, num_filters=2, kernel_size=3, epochs=2, batch_size=10)
+SPLITS, NUM_COLORS, SIDE = (20, 5, 5), 4, 16
 
 
-def make_data():
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (30, 3, 16, 16), generator=generator, dtype=torch.uint8)
-    photos = (Photos(x) for x in (pixels[:20], pixels[20:25], pixels[25:]))
-    return data.prepare(ColorImages(*photos, "made up", None, "f" * 64, "all"), 4)
-
-
-def make_search(root, **changes):
+def search_in(root, data, **changes):
     space = Space(base=BASE, learning_rate=(1e-3, 1e-1), batch_size=(5, 10), num_filters=(2, 3),
                   kernel_size=(1, 3))
     settings = {"name": "s", "profile": "quick", "spaces": {"cnn": space}, "trials": 4, "seed": 0,
-                "load": loader("quick", make_data), "root": root}
+                "load": loader("quick", lambda: data), "root": root}
     return ColorSearch(**(settings | changes))
 
 
-def test_trials_are_what_fit_makes_of_their_config(tmp_path):
+@pytest.fixture
+def make_search(made_up_colors):
+    data = made_up_colors(SPLITS, NUM_COLORS, side=SIDE)
+    return lambda root, **changes: search_in(root, data, **changes)
+
+
+def test_trials_are_what_fit_makes_of_their_config(make_search, tmp_path):
     search = make_search(tmp_path)
     search.run(workers=1)
     results, history = search.results(), search.history()
@@ -57,7 +53,7 @@ def test_trials_are_what_fit_makes_of_their_config(tmp_path):
     assert (row["val_nll"], row["val_accuracy"]) == (epochs[-1]["val_nll"], epochs[-1]["val_accuracy"])
 
 
-def test_a_seed_gives_the_same_trials_and_another_gives_others(tmp_path):
+def test_a_seed_gives_the_same_trials_and_another_gives_others(make_search, tmp_path):
     found = []
     for number, seed in enumerate((0, 0, 1)):
         search = make_search(tmp_path / str(number), seed=seed)
@@ -67,7 +63,7 @@ def test_a_seed_gives_the_same_trials_and_another_gives_others(tmp_path):
     assert not found[0]["learning_rate"].equals(found[2]["learning_rate"])
 
 
-def test_a_finished_search_is_looked_up_and_more_trials_are_added(tmp_path):
+def test_a_finished_search_is_looked_up_and_more_trials_are_added(make_search, tmp_path):
     search = make_search(tmp_path)
     search.run(workers=1)
     before = search.journal.read_bytes()
@@ -78,7 +74,7 @@ def test_a_finished_search_is_looked_up_and_more_trials_are_added(tmp_path):
     assert more.results()[:4].equals(search.results()[:4]) and len(more.results()) == 6
 
 
-def test_other_data_are_another_search_in_the_same_file(tmp_path):
+def test_other_data_are_another_search_in_the_same_file(make_search, tmp_path):
     search = make_search(tmp_path, trials=1)
     search.run(workers=1)
     other = replace(search, load=lambda: replace(search.data, fingerprint="other"))
@@ -87,7 +83,7 @@ def test_other_data_are_another_search_in_the_same_file(tmp_path):
     assert search.optuna_study("cnn").study_name != other.optuna_study("cnn").study_name
 
 
-def test_two_workers_share_the_trials_of_both_searches(tmp_path):
+def test_two_workers_share_the_trials_of_both_searches(make_search, tmp_path):
     base = make_search(tmp_path)
     unet = replace(base.spaces["cnn"], base=ColorizationConfig.from_dict(BASE.to_dict() | {"model": "unet"}))
     search = replace(base, spaces={"cnn": base.spaces["cnn"], "unet": unet}, trials=3)
@@ -96,10 +92,11 @@ def test_two_workers_share_the_trials_of_both_searches(tmp_path):
     assert counts.to_dict() == {"cnn": 3, "unet": 3}
 
 
-def test_a_killed_search_goes_on_and_tries_the_cut_off_trial_again(tmp_path):
-    code = (f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); import pathlib, torch; "
-            "torch.set_num_threads(1); import test_search as t; "
-            f"t.make_search(pathlib.Path({str(tmp_path)!r}), trials=10**6).run(workers=1)")
+def test_a_killed_search_goes_on_and_tries_the_cut_off_trial_again(make_search, tmp_path):
+    here = pathlib.Path(__file__).parent
+    code = (f"import pathlib, sys; sys.path[:0] = {[str(here.parent), str(here)]!r}; import conftest, test_search as t; "
+            "data = conftest.make_colors(t.SPLITS, t.NUM_COLORS, side=t.SIDE); "
+            f"t.search_in(pathlib.Path({str(tmp_path)!r}), data, trials=10**6).run(workers=1)")
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     search = make_search(tmp_path, trials=10**6)
     deadline = time.time() + 60
@@ -121,7 +118,7 @@ def test_a_killed_search_goes_on_and_tries_the_cut_off_trial_again(tmp_path):
             assert again and again[0].state in color_search.DONE
 
 
-def test_the_median_pruner_stops_a_trial_between_epochs(tmp_path, monkeypatch):
+def test_the_median_pruner_stops_a_trial_between_epochs(make_search, tmp_path, monkeypatch):
     search = make_search(tmp_path, trials=color_search.UNPRUNED_TRIALS + 2)
     epochs = []
 
@@ -144,7 +141,7 @@ def test_the_median_pruner_stops_a_trial_between_epochs(tmp_path, monkeypatch):
     assert [epoch for trial, epoch in epochs if trial == color_search.UNPRUNED_TRIALS] == [1, 2]
 
 
-def test_a_loss_that_is_not_finite_ends_the_trial_not_the_search(tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_ends_the_trial_not_the_search(make_search, tmp_path, monkeypatch):
     search = make_search(tmp_path, trials=3)
 
     def fake_fit(model, objective, train, validation, config, *, seed, on_epoch, on_batch):
@@ -159,7 +156,7 @@ def test_a_loss_that_is_not_finite_ends_the_trial_not_the_search(tmp_path, monke
     assert search.results()["state"].tolist() == ["complete", "pruned", "complete"]
 
 
-def test_the_best_is_the_lowest_complete_trial(tmp_path):
+def test_the_best_is_the_lowest_complete_trial(make_search, tmp_path):
     search = make_search(tmp_path)
     with pytest.raises(SearchError, match="has not finished"):
         search.best("cnn")
@@ -177,7 +174,7 @@ def test_the_best_is_the_lowest_complete_trial(tmp_path):
     (lambda lines: [*lines[:2], b"7\n", *lines[3:]], "line 3"),
     (lambda lines: [*lines[:-1], lines[-1][:-9]], "delete that line"),
 ])
-def test_a_damaged_journal_is_named_and_left_alone(tmp_path, damage, line):
+def test_a_damaged_journal_is_named_and_left_alone(make_search, tmp_path, damage, line):
     search = make_search(tmp_path, trials=1)
     search.run(workers=1)
     damaged = b"".join(damage(search.journal.read_bytes().splitlines(keepends=True)))
@@ -187,14 +184,14 @@ def test_a_damaged_journal_is_named_and_left_alone(tmp_path, damage, line):
     assert search.journal.read_bytes() == damaged
 
 
-def test_records_of_no_search_are_an_error_too(tmp_path):
+def test_records_of_no_search_are_an_error_too(make_search, tmp_path):
     search = make_search(tmp_path)
     search.journal.write_text(json.dumps({"op_code": 4, "worker_id": "x", "trial_id": 99}) + "\n")
     with pytest.raises(SearchError, match="cannot be replayed"):
         search.run(workers=1)
 
 
-def test_a_cut_last_line_can_be_deleted_and_the_search_goes_on(tmp_path):
+def test_a_cut_last_line_can_be_deleted_and_the_search_goes_on(make_search, tmp_path):
     search = make_search(tmp_path, trials=2)
     search.run(workers=1)
     whole = search.journal.read_bytes()
@@ -206,22 +203,11 @@ def test_a_cut_last_line_can_be_deleted_and_the_search_goes_on(tmp_path):
     assert len(replace(search, trials=3).results()) == 3
 
 
-def test_a_search_in_use_is_refused(tmp_path):
+def test_a_search_in_use_is_refused(make_search, tmp_path):
     search = make_search(tmp_path)
     tmp_path.mkdir(exist_ok=True)
     with runs.exclusive(tmp_path, SearchError), pytest.raises(SearchError, match="in use"):
         search.run(workers=1)
-
-
-def test_importances_find_the_key_that_matters():
-    space = make_search(None).spaces["cnn"]
-    rows = [{"state": "complete", "learning_rate": 0.001 * (1 + number), "batch_size": (5, 10)[number % 2],
-             "num_filters": (2, 3)[number // 2 % 2], "kernel_size": (1, 3)[number // 4 % 2],
-             "optimizer": ("Adam", "AdamW")[number // 8 % 2], "val_nll": 1.0 + (number // 4 % 2)}
-            for number in range(32)]
-    rows.append(rows[0] | {"state": "pruned", "val_nll": 1e6})
-    shares = importances(pd.DataFrame(rows), space)
-    assert shares["kernel_size"] > 0.9 and sum(shares.values()) == pytest.approx(1)
 
 
 def test_optuna_is_the_version_whose_journal_was_tested():

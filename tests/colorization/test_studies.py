@@ -7,43 +7,33 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from smai_lib.colorization import data as color_data
-from smai_lib.colorization import figures, metrics, palette, studies, tables
+from smai_lib.colorization import metrics, palette, studies, tables
 from smai_lib.colorization.config import ColorizationConfig
-from smai_lib.colorization.images import ColorImages, Photos
 from smai_lib.colorization.studies import TABLE, half
 from smai_lib.core import paths, runs
 from smai_lib.core.sources import PATCH_SOURCE
 
-COLORS = 24
-
-
-def make_data(source="made up"):
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (40, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    photos = (Photos(x) for x in (pixels[:16], pixels[16:28], pixels[28:]))
-    return color_data.prepare(ColorImages(*photos, source, None, "f" * 64, "all"), COLORS)
+SPLITS = (16, 12, 12)
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(tmp_path_factory, made_up_colors):
     """A quick study, its networks trained for an epoch on a few images."""
     patch = pytest.MonkeyPatch()
     patch.setenv("SMAI_RUNS", str(tmp_path_factory.mktemp("runs")))
     patch.setenv("WANDB_MODE", "disabled")
     patch.setattr(studies, "QUICK_EPOCHS", dict.fromkeys(studies.QUICK_EPOCHS, 1))
-    data = make_data()
-    found = studies.color_models("quick", 0, data)
+    found = studies.color_models("quick", 0, made_up_colors(SPLITS))
     found.run(engine="serial")
     yield found
     patch.undo()
 
 
-def test_the_study_holds_the_four_networks(study):
+def test_the_study_holds_the_four_networks(study, made_up_colors):
     results = study.results().set_index("name")
     assert list(results.index) == ["report CNN", "tuned CNN", "CNN + prior", "U-Net"]
     assert results["run_id"].nunique() == 4 and (results["epochs"] == 1).all()
-    full = studies.color_models("full", 0, make_data()).specs
+    full = studies.color_models("full", 0, made_up_colors(SPLITS)).specs
     assert [spec.seed for spec in full] == [0] * 4 + [1] * 4 + [2] * 4
 
 
@@ -113,8 +103,8 @@ def test_mean_scores_are_means_of_the_seeds_metrics(study):
 
 def test_shipped_weights_take_half_the_room_and_predict_the_same(study, tmp_path):
     spec = study.best_spec("U-Net")
-    model, file = study.network(spec), half(spec.folder.weights_file)
-    assert file.stat().st_size < 0.55 * spec.folder.weights_file.stat().st_size
+    model, file = study.network(spec), half(spec.weights_file)
+    assert file.stat().st_size < 0.55 * spec.weights_file.stat().st_size
     assert {x.dtype for x in load_file(file).values() if x.is_floating_point()} == {torch.float16}
     shipped = spec.config.load(file)
     inputs = study.data.test.inputs(slice(None))
@@ -148,12 +138,12 @@ def test_examples_hold_draws_gains_and_failures(study):
     assert np.array_equal(examples["grey"], examples["truth"].astype(int).mean(1, keepdims=True).round())
 
 
-def test_full_refuses_the_photo_patches():
+def test_full_refuses_the_photo_patches(made_up_colors):
     for study in (studies.color_search, studies.color_models):
         with pytest.raises(runs.RunError, match="only bundled photo patches was found"):
-            study("full", 0, make_data(PATCH_SOURCE))
+            study("full", 0, made_up_colors(SPLITS, source=PATCH_SOURCE))
         with pytest.raises(ValueError, match="profile"):
-            study("fast", 0, make_data())
+            study("fast", 0, made_up_colors(SPLITS))
 
 
 def test_captions_warn_of_patches(study, monkeypatch):
@@ -177,27 +167,6 @@ def test_own_pictures_keep_their_luminance(study, tmp_path):
     Image.fromarray(pixels).resize((50, 40)).save(tmp_path / "own.png")
     painted = palette.color_picture(study.best_network(), tmp_path / "own.png")
     assert painted.shape == (3, 40, 50)
-
-
-def test_figures_draw_what_they_are_given():
-    trials = pd.DataFrame({"state": ["complete", "complete", "pruned"], "learning_rate": [0.001, 0.01, 0.1],
-                           "kernel_size": [3, 5, 3], "optimizer": ["Adam", "AdamW", "Adam"],
-                           "val_nll": [2.0, 1.5, 1.0]})
-    axes = figures.parallel_coordinates(trials, ["learning_rate", "kernel_size", "optimizer"], "val_nll", "NLL")
-    lines = [line for line in axes.lines if len(line.get_xdata()) == 3]
-    thick = [line for line in lines if line.get_linewidth() > 2]
-    assert len(lines) == 2 and len(thick) == 1  # not the pruned one, low as it is
-    assert np.allclose(thick[0].get_ydata(), [1, 1, 1])
-    bars = figures.reliability({"a": np.array([[0.0, 0], [80.0, 40.0]])})
-    assert np.allclose(bars.lines[1].get_xydata(), [[0.75, 0.375]])
-    rows = pd.DataFrame({"name": ["x", "y"], "metric": "nll", "difference": [1.0, -1.0],
-                         "difference_low": [0.5, -2.0], "difference_high": [1.5, 0.0]})
-    panel = figures.differences(rows, {"nll": "NLL"}, "the table")[0, 0]
-    assert [list(line.get_xdata()) for line in panel.lines[:4]] == [[0.5, 1.5], [1.0], [-2.0, 0.0], [-1.0]]
-    grid = figures.pictures({"a": torch.zeros(2, 1, 4, 4, dtype=torch.uint8)}, np.array(["x", "y"]))
-    assert [axes.get_ylabel() for axes in grid[:, 0]] == ["x", "y"]
-    shown = figures.importances({"x": {"p": 0.2, "q": 0.8}})[0, 0]
-    assert [patch.get_width() for patch in shown.patches] == [0.2, 0.8]
 
 
 def test_the_report_network_is_the_configurations_default():

@@ -64,7 +64,7 @@ def test_killed_and_resumed_ends_in_the_same_bits(make_spec, tmp_path):
     assert done.returncode == 0, done.stderr
     assert folder.history_file.read_bytes() == whole.history_file.read_bytes()
     assert folder.result()["metrics"] == whole.result()["metrics"]
-    assert folder.weights_file.read_bytes() == whole.weights_file.read_bytes()
+    assert folder.weights_files["last"].read_bytes() == whole.weights_files["last"].read_bytes()
 
 
 def test_a_seed_gives_the_same_bits_and_another_seed_others(make_spec, tiny, tmp_path):
@@ -101,7 +101,7 @@ def test_reloaded_weights_give_identical_logits(make_spec, tiny):
     spec = make_spec()
     result = runs.execute(spec, tiny)
     _, model = spec.config.build(tiny, seed=99)
-    model.load_state_dict(load_file(spec.folder.weights_file))
+    model.load_state_dict(load_file(spec.weights_file))
     assert multitask.confusion(model, tiny.test).tolist() == result["nested"]["confusion"]
 
 

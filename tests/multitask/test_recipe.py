@@ -84,7 +84,7 @@ def test_quick_trains_and_ships_the_run_best_on_validation(tiny):
     study.run(engine="serial")
     values = study.results().set_index("seed")["val_mirror_accuracy"]
     assert values.nunique() > 1  # else any choice would do
-    assert study.weights()["_best"] == study.specs[values.idxmax()].folder.weights_file
+    assert study.weights()["_best"] == study.specs[values.idxmax()].weights_file
     assert study.best() == "recipe" and study.summary()["seeds"].tolist() == [3, 3]
 
 

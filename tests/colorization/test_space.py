@@ -1,0 +1,17 @@
+import pandas as pd
+import pytest
+
+from smai_lib.colorization.config import ColorizationConfig
+from smai_lib.colorization.space import Space, importances
+
+
+def test_importances_find_the_key_that_matters():
+    space = Space(base=ColorizationConfig(), learning_rate=(1e-3, 1e-1), batch_size=(5, 10), num_filters=(2, 3),
+                  kernel_size=(1, 3))
+    rows = [{"state": "complete", "learning_rate": 0.001 * (1 + number), "batch_size": (5, 10)[number % 2],
+             "num_filters": (2, 3)[number // 2 % 2], "kernel_size": (1, 3)[number // 4 % 2],
+             "optimizer": ("Adam", "AdamW")[number // 8 % 2], "val_nll": 1.0 + (number // 4 % 2)}
+            for number in range(32)]
+    rows.append(rows[0] | {"state": "pruned", "val_nll": 1e6})
+    shares = importances(pd.DataFrame(rows), space)
+    assert shares["kernel_size"] > 0.9 and sum(shares.values()) == pytest.approx(1)
