@@ -22,6 +22,7 @@ from .colorization.model import ColorizationCNN, ColorizationUNet
 from .colorization.studies import REPORT_CNN, UNET, color_data
 from .core import engines, sources
 from .core.config import Config
+from .core.layers import textbook
 from .core.training import choose_precision, fit
 from .multitask.config import MultiTaskConfig
 from .multitask.fashion_mnist import FashionMNIST, fashion_mnist
@@ -51,7 +52,7 @@ class Task:
             model.network.encoder = _textbook_blocks(model.network.encoder)
         elif isinstance(model.network, ColorizationUNet):
             model.network.memory_format = torch.contiguous_format
-        return model
+        return textbook(model)
 
 
 def _textbook_blocks(blocks: nn.Sequential) -> nn.Sequential:

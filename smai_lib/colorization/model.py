@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..core.layers import conv_block, deconv_block, unit
+from ..core.layers import PatchDeconv2d, conv_block, deconv_block, unit
 
 
 class ColorizationCNN(nn.Module):
@@ -88,7 +88,7 @@ class ColorizationUNet(nn.Module):
             for c_in, c_out in zip([3, *widths[:-1]], widths, strict=True)
         )
         self.up = nn.ModuleList(
-            nn.Sequential(nn.ConvTranspose2d(c_in, c_out, 2, stride=2, bias=False),
+            nn.Sequential(PatchDeconv2d(c_in, c_out, 2, stride=2, bias=False),
                           nn.BatchNorm2d(c_out))
             for c_in, c_out in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )

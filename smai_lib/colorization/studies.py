@@ -70,7 +70,7 @@ class ColorModels(Study):
     def network(self, spec: RunSpec) -> torch.nn.Module:
         """The trained network of a finished run."""
         self.result(spec)
-        return spec.config.load(spec.folder.weights_file)
+        return spec.config.load(spec.weights_file)
 
     def baselines(self) -> pd.DataFrame:
         """One row an answer that needs no network: its metrics on validation and test."""
@@ -171,8 +171,8 @@ class ColorModels(Study):
 
     def weights(self) -> dict[str, Path]:
         """The best network and the report's, in half precision: half the size, no digit that shows."""
-        return {"_best": half(self.best_spec().folder.weights_file),
-                "_report": half(self.best_spec("report CNN").folder.weights_file)}
+        return {"_best": half(self.best_spec().weights_file),
+                "_report": half(self.best_spec("report CNN").weights_file)}
 
 
 def half(file: Path) -> Path:

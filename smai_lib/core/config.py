@@ -9,6 +9,7 @@ import torch
 
 OPTIMIZERS = ("Adam", "AdamW", "SGD")
 SCHEDULES = ("constant", "one_cycle")
+EPOCHS_KEPT = ("last", "best")
 WARM_UP = 0.25  # share of training in which the one-cycle schedule rises
 
 
@@ -40,6 +41,7 @@ class Config:
     schedule: str = "constant"
     weight_decay: float = 0.01  # of AdamW; the others have none
     average_decay: float = 0.0  # of the moving average of the weights; 0 keeps the last ones
+    keep: str = "last"  # the epoch whose weights are tested: "last", or "best" by validation loss
 
     def __post_init__(self):
         for field in fields(self):
@@ -52,7 +54,7 @@ class Config:
                 # 1 and 1.0 are one configuration, so they must have one run id
                 object.__setattr__(self, field.name, float(value))
         require(0 < self.learning_rate < 10, "learning_rate", self.learning_rate, "0 < value < 10")
-        require_one_of(self, optimizer=OPTIMIZERS, schedule=SCHEDULES)
+        require_one_of(self, optimizer=OPTIMIZERS, schedule=SCHEDULES, keep=EPOCHS_KEPT)
         require(0 <= self.momentum < 1, "momentum", self.momentum, "0 <= value < 1")
         require(self.momentum == 0 or self.optimizer == "SGD", "momentum", self.momentum,
                 f"0, since optimizer {self.optimizer!r} takes none")

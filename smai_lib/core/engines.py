@@ -14,10 +14,6 @@ from torch import multiprocessing
 from tqdm.auto import tqdm
 
 ENGINES = ("processes", "serial")
-# how torch's buffers of some MB are kept for reuse, set before a worker starts: glibc gives them back
-# to the system, and page faults cost a tenth to a quarter of a training step
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
-
 Report = Callable[[int], None]  # how much more was done
 
 
@@ -54,8 +50,6 @@ def work(task: Callable[[Any, Any, Report], Any], items: Sequence, shared: Any, 
 def _in_processes(task, items, shared, workers, bar, way_out) -> list:
     context = multiprocessing.get_context("spawn")  # a forked torch can hang in its thread pool
     done = context.Value("q", 0)
-    for name, value in MALLOC.items():
-        os.environ.setdefault(name, value)
     # torch's pickling puts the tensors into shared memory: one copy serves every worker
     with ProcessPoolExecutor(workers, context, _start_worker, (shared, done)) as pool:
         futures = {pool.submit(_run, task, item): item for item in items}

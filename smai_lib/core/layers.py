@@ -1,8 +1,13 @@
 """Blocks that networks are made of, and how many parameters that is."""
 
 from collections import OrderedDict
+from typing import TypeVar
 
+import torch
+import torch.nn.functional as F
 from torch import nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def conv_block(c_in: int, c_out: int, kernel_size: int = 3, ceil_mode: bool = False) -> nn.Sequential:
@@ -22,11 +27,41 @@ def conv_block(c_in: int, c_out: int, kernel_size: int = 3, ceil_mode: bool = Fa
     )
 
 
+class PatchDeconv2d(nn.ConvTranspose2d):
+    """A transposed convolution whose stride is its kernel size: its patches do not overlap.
+
+    So it is one matrix product, with torch's weights and results; on a CPU, channels last, the backward
+    runs several times faster than torch's. `as_product = False` brings torch's own back.
+    """
+
+    as_product = True
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, O, s H, s W) for a stride of s."""
+        if not self.as_product:
+            return super().forward(images)
+        b, c, h, w = images.shape
+        o, s = self.out_channels, self.stride[0]
+        weight = self.weight.permute(2, 3, 1, 0).reshape(s * s * o, c)
+        bias = None if self.bias is None else self.bias.repeat(s * s)
+        patches = F.linear(images.permute(0, 2, 3, 1), weight, bias)  # (B, H, W, s s O)
+        patches = patches.view(b, h, w, s, s, o).transpose(2, 3)  # (B, H, s, W, s, O)
+        return patches.reshape(b, s * h, s * w, o).permute(0, 3, 1, 2)
+
+
+def textbook(model: Network) -> Network:
+    """`model`, changed in place to convolve with torch's own operations only."""
+    for module in model.modules():
+        if isinstance(module, PatchDeconv2d):
+            module.as_product = False
+    return model
+
+
 def deconv_block(c_in: int, c_out: int) -> nn.Sequential:
     """ConvTranspose 2x2, stride 2 - BatchNorm - ReLU: (B, c_in, H, W) -> (B, c_out, 2H, 2W)."""
     return nn.Sequential(
         OrderedDict(
-            deconv=nn.ConvTranspose2d(c_in, c_out, kernel_size=2, stride=2),
+            deconv=PatchDeconv2d(c_in, c_out, kernel_size=2, stride=2),
             norm=nn.BatchNorm2d(c_out),
             relu=nn.ReLU(inplace=True),
         )

@@ -24,10 +24,10 @@ from safetensors.torch import save_file
 
 from .. import __version__
 from . import engines, tracking
-from .config import Config
+from .config import EPOCHS_KEPT, Config
 from .layers import parameter_count
 from .sources import Dataset
-from .training import choose_device, choose_precision, fit
+from .training import Fitted, choose_device, choose_precision, fit
 
 
 class RunError(RuntimeError):
@@ -75,16 +75,21 @@ class RunSpec:
     def folder(self) -> "RunFolder":
         return RunFolder(self.root / self.run_id)
 
+    @property
+    def weights_file(self) -> Path:
+        """The weights that the run's test figures belong to."""
+        return self.folder.weights_files[self.config.keep]
+
 
 class RunFolder:
-    """The files of one run: config.json, history.csv, checkpoint.pt, weights.safetensors, result.json."""
+    """The files of one run: config.json, history.csv, checkpoint.pt, last and best .safetensors, result.json."""
 
     def __init__(self, path: Path):
         self.path = Path(path)
         self.history_file = self.path / "history.csv"
         self.checkpoint_file = self.path / "checkpoint.pt"
         self.result_file = self.path / "result.json"
-        self.weights_file = self.path / "weights.safetensors"
+        self.weights_files = {epoch: self.path / f"{epoch}.safetensors" for epoch in EPOCHS_KEPT}
 
     def locked(self):
         """Context of sole use of the folder, which is made if need be; RunError if that fails."""
@@ -120,8 +125,10 @@ class RunFolder:
         torch.save(checkpoint, buffer)
         self._write(self.checkpoint_file, buffer.getvalue())
 
-    def finish(self, result: dict[str, Any], model: torch.nn.Module) -> None:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, self.weights_file)
+    def finish(self, result: dict[str, Any], states: dict[str, dict[str, torch.Tensor]]) -> None:
+        """Leave the weights of `states`, by epoch kept, then the result."""
+        for epoch, state in states.items():
+            save_file({name: value.cpu().contiguous() for name, value in state.items()}, self.weights_files[epoch])
         self._write(self.result_file, json.dumps(result, indent=1) + "\n")
         self.checkpoint_file.unlink(missing_ok=True)
 
@@ -161,29 +168,38 @@ def execute(
         device = choose_device(device)
         precision = choose_precision(precision, device)
         with tracking.start(spec, data) as mirror:
-            rows, seconds = fit(
+            fitted = fit(
                 model, objective, data.train, data.validation, spec.config, seed=spec.seed,
-                device=device.type, precision=precision, record=folder,
-                on_epoch=mirror.log, on_batch=on_batch,
-            )
-            examined = objective.examine(model.cpu(), data)
-            result = {
-                "run_id": spec.run_id, "name": spec.name, "study": spec.study, "seed": spec.seed,
-                "config": spec.config.to_dict(),
-                "metrics": {k: v for k, v in rows[-1].items() if k not in ("epoch", "learning_rate")}
-                | examined.pop("metrics")
-                | {"best_val_accuracy": max(row["val_accuracy"] for row in rows)},
-                "parameters": parameter_count(model),
-                "seconds": round(seconds, 1),
-                "train_images": len(data.train.images),
-                "data_source": data.source, "data_fingerprint": data.fingerprint,
-                "device": device.type, "precision": precision, "threads": torch.get_num_threads(),
-                "torch": torch.__version__, "smai_lib": __version__, "python": platform.python_version(),
-                **examined,
-            }
-            folder.finish(result, model)  # before the mirror, whose troubles are not the run's
+                device=device.type, precision=precision, record=folder, on_epoch=mirror.log, on_batch=on_batch)
+            last = {name: value.clone() for name, value in model.cpu().state_dict().items()}
+            states = {"last": last, "best": fitted.best}
+            model.load_state_dict(states[spec.config.keep])
+            examined = objective.examine(model, data)
+            result = _result(spec, data, fitted, examined) | {
+                "parameters": parameter_count(model), "device": device.type, "precision": precision,
+                "threads": torch.get_num_threads()}
+            folder.finish(result, states)  # before the mirror, whose troubles are not the run's
             mirror.finish(result["metrics"], objective.pictures(examined, model, data))
         return result
+
+
+def _result(spec: RunSpec, data: Dataset, fitted: Fitted, examined: dict[str, Any]) -> dict[str, Any]:
+    """What result.json says: training and validation metrics of the last epoch, test metrics of the one kept."""
+    last, best = fitted.rows[-1], fitted.best_row
+    metrics = {key: value for key, value in last.items() if key not in ("epoch", "learning_rate")}
+    return {
+        "run_id": spec.run_id, "name": spec.name, "study": spec.study, "seed": spec.seed,
+        "config": spec.config.to_dict(),
+        "metrics": metrics | examined["metrics"] | {
+            "best_val_accuracy": max(row["val_accuracy"] for row in fitted.rows),
+            "best_val_loss": best["val_loss"], "best_epoch": best["epoch"],
+            "tested_epoch": (best if spec.config.keep == "best" else last)["epoch"]},
+        "nested": examined.get("nested", {}),
+        "seconds": round(fitted.seconds, 1),
+        "train_images": len(data.train[0]),
+        "data_source": data.source, "data_fingerprint": data.fingerprint,
+        "torch": torch.__version__, "smai_lib": __version__, "python": platform.python_version(),
+    }
 
 
 def run_all(specs: list[RunSpec], data: Dataset, *, engine: str = "processes", workers: int = 0) -> None:

@@ -132,7 +132,7 @@ class Study(Recorded):
 
     def weights(self) -> dict[str, Path]:
         """Weights that `full` ships, by suffix of the file's name: the best run's."""
-        return {"_best": self.best_spec().folder.weights_file}
+        return {"_best": self.best_spec().weights_file}
 
 
 def assemble(kind: type[Study], name: str, profile: str, wanted: Sequence[tuple[str, Config, int]],

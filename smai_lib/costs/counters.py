@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..colorization.model import ColorizationCNN
 from ..core import paths
+from ..core.layers import textbook
 from . import formulas, timing
 
 SIZES = {"NIC": 1, "NF": 32, "NC": 24, "k": 3, "H": 32, "W": 32}
@@ -107,7 +108,7 @@ def measure_counters() -> pd.DataFrame:
             release = version(tool)
         except PackageNotFoundError:
             continue
-        model = ColorizationCNN().eval()
+        model = textbook(ColorizationCNN()).eval()
         network = int(count(model, torch.zeros(1, 1, 32, 32)))
         deconv = nn.Sequential(nn.ConvTranspose2d(6, 10, 2, stride=2, bias=False)).eval()
         single = int(count(deconv, torch.zeros(1, 6, 8, 8)))

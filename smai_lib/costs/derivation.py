@@ -4,6 +4,7 @@ MACs come from torch's own table of operations, taps from counting connections, 
 the shapes of the tensors. `formulas` holds the conventions and the formulas that are derived by hand.
 """
 
+import copy
 import random
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from torch.utils.flop_counter import flop_registry
 from torch.utils.module_tracker import ModuleTracker
 
 from ..colorization.model import ColorizationCNN, ColorizationUNet
+from ..core.layers import textbook
 from ..multitask.model import MultiTaskCNN
 from .formulas import NC, NF, NIC, QUANTITIES, Cost, CostError, H, Layer, W, k
 
@@ -139,13 +141,10 @@ def measure(model: nn.Module, image: Sequence[int]) -> list[Layer]:
     Raises:
         CostError: an operation or a parameter that the derivation does not know, by name.
     """
+    model = textbook(copy.deepcopy(model)).eval()
     recorder = _CostRecorder(model)
-    training = model.training
-    try:
-        with torch.no_grad(), recorder.tracker, recorder:
-            model.eval()(torch.empty(1, *image))
-    finally:
-        model.train(training)
+    with torch.no_grad(), recorder.tracker, recorder:
+        model(torch.empty(1, *image))
     layers = list(recorder.layers.values())
     known = sum(layer.cost.weights + layer.cost.biases + layer.cost.norm_params for layer in layers)
     held = sum(parameter.numel() for parameter in model.parameters())

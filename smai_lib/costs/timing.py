@@ -10,6 +10,7 @@ from sklearn.linear_model import LinearRegression
 
 from ..colorization.model import ColorizationCNN
 from ..core import paths
+from ..core.layers import textbook
 from ..core.study import PROFILES
 from . import formulas
 
@@ -35,7 +36,7 @@ def sweep(filters: tuple[int, ...] = FILTERS, kernels: tuple[int, ...] = KERNELS
 
 def _row(nf: int, kernel: int, images: int, repeats: int) -> dict:
     sizes = {"NIC": 1, "NF": nf, "NC": 24, "k": kernel, "H": 32, "W": 32}
-    model = ColorizationCNN(num_filters=nf, kernel_size=kernel).eval()
+    model = textbook(ColorizationCNN(num_filters=nf, kernel_size=kernel)).eval()
     batch = torch.rand(images, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     model(batch)
     seconds = []

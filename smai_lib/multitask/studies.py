@@ -81,7 +81,7 @@ class LambdaStudy(Study):
         shown = [spec for spec in self.specs if spec.config.ink_scaling == "z_score"
                  and spec.config.weighting == "fixed" and spec.seed < self.specs[0].seed + 2]
         tensors = {f"{spec.name}/{spec.seed}/{key}": tensor for spec in shown
-                   for key, tensor in load_file(spec.folder.weights_file).items() if key.startswith("backbone.")}
+                   for key, tensor in load_file(spec.weights_file).items() if key.startswith("backbone.")}
         file = self.specs[0].root / "backbones.safetensors"
         save_file(tensors, file)
         return {"_backbones": file}
