@@ -130,7 +130,7 @@ def test_the_median_pruner_stops_a_trial_between_epochs(make_search, tmp_path, m
         for row in rows:
             epochs.append((trial, row["epoch"]))
             on_epoch(row)
-        return Fitted(rows, 1.0)
+        return Fitted(rows, 1.0, {})
 
     monkeypatch.setattr(color_search, "fit", fake_fit)
     search.run(workers=1)
@@ -149,7 +149,7 @@ def test_a_loss_that_is_not_finite_ends_the_trial_not_the_search(make_search, tm
         on_epoch(row)
         if search.optuna_study("cnn").trials[-1].number == 1:
             raise NonFiniteLossError("made up")
-        return Fitted([row], 1.0)
+        return Fitted([row], 1.0, {})
 
     monkeypatch.setattr(color_search, "fit", fake_fit)
     search.run(workers=1)

@@ -2,33 +2,19 @@ import json
 import subprocess
 import sys
 import textwrap
-import time
 
-import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from smai_lib import studies
-from smai_lib.core import engines, runs
+from smai_lib.core import runs
 from smai_lib.core.training import NonFiniteLossError
 from smai_lib.multitask import objective as multitask
 from smai_lib.multitask.config import MultiTaskConfig
 
-CONFIG = MultiTaskConfig(num_layers=2, base_filters=4, batch_size=32, epochs=3)
 
-
-@pytest.fixture
-def make_spec(tiny, tmp_path):
-    def make(name="run", root=None, seed=0, **changes):
-        config = MultiTaskConfig.from_dict(CONFIG.to_dict() | changes)
-        return runs.RunSpec(name, "test", config, seed, tiny.fingerprint, root or tmp_path / "runs")
-
-    return make
-
-
-def _in_another_process(root, kill_after=None):
-    """Execute CONFIG in a fresh interpreter that kills itself after so many images."""
+def in_another_process(spec, kill_after=None):
+    """Execute `spec` in a fresh interpreter that kills itself after so many images."""
     script = f"""
         import os, signal, pathlib, torch
         from smai_lib.core import runs
@@ -36,8 +22,8 @@ def _in_another_process(root, kill_after=None):
         from smai_lib.multitask.fashion_mnist import fashion_mnist
         torch.set_num_threads(1)
         tiny = fashion_mnist("sample", verbose=False).subset(300, 100, 100)
-        config = MultiTaskConfig.from_dict({CONFIG.to_dict()!r})
-        spec = runs.RunSpec("run", "test", config, 0, tiny.fingerprint, pathlib.Path({str(root)!r}))
+        config = MultiTaskConfig.from_dict({spec.config.to_dict()!r})
+        spec = runs.RunSpec("run", "test", config, 0, tiny.fingerprint, pathlib.Path({str(spec.root)!r}))
         done = 0
         def on_batch(images):
             global done
@@ -51,16 +37,16 @@ def _in_another_process(root, kill_after=None):
 
 
 def test_killed_and_resumed_ends_in_the_same_bits(make_spec, tmp_path):
-    straight, broken = tmp_path / "straight", tmp_path / "broken"
-    done = _in_another_process(straight)
+    straight, broken = make_spec(root=tmp_path / "straight"), make_spec(root=tmp_path / "broken")
+    done = in_another_process(straight)
     assert done.returncode == 0, done.stderr
-    folder, whole = make_spec(root=broken).folder, make_spec(root=straight).folder
-    assert _in_another_process(broken, kill_after=400).returncode == -9  # in the middle of epoch 2
+    folder, whole = broken.folder, straight.folder
+    assert in_another_process(broken, kill_after=400).returncode == -9  # in the middle of epoch 2
     assert len(folder.history()) == 1 and folder.result() is None
     # as if the kill had fallen between the history and the checkpoint of epoch 2
     with open(folder.history_file, "a") as file:
         file.write("2,0.1,this row has no checkpoint\n")
-    done = _in_another_process(broken)
+    done = in_another_process(broken)
     assert done.returncode == 0, done.stderr
     assert folder.history_file.read_bytes() == whole.history_file.read_bytes()
     assert folder.result()["metrics"] == whole.result()["metrics"]
@@ -87,7 +73,7 @@ def test_the_record_of_a_finished_run(make_spec, tiny):
     result = runs.execute(spec, tiny)
     folder, config = spec.folder, json.loads((spec.folder.path / "config.json").read_text())
     history = folder.history()
-    assert config["lambda1"] == CONFIG.lambda1 and config["seed"] == 0
+    assert config["lambda1"] == spec.config.lambda1 and config["seed"] == 0
     assert history["epoch"].tolist() == [1, 2, 3]
     assert history["val_accuracy"].iloc[-1] == result["metrics"]["val_accuracy"]
     assert history["val_accuracy"].max() == result["metrics"]["best_val_accuracy"]
@@ -163,87 +149,3 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_record(make_spec, tiny, m
         runs.execute(spec, tiny)
     assert len(spec.folder.history()) == 1
     assert spec.folder.result() is None
-
-
-def test_processes_and_serial_give_the_same_numbers(make_spec, tiny, tmp_path):
-    """Within float tolerance: a worker has one thread, this process may have more."""
-    results = {}
-    for engine in engines.ENGINES:
-        specs = [make_spec(name=str(seed), root=tmp_path / engine, seed=seed, epochs=1) for seed in (0, 1)]
-        runs.run_all(specs, tiny, engine=engine)
-        results[engine] = [spec.folder.result()["metrics"]["val_loss"] for spec in specs]
-    assert results["processes"] == pytest.approx(results["serial"], rel=1e-3)
-
-
-def test_one_failing_run_does_not_stop_the_others(make_spec, tiny, tmp_path):
-    good, bad = make_spec(epochs=1), make_spec(name="bad", root=tmp_path / "file", epochs=1)
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(runs.RunError, match="cannot write") as caught:
-        runs.run_all([bad, good], tiny)
-    assert "in run 'bad'" in caught.value.__notes__[0]
-    assert good.folder.result() is not None
-
-
-def test_workers_of_a_killed_study_let_go_of_their_runs(make_spec, tiny, tmp_path):
-    script = f"""
-        import pathlib
-        from smai_lib.core import engines, runs
-        from smai_lib.multitask.config import MultiTaskConfig
-        from smai_lib.multitask.fashion_mnist import fashion_mnist
-        if __name__ == "__main__":
-            tiny = fashion_mnist("sample", verbose=False).subset(300, 100, 100)
-            config = MultiTaskConfig.from_dict({CONFIG.to_dict() | {"epochs": 10_000}!r})
-            spec = runs.RunSpec("run", "test", config, 0, tiny.fingerprint, pathlib.Path({str(tmp_path)!r}))
-            runs.run_all([spec], tiny)
-    """
-    file = tmp_path / "study.py"
-    file.write_text(textwrap.dedent(script))
-    folder = make_spec(root=tmp_path, epochs=10_000).folder
-    study = subprocess.Popen([sys.executable, file], stderr=subprocess.DEVNULL)
-    _wait_until(lambda: folder.history_file.exists() and folder.history_file.stat().st_size)
-    study.kill()
-    study.wait()
-
-    def free():
-        try:
-            with folder.locked():
-                return True
-        except runs.RunError:
-            return False
-
-    _wait_until(free)
-    assert folder.result() is None and len(folder.history()) >= 1
-
-
-def _wait_until(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.2)
-
-
-def test_an_unknown_engine_lists_the_known(make_spec, tiny):
-    with pytest.raises(ValueError, match="processes, serial"):
-        runs.run_all([make_spec()], tiny, engine="warp")
-
-
-def test_a_study_gathers_its_runs(tiny):
-    study = studies.ten_configs("quick", seed=3, data=tiny)
-    with pytest.raises(runs.RunError, match="config 1 has not finished"):
-        study.results()
-    study.specs[:] = study.specs[3:4]
-    study.run(engine="serial")
-    results = study.results()
-    assert results["name"].tolist() == ["config 4"] and results["seed"].tolist() == [3]
-    assert isinstance(study.history(), pd.DataFrame) and "SAMPLE DATA" in study.caption()
-
-
-def test_an_unknown_profile_lists_the_known(tiny):
-    with pytest.raises(ValueError, match="recorded, quick, full"):
-        studies.ten_configs("fast", data=tiny)
-
-
-def test_the_sample_is_never_published_as_the_study(tiny):
-    for study in (studies.ten_configs, studies.lambda_study):
-        with pytest.raises(runs.RunError, match="only .*sample.* was found; see `python -m smai_lib fetch`"):
-            study("full", data=tiny)

@@ -27,7 +27,7 @@ def offline_study(sample, tmp_path_factory):
     return study, sorted((root / "wandb").glob("offline-run-*"))
 
 
-def _record(folder, kind):
+def record_of(folder, kind):
     return next(record for record in tracking.inspect(folder) if record["type"] == kind)
 
 
@@ -36,7 +36,7 @@ def test_ten_mirrors_equal_the_records(offline_study):
     assert len(folders) == 10
     mirrored = {}
     for folder in folders:
-        header = json.dumps(_record(folder, "run"))
+        header = json.dumps(record_of(folder, "run"))
         name = next(spec.name for spec in study.specs if f'"{spec.name}"' in header)
         mirrored[name] = tracking.history(folder)
     assert set(mirrored) == set(studies.TEN_CONFIGS)
@@ -48,7 +48,7 @@ def test_ten_mirrors_equal_the_records(offline_study):
 
 
 def test_a_mirror_names_group_job_and_config(offline_study):
-    header = json.dumps(_record(offline_study[1][0], "run"))
+    header = json.dumps(record_of(offline_study[1][0], "run"))
     for expected in ("q1_configs", "train", "lambda1", "base_filters", "data_fingerprint", "seed 0"):
         assert expected in header, expected
 

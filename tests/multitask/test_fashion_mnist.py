@@ -80,7 +80,7 @@ def test_a_directory_that_lacks_a_file_is_refused(tmp_path):
 
 def test_the_data_folder_comes_before_any_download(copy, tmp_path, monkeypatch):
     monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(fashion_mnist, "_fetch_torchvision", lambda cache: pytest.fail("asked the network"))
+    monkeypatch.setattr(sources, "reachable", lambda url: pytest.fail("asked the network"))
     shutil.copytree(copy, tmp_path / "data" / "fashion-mnist")
     dataset = fashion_mnist.fashion_mnist()
     assert (dataset.source, dataset.directory) == ("data folder", tmp_path / "data" / "fashion-mnist")
@@ -98,6 +98,9 @@ def test_without_any_source_the_sample_serves_loudly(tmp_path, monkeypatch, caps
 
 def test_debians_package_is_fetched_by_an_apt_that_needs_no_root(copy, tmp_path, monkeypatch):
     """The commands and the unpacking, with an apt-get that serves a package made here."""
+    monkeypatch.setattr(fashion_mnist, "SYSTEM_DIR", tmp_path / "nowhere")
+    monkeypatch.setattr(sources, "reachable", lambda url: False)
+    monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
     tree = tmp_path / "package"
     shutil.copytree(copy, tree / fashion_mnist.SYSTEM_DIR.relative_to("/"))
     (tree / "DEBIAN").mkdir()
@@ -113,9 +116,9 @@ def test_debians_package_is_fetched_by_an_apt_that_needs_no_root(copy, tmp_path,
     apt.chmod(0o755)
     monkeypatch.setenv("PATH", f"{apt.parent}{os.pathsep}{os.environ['PATH']}")
     cache = tmp_path / "data" / "fashion-mnist"
-    cache.parent.mkdir()
-    assert fashion_mnist._fetch_debian(cache)
-    assert sorted(file.name for file in cache.iterdir()) == sorted(f"{name}.gz" for name in fashion_mnist.CHECKSUMS)
+    assert fashion_mnist.fashion_mnist(verbose=False).source == "Debian package dataset-fashion-mnist"
+    kept = [*(f"{name}.gz" for name in fashion_mnist.CHECKSUMS), "SOURCE"]
+    assert sorted(file.name for file in cache.iterdir()) == sorted(kept)
 
 
 def test_fetch_reports_source_checksum_and_size():

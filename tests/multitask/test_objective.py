@@ -1,51 +1,17 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from smai_lib.core.layers import conv_block
-from smai_lib.core.training import build_optimizer, evaluate, fit
+from smai_lib.core.training import build_optimizer, fit
 from smai_lib.multitask import objective as multitask
 from smai_lib.multitask.config import MultiTaskConfig
 from smai_lib.multitask.fashion_mnist import Split, ink_of
-from smai_lib.multitask.model import MultiTaskCNN, MultiTaskOutput
+from smai_lib.multitask.model import MultiTaskOutput
 
-SMALL = MultiTaskConfig(num_layers=2, base_filters=4, batch_size=50, epochs=2)
-
-
-@pytest.mark.parametrize("num_layers, features", [(2, 8 * 7 * 7), (3, 16 * 3 * 3)])
-def test_shapes_of_both_heads(num_layers, features):
-    model = MultiTaskCNN(num_layers=num_layers, base_filters=4, dropout_rate=0.3)
-    output = model(torch.rand(5, 1, 28, 28))
-    assert output.logits.shape == (5, 10) and output.ink.shape == (5,)
-    assert model.classifier[0].in_features == features == model.regressor[0].in_features
-
-
-def test_pooling_before_relu_is_conv_norm_relu_pool():
-    block = conv_block(3, 5)
-    images = torch.randn(2, 3, 8, 8)
-    textbook = F.max_pool2d(F.relu(block.norm(block.conv(images))), 2)
-    assert torch.equal(block(images), textbook)
-
-
-def test_ceil_mode_pools_what_is_left_at_the_border():
-    images = torch.randn(2, 1, 7, 7)
-    floor, ceil = conv_block(1, 5), conv_block(1, 5, ceil_mode=True)
-    ceil.load_state_dict(floor.state_dict())
-    maps = F.relu(floor.norm(floor.conv(images)))
-    assert torch.equal(floor(images), F.max_pool2d(maps[:, :, :6, :6], 2))
-    assert torch.equal(ceil(images), F.max_pool2d(F.pad(maps, (0, 1, 0, 1)), 2))  # maps are at least 0
-    for num_layers, side in ((2, 7), (3, 4)):
-        model = MultiTaskCNN(num_layers=num_layers, base_filters=4, dropout_rate=0.0, hidden=6, ceil_mode=True)
-        assert model.backbone(torch.rand(5, 1, 28, 28)).shape[-2:] == (side, side)
-        assert model(torch.rand(5, 1, 28, 28)).logits.shape == (5, 10) and model.regressor[0].out_features == 6
-
-
-def test_heads_compute_in_float32_under_autocast():
-    model = MultiTaskCNN(num_layers=2, base_filters=4, dropout_rate=0.0)
-    with torch.autocast("cpu", torch.bfloat16):
-        output = model(torch.rand(4, 1, 28, 28))
-    assert output.logits.dtype == output.ink.dtype == torch.float32
+FEW = slice(0, 40)
 
 
 @pytest.mark.parametrize("lambda1, lambda2, learns", [(1.0, 0.0, "classifier"), (0.0, 1.0, "regressor")])
@@ -117,21 +83,116 @@ def test_a_linear_layer_of_ones_is_ink(tiny):
     assert torch.allclose(predicted, ink_of(tiny.test.images), atol=1e-6)
 
 
-def test_training_improves_on_chance_and_on_the_constant(sample):
-    data = sample.subset(2000, 500, 10)
-    objective, model = SMALL.build(data, 0)
-    last = fit(model, objective, data.train, data.validation, SMALL, seed=0).rows[-1]
-    assert last["val_accuracy"] > 0.4 and last["train_loss"] < 2
-
-
-def test_evaluation_does_not_depend_on_the_batch(tiny, monkeypatch):
-    objective, model = SMALL.build(tiny, 0)
-    whole = evaluate(model, objective, tiny.test)
-    monkeypatch.setattr("smai_lib.core.training.EVALUATION_BATCH", 7)
-    assert evaluate(model, objective, tiny.test) == pytest.approx(whole, rel=1e-5)
-
-
 def test_confusion_counts_every_image_once(tiny):
-    _, model = SMALL.build(tiny, 0)
+    _, model = small().build(tiny, 0)
     counts = multitask.confusion(model, tiny.test)
     assert counts.sum(1).tolist() == torch.bincount(tiny.test.labels, minlength=10).tolist()
+
+
+# --- what a config varies: each ingredient against its definition
+
+
+def small(**settings):
+    return MultiTaskConfig(num_layers=2, base_filters=4, batch_size=50, dropout_rate=0.0, **settings)
+
+
+def joint_loss(config, data, output=None):
+    objective, model = config.build(data, 0)
+    output = output or model.eval()(objective.inputs(data.train, FEW))
+    return objective.loss(output, data.train, FEW)[0], output
+
+
+def test_z_scored_ink_is_still_ink_and_its_constant_answer_has_loss_one(tiny):
+    config = small(ink_scaling="z_score", lambda1=0.0)
+    mean = tiny.train.ink.mean()
+    everywhere = slice(None)
+    objective, model = config.build(tiny, 0)
+    constant = MultiTaskOutput(torch.zeros(len(tiny.train.ink), 10), mean.expand(len(tiny.train.ink)))
+    assert objective.loss(constant, tiny.train, everywhere)[0].item() == pytest.approx(1.0, rel=1e-4)
+    for parameter in model.regressor[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    silent = model.eval()(objective.inputs(tiny.train, FEW)).ink
+    assert torch.allclose(silent, mean.expand(40))  # a head that says 0 answers the mean ink
+    # metrics stay in units of ink
+    sums = objective.loss(constant, tiny.train, everywhere)[1]
+    assert objective.metrics(sums)["mse"] == pytest.approx(tiny.train.ink.double().var(correction=0).item(), rel=1e-4)
+
+
+def test_uncertainty_weighting_by_its_formula(tiny):
+    config = small(weighting="uncertainty")
+    loss, output = joint_loss(config, tiny)
+    assert output.log_variances.tolist() == [-0.5, -0.5]
+    ce = F.cross_entropy(output.logits, tiny.train.labels[FEW])
+    mse = F.mse_loss(output.ink, tiny.train.ink[FEW])
+    expected = (ce + mse) / (2 * math.exp(-0.5)) - 0.5
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    config = small(weighting="uncertainty", learning_rate=0.01, epochs=1)
+    objective, model = config.build(tiny, 0)
+    row = fit(model, objective, tiny.train, tiny.validation, config, seed=0).rows[-1]
+    assert row["log_variance_class"] > row["log_variance_ink"]  # CE is the larger loss, so it gets the larger variance
+
+
+def test_label_smoothing_changes_the_loss_and_not_the_metric(tiny):
+    plain, output = joint_loss(small(lambda2=0.0), tiny)
+    smooth, _ = joint_loss(small(lambda2=0.0, label_smoothing=0.1), tiny, output)
+    by_hand = 0.9 * plain - 0.1 * output.logits.log_softmax(1).mean()
+    assert smooth.item() == pytest.approx(by_hand.item(), rel=1e-5)
+    objective, _ = small(lambda2=0.0, label_smoothing=0.1).build(tiny, 0)
+    sums = objective.loss(output, tiny.train, FEW)[1]
+    assert objective.metrics(sums)["cross_entropy"] == pytest.approx(plain.item(), rel=1e-6)
+
+
+def test_mirrored_images_keep_their_ink(tiny):
+    objective, _ = small(mirror=True).build(tiny, 0)
+    torch.manual_seed(0)
+    shown = objective.augment(tiny.train)
+    mirrored = (shown.images == tiny.train.images.flip(-1)).flatten(1).all(1)
+    kept = (shown.images == tiny.train.images).flatten(1).all(1)
+    assert (mirrored | kept).all() and 0.3 < mirrored.float().mean() < 0.7
+    assert torch.equal(ink_of(shown.images), tiny.train.ink) and shown.ink is tiny.train.ink
+
+
+def test_shifted_images_have_their_own_ink(tiny):
+    objective, _ = small(shift=3).build(tiny, 0)
+    torch.manual_seed(0)
+    shown = objective.augment(tiny.train)
+    assert torch.equal(shown.ink, ink_of(shown.images)) and (shown.ink < tiny.train.ink).any()
+    # every image is a crop of the padded original
+    padded = F.pad(tiny.train.images[:1], (3,) * 4)
+    crops = [padded[..., y:y + 28, x:x + 28] for y in range(7) for x in range(7)]
+    assert any(torch.equal(shown.images[:1], crop) for crop in crops)
+    assert not torch.equal(shown.images, tiny.train.images)
+
+
+def test_gradients_of_the_two_losses_by_hand(tiny):
+    config = small(ink_scaling="z_score")
+    objective, model = config.build(tiny, 0)
+    row = objective.diagnose(model, tiny.train)
+    everything = multitask.DIAGNOSED
+    flat = []
+    for which in ("class", "ink"):
+        model.zero_grad()
+        output = model.eval()(objective.inputs(tiny.train, everything))
+        loss = (F.cross_entropy(output.logits, tiny.train.labels[everything]) if which == "class" else
+                F.mse_loss(output.ink, tiny.train.ink[everything]) / tiny.train.ink.std(correction=0) ** 2)
+        loss.backward()
+        flat.append(torch.cat([p.grad.flatten() for p in model.backbone.parameters()]))
+    assert row["class_gradient"] == pytest.approx(flat[0].norm().item(), rel=1e-4)
+    assert row["ink_gradient"] == pytest.approx(flat[1].norm().item(), rel=1e-4)
+    cosine = (flat[0] @ flat[1] / flat[0].norm() / flat[1].norm()).item()
+    assert row["gradient_cosine"] == pytest.approx(cosine, abs=1e-4)
+
+
+def test_the_mirror_average_is_that_of_the_probabilities(tiny):
+    config = small(epochs=1, learning_rate=5e-3)
+    objective, model = config.build(tiny, 0)
+    fit(model, objective, tiny.train, tiny.validation, config, seed=0)
+    examined = objective.examine(model, tiny)["metrics"]
+    images = objective.inputs(tiny.test, slice(None))
+    with torch.no_grad():
+        there, back = model(images), model(images.flip(-1))
+    predicted = (there.logits.softmax(1) + back.logits.softmax(1)).argmax(1)
+    assert (predicted != there.logits.argmax(1)).any()  # else this test could not fail
+    assert examined["test_mirror_accuracy"] == pytest.approx((predicted == tiny.test.labels).double().mean().item())
+    error = (there.ink + back.ink) / 2 - tiny.test.ink
+    assert examined["test_mirror_rmse"] == pytest.approx(error.square().mean().sqrt().item(), rel=1e-4)
