@@ -5,7 +5,7 @@ import torch
 
 from smai_lib.core import runs
 from smai_lib.core.runs import RunFolder
-from smai_lib.core.training import evaluate, fit
+from smai_lib.core.training import build_optimizer, evaluate, fit
 from smai_lib.multitask.config import MultiTaskConfig
 
 SMALL = MultiTaskConfig(num_layers=2, base_filters=4, batch_size=50, epochs=2)
@@ -88,3 +88,16 @@ def test_the_best_epochs_weights_are_kept_beside_the_last(tiny, tmp_path):
         model = config.load(spec.weights_file)
         assert evaluate(model, objective, data.test)["loss"] == pytest.approx(result["metrics"]["test_loss"], rel=1e-4)
     assert results["last"][0]["metrics"]["test_loss"] != results["best"][0]["metrics"]["test_loss"]
+
+
+def test_the_optimizer_gets_the_keys_that_are_its_own():
+    def group(**keys):
+        optimizer = build_optimizer(torch.nn.Linear(2, 1), replace(SMALL, learning_rate=0.02, **keys))
+        assert type(optimizer) is getattr(torch.optim, keys["optimizer"])
+        return optimizer.param_groups[0]
+
+    assert group(optimizer="SGD", momentum=0.9)["momentum"] == 0.9
+    assert group(optimizer="SGD")["momentum"] == 0
+    assert group(optimizer="AdamW", weight_decay=0.05)["weight_decay"] == 0.05
+    assert group(optimizer="SGD")["weight_decay"] == group(optimizer="Adam")["weight_decay"] == 0
+    assert group(optimizer="Adam")["lr"] == 0.02
