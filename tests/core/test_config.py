@@ -53,3 +53,16 @@ def test_one_cycle_rises_then_falls():
     assert max(rates) == rates[25] == pytest.approx(0.01)
     assert rates[:26] == sorted(rates[:26]) and rates[25:] == sorted(rates[25:], reverse=True)
     assert Tiny().learning_rate_at(0.7) == 1e-3
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0, 1.5, float("nan")])
+def test_momentum_is_from_0_to_below_1(value):
+    with pytest.raises(ConfigError, match=f"'momentum': found {value}, expected 0 <= value < 1"):
+        Tiny(optimizer="SGD", momentum=value)
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "AdamW"])
+def test_momentum_is_of_sgd_alone(optimizer):
+    with pytest.raises(ConfigError, match=f"'momentum': found 0.9, expected 0, since optimizer '{optimizer}' takes none"):
+        Tiny(optimizer=optimizer, momentum=0.9)
+    assert Tiny(optimizer=optimizer, momentum=0).momentum == 0 and Tiny(optimizer="SGD", momentum=0.9).momentum == 0.9

@@ -1,7 +1,9 @@
+import hashlib
 import json
 import subprocess
 import sys
 import textwrap
+from dataclasses import make_dataclass, replace
 
 import pytest
 import torch
@@ -103,6 +105,24 @@ def test_the_run_id_depends_on_config_seed_and_data_only(make_spec, tmp_path):
     same = make_spec(name="other name", root=tmp_path / "elsewhere")
     assert same.run_id == make_spec().run_id
     assert len({make_spec().run_id, make_spec(seed=1).run_id, make_spec(lambda2=2.0).run_id}) == 3
+
+
+def test_the_run_id_is_a_hash_of_the_keys_that_are_not_at_their_default(make_spec, tiny):
+    differs = {"num_layers": 2, "base_filters": 4, "batch_size": 32, "epochs": 3, "lambda2": 2.0}
+    identity = ["MultiTaskConfig", differs, 5, tiny.fingerprint]
+    expected = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    spec = make_spec(seed=5, lambda2=2.0)
+    assert spec.run_id == expected
+    defaults = {key: value for key, value in MultiTaskConfig().to_dict().items() if key not in differs}
+    assert make_spec(seed=5, lambda2=2.0, **defaults).run_id == expected  # said or not
+    later = make_dataclass("MultiTaskConfig", [("later", int, 1)], bases=(MultiTaskConfig,), frozen=True, kw_only=True)
+    with_later = [replace(spec, config=later(**differs, later=value)) for value in (1, 2)]
+    assert with_later[0].run_id == expected != with_later[1].run_id
+
+
+@pytest.mark.parametrize("key, value", [("lambda1", 2.0), ("mirror", True), ("optimizer", "SGD"), ("hidden", 64), ("epochs", 4)])
+def test_one_other_key_is_another_run(make_spec, key, value):
+    assert make_spec(**{key: value}).run_id != make_spec().run_id
 
 
 def test_other_data_than_asked_for_is_refused(make_spec, sample):

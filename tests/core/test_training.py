@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from smai_lib.core import runs
-from smai_lib.core.runs import RunFolder
 from smai_lib.core.training import build_optimizer, evaluate, fit
 from smai_lib.multitask.config import MultiTaskConfig
 
@@ -64,7 +63,7 @@ def test_an_interrupted_recipe_ends_in_the_same_bits(tiny, tmp_path):
 
 def made(path):
     path.mkdir(exist_ok=True)
-    return RunFolder(path)
+    return runs.RunFolder(path)
 
 
 def test_the_best_epochs_weights_are_kept_beside_the_last(tiny, tmp_path):
