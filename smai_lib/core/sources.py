@@ -90,9 +90,12 @@ def find(cache: Path, complete: Callable[[Path], bool], fetchers: Mapping[str, C
             if complete(cache):
                 return marker.read_text().strip(), cache
             for name, fetch in fetchers.items():
-                if fetch(cache):
-                    marker.write_text(name + "\n")
-                    return name, cache
+                try:
+                    if fetch(cache):
+                        marker.write_text(name + "\n")
+                        return name, cache
+                except DataError as error:  # what this source has is not the data set
+                    print(f"{name}: {error}")
     except PermissionError as error:
         print(f"cannot write {cache.parent} ({error}); nothing can be fetched, set SMAI_DATA to a "
               "folder that you may write")
@@ -139,7 +142,8 @@ def reachable(url: str) -> bool:
 
 def package_of(what: str, programs: Sequence[str], commands: Sequence[Sequence[str]], folder: Path) -> bool:
     """Run a package manager's `commands` in `folder`; False, and one line that says why, if that fails."""
-    if not all(shutil.which(program) for program in programs):
+    if absent := [program for program in programs if not shutil.which(program)]:
+        print(f"{what} could not be had: {absent[0]} is not installed")
         return False
     try:
         for command in commands:

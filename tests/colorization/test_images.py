@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.datasets import CIFAR10
 
 from smai_lib.colorization import images as color_images
 from smai_lib.core.sources import DataError
@@ -13,6 +12,7 @@ def no_other_source(tmp_path, monkeypatch):
     monkeypatch.delenv("SMAI_COLOR_IMAGES", raising=False)
     monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
     monkeypatch.setattr("smai_lib.core.sources.reachable", lambda url: False)
+    monkeypatch.setattr("smai_lib.colorization.cifar10.fetch_npm", lambda cache: False)
 
 
 def write_images(folder, count, size=(32, 32), mode="RGB"):
@@ -132,23 +132,6 @@ def test_environment_then_data_folder(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("SMAI_COLOR_IMAGES", str(tmp_path / "other"))
     chosen = color_images.color_images(verbose=False)
     assert (chosen.source, chosen.directory) == ("explicit directory", tmp_path / "other")
-
-
-def test_cifar_layout(tmp_path, monkeypatch):
-    class Cifar(CIFAR10):  # torchvision's reader without its 170 MB
-        def __init__(self, root, train):
-            self.classes, self.class_to_idx = ["cat", "horse"], {"cat": 0, "horse": 1}
-            self.targets = [0, 1] * (10 if train else 2)
-            self.data = np.arange(len(self.targets), dtype=np.uint8).repeat(3072)
-            self.data = self.data.reshape(-1, 32, 32, 3)
-
-    (tmp_path / color_images.CIFAR_FOLDER).mkdir()
-    with pytest.raises(DataError, match="incomplete or altered"):
-        color_images.color_images(tmp_path)
-    monkeypatch.setattr("torchvision.datasets.CIFAR10", Cifar)
-    images = color_images.color_images(tmp_path, size=64, verbose=False)
-    assert images.train.images.shape == (9, 3, 64, 64)
-    assert images.test.images[:, 0, 0, 0].tolist() == [1, 3]  # the odd ones are horses
 
 
 def test_photographs_are_the_last_resort(capsys):

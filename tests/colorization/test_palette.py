@@ -6,7 +6,9 @@ from threadpoolctl import threadpool_limits
 
 from smai_lib.colorization import palette as palettes
 from smai_lib.colorization.palette import (
+    SUPPLIED,
     PaletteError,
+    check_palette,
     color_picture,
     decode,
     encode,
@@ -49,7 +51,8 @@ def test_encode_is_the_exact_nearest_centre(images, num_colors, monkeypatch):
     distance = (images.long().unsqueeze(1) - palette.long().view(1, -1, 3, 1, 1)).square().sum(2)
     expected = distance.numpy().argmin(1)  # the first of equals
     assert np.array_equal(encode(images, palette).numpy(), expected)
-    monkeypatch.setattr(palettes, "BLOCK_VALUES", 1)  # one image at a time
+    for block in ("BLOCK_IMAGES", "BLOCK_COLORS"):
+        monkeypatch.setattr(palettes, block, 1 if block == "BLOCK_IMAGES" else 100)  # in many parts
     assert np.array_equal(encode(images, palette).numpy(), expected)
 
 
@@ -59,7 +62,7 @@ def test_encode_gives_ties_to_the_darker():
 
 
 def test_encode_holds_few_distances_at_once(images, monkeypatch):
-    monkeypatch.setattr(palettes, "BLOCK_VALUES", 1 * 32 * 32 * 24)
+    monkeypatch.setattr(palettes, "BLOCK_COLORS", 1000)
     largest = 0
     multiply = torch.Tensor.__matmul__
 
@@ -70,7 +73,28 @@ def test_encode_holds_few_distances_at_once(images, monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "__matmul__", watched)
     encode(images, fit_palette(images, 24))
-    assert 0 < largest <= palettes.BLOCK_VALUES
+    assert 0 < largest <= 1000 * 24
+
+
+def test_the_supplied_palette_encodes_and_decodes(images):
+    """To the nearest centre by exact integers, thousandths and all; each centre, rounded, is its own colour."""
+    thousandths = (SUPPLIED.double() * 1000).round().long()
+    distance = (1000 * images.long().unsqueeze(1) - thousandths.view(1, -1, 3, 1, 1)).square().sum(2)
+    assert np.array_equal(encode(images, SUPPLIED).numpy(), distance.numpy().argmin(1))
+    colors = torch.arange(24).view(1, 4, 6)
+    decoded = decode(colors, SUPPLIED)
+    assert (decoded.float().squeeze(0).flatten(1).T - SUPPLIED).abs().max() <= 0.5 and decoded.dtype == torch.uint8
+    assert torch.equal(encode(decoded, SUPPLIED).long(), colors)
+
+
+@pytest.mark.parametrize("palette, found", [
+    (torch.zeros(1, 3), "shape"), (torch.zeros(24, 4), "shape"), (torch.zeros(3), "shape"),
+    (torch.full((24, 3), 256.0), "values"), (torch.full((24, 3), -1.0), "values"),
+    (torch.full((24, 3), float("nan")), "values"),
+])
+def test_what_is_no_palette_is_refused(palette, found):
+    with pytest.raises(PaletteError, match=f"palette: found {found}"):
+        check_palette(palette)
 
 
 def test_encoding_inverts_decoding(images):
