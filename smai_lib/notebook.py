@@ -27,8 +27,7 @@ def check_parameters(cells: Sequence[str], *allowed: str) -> None:
         for node in ast.parse(source).body:
             for target in node.targets if isinstance(node, ast.Assign) else []:
                 if target.id not in allowed:
-                    raise ValueError(f"unknown parameter {target.id!r}; this notebook has "
-                                     f"{', '.join(allowed)}")
+                    raise ValueError(f"unknown parameter {target.id!r}; this notebook has " f"{', '.join(allowed)}")
 
 
 def show(frame: pd.DataFrame, **formats: str) -> HTML:

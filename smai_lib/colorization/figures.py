@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 
 from ..core.plotting import new_axes
 
@@ -79,39 +78,6 @@ def reliability(calibration: dict[str, np.ndarray]) -> Axes:
     return axes
 
 
-def parallel_coordinates(trials: pd.DataFrame, keys: Sequence[str], value: str, label: str) -> Axes:
-    """A line per trial through the value of each key; the best trial is drawn last and thick.
-
-    Args:
-        trials: a row a trial, with columns `keys`, `value` (lower is better) and `state`; only
-            complete ones are drawn. `learning_rate` is logarithmic, all else are categories.
-    """
-    trials = trials[trials["state"] == "complete"]
-    axes = new_axes(width=5.0, height=2.3)[0, 0]
-    heights = pd.DataFrame({key: _heights(trials[key], logarithmic=key == "learning_rate") for key in keys})
-    norm = Normalize(trials[value].min(), trials[value].max())
-    best = trials[value].idxmin()
-    for index in [*trials[value].sort_values(ascending=False).index.drop(best), best]:
-        axes.plot(range(len(keys)), heights.loc[index], color=_map()(norm(trials.loc[index, value])),
-                  linewidth=3 if index == best else 1)
-    for position, key in enumerate(keys):
-        axes.axvline(position, color="0.8", linewidth=0.8, zorder=0)
-        for name, height in {_tick(x): y for x, y in zip(trials[key], heights[key], strict=True)}.items():
-            if key != "learning_rate":
-                axes.text(position + 0.03, height, name, fontsize=7, va="center")
-        if key == "learning_rate":
-            for y, name in ((0, f"{trials[key].min():.2g}"), (1, f"{trials[key].max():.2g}")):
-                axes.text(position + 0.03, y, name, fontsize=7, va="center")
-    axes.set_xticks(range(len(keys)), keys, fontsize=8)
-    axes.set_yticks([])
-    axes.set_xlim(-0.1, len(keys) - 0.6)
-    axes.spines[:].set_visible(False)
-    mapped = axes.figure.colorbar(_mappable(norm), ax=axes)
-    mapped.set_label(label, fontsize=7)
-    mapped.ax.tick_params(labelsize=7)
-    return axes
-
-
 def differences(intervals: pd.DataFrame, labels: dict[str, str], reference: str) -> np.ndarray:
     """A panel per metric: each model's paired difference from `reference`, with its interval.
 
@@ -132,39 +98,3 @@ def differences(intervals: pd.DataFrame, labels: dict[str, str], reference: str)
         axes.set_xlabel(label, fontsize=8)
         axes.tick_params(axis="x", labelsize=7)
     return grid
-
-
-def importances(shares: dict[str, dict[str, float]]) -> np.ndarray:
-    """A panel per search, a bar per hyper-parameter: its share of the differences between trials."""
-    grid = new_axes(1, len(shares), width=3.5, height=2.0)
-    for axes, (name, share) in zip(grid[0], shares.items(), strict=True):
-        keys = sorted(share, key=share.get)
-        axes.barh(keys, [share[key] for key in keys])
-        axes.set(title=name, xlabel="importance", xlim=(0, 1))
-        axes.tick_params(labelsize=8)
-    return grid
-
-
-def _heights(values: pd.Series, *, logarithmic: bool) -> pd.Series:
-    """Positions in [0, 1]: by logarithm, or evenly by rank among the values that occur."""
-    if logarithmic:
-        values = np.log(values)
-        return (values - values.min()) / max(values.max() - values.min(), 1e-9)
-    order = sorted(values.unique())
-    return values.map({x: i / max(len(order) - 1, 1) for i, x in enumerate(order)})
-
-
-def _tick(value) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
-
-
-def _map():
-    from matplotlib import colormaps
-
-    return colormaps["viridis_r"]
-
-
-def _mappable(norm):
-    from matplotlib.cm import ScalarMappable
-
-    return ScalarMappable(norm, _map())

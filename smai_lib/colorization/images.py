@@ -20,14 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sklearn.model_selection import train_test_split
 
 from ..core import paths
-from ..core.sources import (
-    PATCH_SOURCE,
-    SPLIT_SEED,
-    VALIDATION_SHARE,
-    DataError,
-    Dataset,
-    find,
-)
+from ..core.sources import PATCH_SOURCE, SPLIT_SEED, VALIDATION_SHARE, DataError, Dataset, find
 from . import cifar10
 from .patches import bundled_photographs, photo_patches
 

@@ -146,9 +146,7 @@ def bootstrap(scores: Scores, *, resamples: int = 2000, seed: int = 0) -> pd.Dat
     return _intervals(scores.metrics(), scores.metrics(weights))
 
 
-def paired(
-    scores: Scores, baseline: Scores, *, resamples: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def paired(scores: Scores, baseline: Scores, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
     """Each metric's difference, `scores` minus `baseline`, with its 95 % interval over images.
 
     Both are measured on the same resampled images, so what images differ in cancels.
@@ -158,8 +156,7 @@ def paired(
     """
     _check_same_images(scores, baseline)
     weights = _resamples(len(scores.counts), resamples, seed)
-    return _intervals(scores.metrics() - baseline.metrics(),
-                      scores.metrics(weights) - baseline.metrics(weights))
+    return _intervals(scores.metrics() - baseline.metrics(), scores.metrics(weights) - baseline.metrics(weights))
 
 
 def _check_same_images(scores: Scores, baseline: Scores) -> None:

@@ -22,8 +22,7 @@ class ColorizationCNN(nn.Module):
         ValueError: a size below 1 or an even kernel.
     """
 
-    def __init__(self, *, in_channels: int = 1, num_filters: int = 32, num_colors: int = 24,
-                 kernel_size: int = 3):
+    def __init__(self, *, in_channels: int = 1, num_filters: int = 32, num_colors: int = 24, kernel_size: int = 3):
         super().__init__()
         if min(in_channels, num_filters, num_colors, kernel_size) < 1:
             raise ValueError("in_channels, num_filters, num_colors and kernel_size must be at least 1")

@@ -28,16 +28,13 @@ class ColorizationObjective:
         """The training images of one epoch: a random half mirrored and all moved, if the config says so."""
         if self.mirror:
             mirrored = (torch.rand(len(train.images)) < 0.5).to(train.images.device)
-            train = ColorSplit(*(torch.where(mirrored.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
-                                 for x in train))
+            train = ColorSplit(*(torch.where(mirrored.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x) for x in train))
         if self.shift:
             moves = torch.randint(-self.shift, self.shift + 1, (2, len(train.images)))
             train = moved(train, *moves.to(train.images.device))
         return train
 
-    def loss(
-        self, output: torch.Tensor, split: ColorSplit, index
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, output: torch.Tensor, split: ColorSplit, index) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of a batch, and the sums that `metrics` reads, (2 + 2 NC,) float64."""
         colors = split.colors[index].flatten().long()
         # (B, NC, H, W) -> (BHW, NC), no copy where the network works channels last
@@ -87,8 +84,7 @@ class ColorizationObjective:
     def pictures(self, examined: dict, model: Colorizer, data: ColorizationData) -> dict[str, Figure]:
         """Figures for the tracking mirror: a few test images, grey, true and coloured."""
         few = ColorSplit(*(x[:PICTURED] for x in data.test))
-        columns = {"grey": few.grey, "truth": few.images,
-                   "truth in palette": decode(few.colors, data.palette)}
+        columns = {"grey": few.grey, "truth": few.images, "truth in palette": decode(few.colors, data.palette)}
         return {"colorized": figures.pictures(columns | colored(model, few)).flat[0].figure}
 
 

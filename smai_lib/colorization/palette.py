@@ -121,9 +121,7 @@ def decode(colors: torch.Tensor, palette: torch.Tensor) -> torch.Tensor:
     return palette.round().byte()[colors.long()].permute(0, 3, 1, 2).contiguous()
 
 
-def expected_rgb(
-    log_probs: torch.Tensor, palette: torch.Tensor, temperature: float
-) -> torch.Tensor:
+def expected_rgb(log_probs: torch.Tensor, palette: torch.Tensor, temperature: float) -> torch.Tensor:
     """Annealed mean colour: (B, NC, H, W) log-probabilities -> (B, 3, H, W) float32, 0 to 255.
 
     Probabilities are sharpened to p^(1 / temperature) and renormalised before the mean: 1 is the

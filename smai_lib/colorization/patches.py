@@ -51,8 +51,7 @@ def photo_patches(photographs: Sequence[np.ndarray], size: int) -> tuple[torch.T
 
 def _crops(block: torch.Tensor, size: int) -> torch.Tensor:
     """All crops of a block (3, 128, 128), averaged down to (N, 3, size, size)."""
-    crops = [F.avg_pool2d(_windows(block, scale, STRIDE).float(), scale // size)
-             for scale in SCALES if scale >= size]
+    crops = [F.avg_pool2d(_windows(block, scale, STRIDE).float(), scale // size) for scale in SCALES if scale >= size]
     return torch.cat(crops).round().byte()
 
 

@@ -150,8 +150,7 @@ class ColorSearch(study.Recorded):
 
     def _trials(self, model: str) -> list[FrozenTrial]:
         # pruned by a loss that is not finite: no epoch, no value
-        return [trial for trial in self.optuna_study(model).get_trials(states=DONE)
-                if trial.intermediate_values]
+        return [trial for trial in self.optuna_study(model).get_trials(states=DONE) if trial.intermediate_values]
 
 
 def _optimize(worker: int, search: ColorSearch, report: engines.Report) -> None:

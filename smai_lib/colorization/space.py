@@ -32,10 +32,8 @@ class Space:
         return ColorizationConfig.from_dict(self.base.to_dict() | chosen)
 
 
-def importances(results: pd.DataFrame, space: Space) -> dict[str, float]:
-    """Share of each searched key in the differences between complete trials; they add up to 1.
-
-    By Optuna's fANOVA (Hutter et al. 2014), a random forest over the trials, seeded.
+def as_optuna(results: pd.DataFrame, space: Space) -> optuna.Study:
+    """The complete trials as a study of Optuna's, for its plots and importances.
 
     Args:
         results: rows of one model, as in `ColorSearch.results`.
@@ -47,5 +45,13 @@ def importances(results: pd.DataFrame, space: Space) -> dict[str, float]:
     for _, row in results[results["state"] == "complete"].iterrows():
         found.add_trial(optuna.trial.create_trial(
             params={key: row[key] for key in SEARCHED}, distributions=ranges, value=row["val_nll"]))
+    return found
+
+
+def importances(results: pd.DataFrame, space: Space) -> dict[str, float]:
+    """Share of each searched key in the differences between complete trials; they add up to 1.
+
+    By Optuna's fANOVA (Hutter et al. 2014), a random forest over the trials, seeded.
+    """
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    return optuna.importance.get_param_importances(found, evaluator=evaluator)
+    return optuna.importance.get_param_importances(as_optuna(results, space), evaluator=evaluator)

@@ -39,8 +39,7 @@ _recipe = {"mirror": True, "shift": 4, "schedule": "one_cycle", "optimizer": "Ad
 TUNED_CNN = ColorizationConfig(num_filters=96, kernel_size=3, batch_size=16, optimizer="AdamW",
                                learning_rate=3e-3, schedule="one_cycle", mirror=True, epochs=30)
 CNN_PRIOR = ColorizationConfig(model="cnn_prior", epochs=12, **_recipe)
-UNET = ColorizationConfig(model="unet", num_filters=16, kernel_size=3, dropout_rate=0.1, epochs=20,
-                          **_recipe)
+UNET = ColorizationConfig(model="unet", num_filters=16, kernel_size=3, dropout_rate=0.1, epochs=20, **_recipe)
 
 SEARCH_TRIALS = {"quick": 4, "full": 30}
 SEARCH_EPOCHS = {"cnn": 4, "unet": 3}  # of a trial, so that sixty take less than half an hour of a core

@@ -58,8 +58,7 @@ class Config:
         require(0 <= self.momentum < 1, "momentum", self.momentum, "0 <= value < 1")
         require(self.momentum == 0 or self.optimizer == "SGD", "momentum", self.momentum,
                 f"0, since optimizer {self.optimizer!r} takes none")
-        require(self.batch_size >= 2, "batch_size", self.batch_size,
-                "at least 2, since BatchNorm needs a spread")
+        require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2, since BatchNorm needs a spread")
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         for key in ("average_decay", "weight_decay"):
             require(0 <= getattr(self, key) < 1, key, getattr(self, key), "0 <= value < 1")
@@ -108,5 +107,4 @@ class Config:
 
     def changed(self) -> dict[str, Any]:
         """The keys whose value is not the default: a later key, at its default, changes nothing here."""
-        return {field.name: value for field in fields(self)
-                if (value := getattr(self, field.name)) != field.default}
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}

@@ -2,17 +2,13 @@
 
 wandb only listens: the record is the run's folder, because wandb loses the last rows of a killed
 process. A resumed run replays its earlier epochs, so every mirror is complete. Offline unless
-WANDB_MODE says otherwise; read a mirror back with `history`, or look at it with `wandb leet`.
+WANDB_MODE says otherwise; look at a mirror, or read it back, with `wandb leet`.
 """
 
-import json
 import os
-import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-
-import pandas as pd
 
 from . import paths
 from .sources import reachable
@@ -75,20 +71,3 @@ def start(spec, data):
         run.define_metric("*", step_metric="epoch")
         run.define_metric("val_accuracy", step_metric="epoch", summary="max")
         yield Mirror(run)
-
-
-def inspect(folder: Path) -> list[dict]:
-    """Every record of an offline run's folder, through wandb's own reader."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"wandb cannot read {folder}: {done.stderr.strip()[-300:]}")
-    return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
-
-
-def history(folder: Path) -> pd.DataFrame:
-    """The epochs that an offline run's folder holds, one row each."""
-    rows = pd.DataFrame(record["history"]["item"] for record in inspect(folder) if record["type"] == "history")
-    # wandb adds the epoch to the record that holds the pictures only
-    rows = rows.drop_duplicates("epoch").dropna(axis="columns", how="all")
-    return rows.drop(columns=["_step", "_runtime", "_timestamp"])

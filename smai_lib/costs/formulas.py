@@ -111,8 +111,7 @@ def check_sizes(**sizes: int) -> None:
 
 def total(layers: Sequence[Layer]) -> Cost:
     """The sum over all layers, expanded."""
-    return Cost(*(sympy.expand(sum(getattr(layer.cost, quantity) for layer in layers))
-                  for quantity in QUANTITIES))
+    return Cost(*(sympy.expand(sum(getattr(layer.cost, quantity) for layer in layers)) for quantity in QUANTITIES))
 
 
 def value_at(formula: Expr, **sizes: int) -> int:

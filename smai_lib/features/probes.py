@@ -140,26 +140,14 @@ def filter_energy(model: MultiTaskCNN) -> pd.DataFrame:
                          "rest": (1 - mean - gradient).numpy()}).rename_axis("channel")
 
 
-def linear_cka(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Linear centred kernel alignment of two representations of the same images (Kornblith et al. 2019).
+def gram(features: torch.Tensor) -> torch.Tensor:
+    """Centred inner products of images (N, ...), as an (N, N) matrix of norm 1.
 
-    1 if they are equal up to rotation (so also up to the order of channels) and one scale, 0 if
-    uncorrelated. With far fewer images than features even unrelated ones score well above 0: compare
-    with shuffled images and with untrained networks.
-
-    Args:
-        a, b: (N, ...), row i of both from image i.
-
-    Raises:
-        ValueError: another number of images in one than in the other.
+    The inner product of two such is the linear centred kernel alignment of two representations
+    (Kornblith et al. 2019): 1 if they are equal up to rotation (so also up to the order of channels) and
+    one scale, 0 if uncorrelated. With far fewer images than features even unrelated ones score well above
+    0: compare with shuffled images and with untrained networks.
     """
-    if len(a) != len(b):
-        raise ValueError(f"representations: found {len(a)} and {len(b)} images, expected the same images")
-    return (_gram(a) * _gram(b)).sum().item()
-
-
-def _gram(features: torch.Tensor) -> torch.Tensor:
-    """Centred inner products of images (N, ...), as an (N, N) matrix of norm 1."""
     centred = features.flatten(1).double()
     centred = centred - centred.mean(0)
     gram = centred @ centred.T
@@ -174,7 +162,7 @@ def compare(models: Mapping[str, MultiTaskCNN], images: torch.Tensor) -> pd.Data
     """
     check_images(images)
     names = list(models)
-    held = {name: {block: _gram(values) for block, values in maps(model, images).items()}
+    held = {name: {block: gram(values) for block, values in maps(model, images).items()}
             for name, model in models.items()}  # once a network, not once a pair
     return pd.DataFrame(
         [{"first": first, "second": second, "block": block, "cka": (held[first][block] * held[second][block]).sum().item()}

@@ -7,13 +7,11 @@ import pandas as pd
 import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from ..core.plotting import new_axes
 
 # the reference report's colours: blue equal, red lambda1 > lambda2, green lambda2 > lambda1
-LAMBDA_COLORS = {"lambda1 = lambda2": "tab:blue", "lambda1 > lambda2": "tab:red",
-                 "lambda2 > lambda1": "tab:green"}
+LAMBDA_COLORS = {"lambda1 = lambda2": "tab:blue", "lambda1 > lambda2": "tab:red", "lambda2 > lambda1": "tab:green"}
 
 
 def lambda_group(lambda1: float, lambda2: float) -> str:
@@ -23,8 +21,8 @@ def lambda_group(lambda1: float, lambda2: float) -> str:
     return "lambda1 > lambda2" if lambda1 > lambda2 else "lambda2 > lambda1"
 
 
-def images(pixels: torch.Tensor, titles: Sequence[str], *, columns: int = 10) -> np.ndarray:
-    """A grid of grey images, (N, 1, H, W), each under its title."""
+def images(pixels: Sequence[torch.Tensor], titles: Sequence[str], *, columns: int = 10) -> np.ndarray:
+    """A grid of grey images, each (1, H, W) and uint8 or in [0, 1], under its title."""
     rows = -(-len(pixels) // columns)
     grid = new_axes(rows, columns, width=1.0, height=1.35)
     for axes in grid.flat:
@@ -38,8 +36,7 @@ def images(pixels: torch.Tensor, titles: Sequence[str], *, columns: int = 10) ->
 def ink_by_class(ink: torch.Tensor, labels: torch.Tensor, classes: Sequence[str]) -> Axes:
     """Box plot of ink within each class."""
     axes = new_axes(width=7)[0, 0]
-    axes.boxplot([ink[labels == label].numpy() for label in range(len(classes))],
-                 showfliers=False)
+    axes.boxplot([ink[labels == label].numpy() for label in range(len(classes))], showfliers=False)
     axes.set_xticks(range(1, len(classes) + 1), classes, rotation=30, ha="right")
     axes.set_ylabel("ink (mean intensity)")
     return axes
@@ -59,26 +56,6 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Axes:
     axes.set_yticks(range(len(classes)), classes, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true")
     return axes
-
-
-@torch.inference_mode()
-def feature_maps(model: torch.nn.Module, image: torch.Tensor, *, channels: int = 8) -> Figure:
-    """The input, (1, 1, 28, 28) uint8, beside the first channels of every block, one scale a block."""
-    model.eval()
-    maps, hidden = [], image.float() / 255
-    for block in model.backbone:
-        hidden = block(hidden)
-        maps.append(hidden[0, :channels].float())
-    grid = new_axes(len(maps), channels + 1, width=1.0, height=1.05)
-    for axes in grid.flat:
-        axes.axis("off")
-    for row, (axes, block) in enumerate(zip(grid, maps, strict=True), start=1):
-        axes[0].imshow(image[0, 0].numpy(), cmap="gray")
-        axes[0].set_title("input", fontsize=7)
-        for channel, (panel, values) in enumerate(zip(axes[1:], block, strict=False)):
-            panel.imshow(values.numpy(), cmap="magma", vmin=0, vmax=max(block.max().item(), 1e-6))
-            panel.set_title(f"block {row}, {channel}", fontsize=6)
-    return grid.flat[0].figure
 
 
 def tick(ratio: float) -> str:

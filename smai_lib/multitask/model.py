@@ -55,9 +55,7 @@ class MultiTaskCNN(nn.Module):
             nn.Dropout(dropout_rate),
             nn.Linear(hidden, num_classes),
         )
-        self.regressor = nn.Sequential(
-            nn.Linear(features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 1)
-        )
+        self.regressor = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 1))
         self.register_buffer("ink_scale", None if ink_scale is None else torch.tensor(ink_scale))
         self.log_variances = nn.Parameter(torch.full((2,), -0.5)) if learn_weights else None
 

@@ -15,6 +15,7 @@ from . import figures
 from .fashion_mnist import CLASSES, FashionMNIST, Split, ink_of
 from .model import MultiTaskCNN, MultiTaskOutput
 
+PICTURED = 8  # maps of each block in the tracking mirror
 DIAGNOSED = slice(0, 512)  # the training images on which gradients are compared
 
 
@@ -134,11 +135,16 @@ class MultiTaskObjective:
         return {"metrics": metrics, "nested": {"confusion": confusion(model, data.test).tolist()}}
 
     def pictures(self, examined: dict, model: MultiTaskCNN, data: FashionMNIST) -> dict[str, Figure]:
-        """Figures for the tracking mirror: the confusion matrix and one image's feature maps."""
-        return {
-            "confusion": figures.confusion(examined["nested"]["confusion"], CLASSES).figure,
-            "feature_maps": figures.feature_maps(model, data.test.images[:1]),
-        }
+        """Figures for the tracking mirror: the confusion matrix, and the first maps of a test image, one scale a block."""
+        tiles, titles = [data.test.images[0]], ["input"]
+        hidden = self.inputs(data.test, slice(0, 1))
+        for number, block in enumerate(model.eval().backbone, start=1):
+            with torch.inference_mode():
+                hidden = block(hidden)
+            tiles += (hidden[0, :PICTURED, None].float() / hidden.max().clamp_min(1e-6)).unbind(0)
+            titles += [f"block {number}, {channel}" for channel in range(min(PICTURED, hidden.shape[1]))]
+        return {"confusion": figures.confusion(examined["nested"]["confusion"], CLASSES).figure,
+                "feature_maps": figures.images(tiles, titles, columns=PICTURED).flat[0].figure}
 
 
 class _Mirrored(torch.nn.Module):
@@ -192,6 +198,5 @@ def ink_baselines(data: FashionMNIST, split: Split) -> pd.DataFrame:
     rows = []
     for name, prediction in predictions.items():
         mse = (prediction - split.ink).double().square().mean()
-        rows.append({"ink predicted by": name, "rmse": mse.sqrt().item(),
-                     "r2": (1 - mse / variance).item()})
+        rows.append({"ink predicted by": name, "rmse": mse.sqrt().item(), "r2": (1 - mse / variance).item()})
     return pd.DataFrame(rows)

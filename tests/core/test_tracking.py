@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 import time
 
 import pandas as pd
@@ -27,8 +29,22 @@ def offline_study(sample, tmp_path_factory):
     return study, sorted((root / "wandb").glob("offline-run-*"))
 
 
+def records(folder):
+    """Every record of an offline run's folder, through wandb's own reader."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+
+
 def record_of(folder, kind):
-    return next(record for record in tracking.inspect(folder) if record["type"] == kind)
+    return next(record for record in records(folder) if record["type"] == kind)
+
+
+def history_of(folder):
+    """The epochs that an offline run's folder holds, one row each."""
+    rows = pd.DataFrame(record["history"]["item"] for record in records(folder) if record["type"] == "history")
+    # wandb adds the epoch to the record that holds the pictures only
+    return rows.drop_duplicates("epoch").dropna(axis="columns", how="all")
 
 
 def test_ten_mirrors_equal_the_records(offline_study):
@@ -38,7 +54,7 @@ def test_ten_mirrors_equal_the_records(offline_study):
     for folder in folders:
         header = json.dumps(record_of(folder, "run"))
         name = next(spec.name for spec in study.specs if f'"{spec.name}"' in header)
-        mirrored[name] = tracking.history(folder)
+        mirrored[name] = history_of(folder)
     assert set(mirrored) == set(studies.TEN_CONFIGS)
     for spec in study.specs:
         history = spec.folder.history()
@@ -71,10 +87,3 @@ def test_online_without_a_server_goes_offline_within_seconds(monkeypatch, capsys
     assert tracking.mode() == "offline"
     assert time.monotonic() - started < 10
     assert "does not answer" in capsys.readouterr().err
-
-
-def test_a_folder_without_a_run_is_an_error(tmp_path):
-    with pytest.raises(RuntimeError, match="cannot read"):
-        tracking.inspect(tmp_path)
-
-

@@ -8,13 +8,7 @@ from safetensors.torch import save_file
 from smai_lib import studies
 from smai_lib.core import paths, runs, weights
 from smai_lib.multitask.config import MultiTaskConfig
-from smai_lib.multitask.studies import (
-    LAMBDA_RATIOS,
-    TEN_CONFIGS,
-    LambdaStudy,
-    lambda_config,
-    lambda_study,
-)
+from smai_lib.multitask.studies import LAMBDA_RATIOS, TEN_CONFIGS, LambdaStudy, lambda_config, lambda_study
 
 SMALL = MultiTaskConfig(num_layers=2, base_filters=3)
 NAMES = [("z_score 1", 0), ("z_score 1", 1), ("z_score 10", 0)]

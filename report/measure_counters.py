@@ -1,7 +1,7 @@
 """Record what popular counters report, and how long a forward pass takes.
 
-    python -m smai_lib.costs.counters counters    # report/results/cost_counters.csv
-    python -m smai_lib.costs.counters timing      # report/results/cost_timing.csv
+    python report/measure_counters.py counters    # report/results/cost_counters.csv
+    python report/measure_counters.py timing      # report/results/cost_timing.csv
 
 The counters are no dependencies of the project: install them in an environment of their own. Each
 that is installed replaces its rows of the table, the others' rows stay. (`thop` and
@@ -17,10 +17,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..colorization.model import ColorizationCNN
-from ..core import paths
-from ..core.layers import textbook
-from . import formulas, timing
+from smai_lib.colorization.model import ColorizationCNN
+from smai_lib.core import paths
+from smai_lib.core.layers import textbook
+from smai_lib.costs import formulas, timing
 
 SIZES = {"NIC": 1, "NF": 32, "NC": 24, "k": 3, "H": 32, "W": 32}
 FILE = paths.RESULTS / "cost_counters.csv"
