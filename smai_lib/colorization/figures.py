@@ -98,3 +98,24 @@ def differences(intervals: pd.DataFrame, labels: dict[str, str], reference: str)
         axes.set_xlabel(label, fontsize=8)
         axes.tick_params(axis="x", labelsize=7)
     return grid
+
+
+def against_published(table: pd.DataFrame) -> np.ndarray:
+    """Ours over the published value of each run, loss and accuracy, with the line where they are equal.
+
+    Args:
+        table: rows of `Sweep.comparison`.
+    """
+    grid = new_axes(1, 2, width=3.8, height=3.2)
+    for axes, (key, label) in zip(grid[0], {"nll": "validation NLL, last epoch", "accuracy": "pixel accuracy, last epoch"}.items(),
+                                  strict=True):
+        ends = [table[[key, f"published_{key}"]].min(axis=None), table[[key, f"published_{key}"]].max(axis=None)]
+        axes.plot(ends, ends, color="0.6", linestyle="--", linewidth=1, label="equal")
+        for marker, (optimizer, rows) in zip("os", table.groupby("optimizer"), strict=False):
+            axes.plot(rows[f"published_{key}"], rows[key], marker, markersize=4, label=optimizer)
+        for row in table.itertuples():
+            axes.annotate(row.run.removeprefix("run "), (getattr(row, f"published_{key}"), getattr(row, key)), fontsize=6,
+                          xytext=(4, -6), textcoords="offset points")
+        axes.set(xlabel=f"published {label}", ylabel="here")
+    grid[0, 0].legend(fontsize=7)
+    return grid
