@@ -122,7 +122,7 @@ def measure_counters() -> pd.DataFrame:
 def main(what: str) -> None:
     paths.RESULTS.mkdir(parents=True, exist_ok=True)
     if what == "timing":
-        timing.sweep().to_csv(timing.FILE, index=False)
+        timing.measure_times().to_csv(timing.FILE, index=False)
         return
     table = measure_counters()
     if FILE.exists():

@@ -107,3 +107,12 @@ def test_a_notebook_needs_few_names_of_the_library(file):
     names = [alias.asname or alias.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom)
              and (node.module or "").split(".")[0] == "smai_lib" for alias in node.names]
     assert 0 < len(names) <= MOST_NAMES_OF_A_NOTEBOOK, names
+
+
+def test_no_function_has_the_name_of_a_module_it_is_not_the_point_of():
+    """`maps.maps` is what the module is about; `figures.palette` beside a module `palette` would be another thing."""
+    trees = modules()
+    names = {part for name in trees for part in name.split(".")}
+    clashes = {f"{name}.{node.name}" for name, tree in trees.items() for node in tree.body
+               if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in names - {name.split(".")[-1]}}
+    assert clashes == set()

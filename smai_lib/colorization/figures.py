@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from ..core.plotting import new_axes
 
 
-def palette(colors: torch.Tensor, shares: Sequence[float]) -> Axes:
+def palette_shares(colors: torch.Tensor, shares: Sequence[float]) -> Axes:
     """The palette's colours, (NC, 3) uint8, as bars of the pixels that have them."""
     axes = new_axes(width=7, height=2.2)[0, 0]
     axes.bar(range(len(colors)), 100 * np.asarray(shares), color=colors.numpy() / 255, width=1.0, edgecolor="0.5")

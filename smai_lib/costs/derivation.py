@@ -189,7 +189,7 @@ UNET = Family(
 )
 
 
-def multitask(num_layers: int) -> Family:
+def multitask_family(num_layers: int) -> Family:
     """MultiTaskCNN on 28 x 28: NF base filters, NC classes."""
 
     def build(NF, NC):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -11,23 +10,11 @@ from ..core.plotting import new_axes
 CHOSEN = ("tab:orange", "tab:blue")  # two output pixels, and the input pixels that reach them
 
 
-def reach(kernel: int, side: int, *, stride: int = 1, padding: int = 0, transposed: bool = False) -> np.ndarray:
-    """Taps from every input pixel to every output pixel of one channel: (H_out, W_out, side, side).
-
-    One image per input pixel, 1 there and 0 elsewhere, through a kernel of ones.
-    """
-    images = torch.eye(side * side).view(side * side, 1, side, side)
-    outputs = torch.convolution(images, torch.ones(1, 1, kernel, kernel), None, [stride] * 2, [padding] * 2,
-                                [1, 1], transposed, [0, 0], 1)
-    height, width = outputs.shape[2:]
-    return outputs.permute(2, 3, 0, 1).reshape(height, width, side, side).int().numpy()
-
-
 def taps(reached: dict[str, np.ndarray], chosen: dict[str, list[tuple[int, int]]]) -> np.ndarray:
     """A row per layer: the input, coloured where it reaches a chosen output; the taps of every output.
 
     Args:
-        reached: name of a layer -> its `reach`.
+        reached: name of a layer -> its `formulas.pixel_taps`.
         chosen: name of a layer -> two output pixels, (row, column).
     """
     grid = new_axes(len(reached), 2, width=3.6, height=3.3)

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import sympy
+import torch
 from sympy import Expr, Integer, Rational
 
 NIC, NF, NC, k, H, W = sympy.symbols("NIC NF NC k H W", positive=True, integer=True)
@@ -201,3 +203,15 @@ def latex(layers: Sequence[Layer], quantities: Sequence[str]) -> str:
     lines = [" & ".join(row) + r" \\" for row in rows]
     body = "\n".join([lines[0], r"\hline", *lines[1:-1], r"\hline", lines[-1]])
     return rf"\begin{{array}}{{l{'l' * len(quantities)}}}" + f"\n{body}\n" + r"\end{array}"
+
+
+def pixel_taps(kernel: int, side: int, *, stride: int = 1, padding: int = 0, transposed: bool = False) -> np.ndarray:
+    """Taps from every input pixel to every output pixel of one channel: (H_out, W_out, side, side).
+
+    One image per input pixel, 1 there and 0 elsewhere, through a kernel of ones.
+    """
+    images = torch.eye(side * side).view(side * side, 1, side, side)
+    outputs = torch.convolution(images, torch.ones(1, 1, kernel, kernel), None, [stride] * 2, [padding] * 2,
+                                [1, 1], transposed, [0, 0], 1)
+    height, width = outputs.shape[2:]
+    return outputs.permute(2, 3, 0, 1).reshape(height, width, side, side).int().numpy()

@@ -19,7 +19,7 @@ FILTERS, KERNELS = (8, 16, 32, 64), (1, 3, 5, 7)
 
 
 @torch.inference_mode()
-def sweep(filters: tuple[int, ...] = FILTERS, kernels: tuple[int, ...] = KERNELS, *, images: int = 16,
+def measure_times(filters: tuple[int, ...] = FILTERS, kernels: tuple[int, ...] = KERNELS, *, images: int = 16,
           repeats: int = 5) -> pd.DataFrame:
     """One row a pair of NF and k: the counts of one 32 x 32 image, and the seconds that it takes.
 
@@ -56,7 +56,7 @@ def timing(profile: str) -> pd.DataFrame:
     """The recorded sweep, or under the other profiles one that is measured now."""
     if profile not in PROFILES:
         raise ValueError(f"profile: found {profile!r}, expected one of {', '.join(PROFILES)}")
-    return pd.read_csv(FILE) if profile == "recorded" else sweep()
+    return pd.read_csv(FILE) if profile == "recorded" else measure_times()
 
 
 def fit(table: pd.DataFrame, *counts: str) -> np.ndarray:

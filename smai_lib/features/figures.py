@@ -87,7 +87,7 @@ def exciting(images: Mapping[str, torch.Tensor], titles: Mapping[str, Sequence[s
     return grid[0].figure
 
 
-def costs(table: pd.DataFrame) -> Figure:
+def ablation_costs(table: pd.DataFrame) -> Figure:
     """A panel a block: what ablating a channel costs in ink over what it costs in accuracy.
 
     Args:
@@ -106,7 +106,7 @@ def costs(table: pd.DataFrame) -> Figure:
     return grid[0].figure
 
 
-def probes(table: pd.DataFrame) -> Figure:
+def probe_curves(table: pd.DataFrame) -> Figure:
     """Accuracy and ink RMSE of linear probes over the depth, a line a network, pixels dashed.
 
     Args:

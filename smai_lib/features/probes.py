@@ -9,13 +9,12 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from ..multitask.fashion_mnist import Split
+from ..multitask.fashion_mnist import CLASSES, Split
 from ..multitask.model import MultiTaskCNN
 from .maps import block_names, check_images, floats, maps
 
 STRENGTHS = (1e-5, 1e-2, 0.1, 1.0, 10.0)  # of the ridge penalty, in units of the features' mean variance
 SOBEL = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
-CLASSES = 10
 
 
 def ridge(features: torch.Tensor, targets: torch.Tensor,
@@ -56,7 +55,7 @@ def probe(fit: tuple[torch.Tensor, Split], choose: tuple[torch.Tensor, Split],
         accuracy, in [0, 1]; rmse, in units of ink; features, how many; both strengths.
     """
     flat = [features.flatten(1) for features, _ in (fit, choose, report)]
-    targets = torch.cat([2.0 * F.one_hot(fit[1].labels, CLASSES) - 1, fit[1].ink[:, None]], 1)
+    targets = torch.cat([2.0 * F.one_hot(fit[1].labels, len(CLASSES)) - 1, fit[1].ink[:, None]], 1)
     best = {"accuracy": (-float("inf"),), "rmse": (-float("inf"),)}
     for strength, (weights, intercept) in zip(STRENGTHS, ridge(flat[0], targets), strict=True):
         weights, intercept = weights.float(), intercept.float()
@@ -69,9 +68,9 @@ def probe(fit: tuple[torch.Tensor, Split], choose: tuple[torch.Tensor, Split],
 
 
 def _measure(outputs: torch.Tensor, split: Split) -> dict[str, float]:
-    right = outputs[:, :CLASSES].argmax(1) == split.labels
+    right = outputs[:, :len(CLASSES)].argmax(1) == split.labels
     return {"accuracy": right.double().mean().item(),
-            "rmse": (outputs[:, CLASSES] - split.ink).square().mean().sqrt().item()}
+            "rmse": (outputs[:, len(CLASSES)] - split.ink).square().mean().sqrt().item()}
 
 
 def probe_blocks(models: Mapping[str, MultiTaskCNN], fit: Split, choose: Split, report: Split) -> pd.DataFrame:

@@ -21,7 +21,7 @@ def lambda_group(lambda1: float, lambda2: float) -> str:
     return "lambda1 > lambda2" if lambda1 > lambda2 else "lambda2 > lambda1"
 
 
-def images(pixels: Sequence[torch.Tensor], titles: Sequence[str], *, columns: int = 10) -> np.ndarray:
+def image_grid(pixels: Sequence[torch.Tensor], titles: Sequence[str], *, columns: int = 10) -> np.ndarray:
     """A grid of grey images, each (1, H, W) and uint8 or in [0, 1], under its title."""
     rows = -(-len(pixels) // columns)
     grid = new_axes(rows, columns, width=1.0, height=1.35)

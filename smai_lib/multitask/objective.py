@@ -144,7 +144,7 @@ class MultiTaskObjective:
             tiles += (hidden[0, :PICTURED, None].float() / hidden.max().clamp_min(1e-6)).unbind(0)
             titles += [f"block {number}, {channel}" for channel in range(min(PICTURED, hidden.shape[1]))]
         return {"confusion": figures.confusion(examined["nested"]["confusion"], CLASSES).figure,
-                "feature_maps": figures.images(tiles, titles, columns=PICTURED).flat[0].figure}
+                "feature_maps": figures.image_grid(tiles, titles, columns=PICTURED).flat[0].figure}
 
 
 class _Mirrored(torch.nn.Module):

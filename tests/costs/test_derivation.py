@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from smai_lib.colorization.model import ColorizationCNN, ColorizationUNet
 from smai_lib.core.layers import parameter_count
 from smai_lib.costs import formulas
-from smai_lib.costs.derivation import UNET, Family, connections, derive, measure, multitask
+from smai_lib.costs.derivation import UNET, Family, connections, derive, measure
 from smai_lib.costs.formulas import HAND, NC, NF, NIC, QUANTITIES, CostError, H, W, k
 from smai_lib.multitask.model import MultiTaskCNN
 
@@ -137,7 +137,7 @@ def test_macs_agree_with_two_other_counters(name):
 
 
 @pytest.mark.parametrize(("family", "sizes", "name"), [
-    (multitask(2), {"NF": 8, "NC": 10}, "multitask"), (multitask(3), {"NF": 8, "NC": 10}, "multitask"),
+    (multitask_family(2), {"NF": 8, "NC": 10}, "multitask"), (multitask_family(3), {"NF": 8, "NC": 10}, "multitask"),
     (UNET, {"NF": 6, "NC": 5, "k": 3, "H": 64, "W": 96}, "unet"),
 ], ids=["multitask2", "multitask3", "unet"])
 def test_other_models_are_derived(family, sizes, name):

@@ -1,19 +1,19 @@
 import pandas as pd
 import pytest
 
-from smai_lib.costs import figures
+from smai_lib.costs import figures, formulas
 
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_reach_sums_to_the_connections(loop_count, transposed):
     options = {"stride": 2, "padding": 1, "transposed": transposed}
-    table = figures.reach(3, 4, **options)
+    table = formulas.pixel_taps(3, 4, **options)
     assert table.sum() == loop_count(1, 1, 3, 4, 4, 2, 1, transposed)
     assert table.shape == ((7, 7, 4, 4) if transposed else (2, 2, 4, 4))
 
 
 def test_taps_figure_colours_the_pixels_that_reach_the_chosen_ones():
-    reached = figures.reach(3, 4, padding=1)
+    reached = formulas.pixel_taps(3, 4, padding=1)
     grid = figures.taps({"conv": reached}, {"conv": [(1, 2), (0, 0)]})
     inputs, outputs = grid[0]
     assert len(inputs.patches) == 9 + 4

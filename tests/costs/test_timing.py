@@ -14,7 +14,7 @@ def test_recorded_timing_holds_the_counts_of_today(reported):
 
 
 def test_sweep_measures_every_pair_and_leaves_the_threads(two_threads):
-    table = timing.sweep((2, 3), (1, 5), images=2, repeats=1)
+    table = timing.measure_times((2, 3), (1, 5), images=2, repeats=1)
     assert list(zip(table["NF"], table["k"], strict=True)) == [(2, 1), (2, 5), (3, 1), (3, 5)]
     assert (table["seconds"] > 0).all() and torch.get_num_threads() == two_threads
     with pytest.raises(ValueError, match="profile: found 'fast', expected one of recorded, quick, full"):
