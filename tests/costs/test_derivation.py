@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from smai_lib.colorization.model import ColorizationCNN, ColorizationUNet
 from smai_lib.core.layers import parameter_count
 from smai_lib.costs import formulas
-from smai_lib.costs.derivation import UNET, Family, connections, derive, measure
+from smai_lib.costs.derivation import UNET, Family, connections, derive, measure, multitask_family
 from smai_lib.costs.formulas import HAND, NC, NF, NIC, QUANTITIES, CostError, H, W, k
 from smai_lib.multitask.model import MultiTaskCNN
 
