@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from smai_lib.colorization.config import ColorizationConfig
-from smai_lib.colorization.space import Space, importances
+from smai_lib.colorization.space import SEARCHED, Space, as_optuna, importances
 
 
 def test_importances_find_the_key_that_matters():
@@ -15,3 +15,6 @@ def test_importances_find_the_key_that_matters():
     rows.append(rows[0] | {"state": "pruned", "val_nll": 1e6})
     shares = importances(pd.DataFrame(rows), space)
     assert shares["kernel_size"] > 0.9 and sum(shares.values()) == pytest.approx(1)
+    found = as_optuna(pd.DataFrame(rows), space)
+    assert len(found.trials) == 32 and found.best_value == 1.0  # the pruned one, low or high, is left out
+    assert found.trials[5].params == {key: rows[5][key] for key in SEARCHED}
