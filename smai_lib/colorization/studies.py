@@ -22,7 +22,7 @@ from .model import Colorizer
 from .palette import colored, decode
 from .search import ColorSearch
 from .space import Space
-from .tables import baselines
+from .tables import baselines, measured_baselines
 
 TABLE = "luminance table"
 COMPARED = ("accuracy", "nll", "balanced_accuracy", "psnr_grey", "colorfulness_mean")  # with intervals
@@ -73,17 +73,7 @@ class ColorModels(Study):
 
     def baselines(self) -> pd.DataFrame:
         """One row an answer that needs no network: its metrics on validation and test."""
-        return self.table("_baselines", self._baselines)
-
-    def _baselines(self) -> pd.DataFrame:
-        rows = []
-        for name, answer in baselines(self.data).items():
-            row = {"name": name}
-            for prefix, split in (("val_", self.data.validation), ("test_", self.data.test)):
-                values = metrics.score(answer, split, self.data.palette).metrics().iloc[0]
-                row |= {prefix + metric: value for metric, value in values.items()}
-            rows.append(row)
-        return pd.DataFrame(rows)
+        return self.table("_baselines", lambda: measured_baselines(self.data))
 
     def summary(self, columns: Sequence[str]) -> pd.DataFrame:
         """A row a model, as text: the answers without a network, then networks as mean ± deviation over seeds.

@@ -12,6 +12,7 @@ from .config import ColorizationConfig
 from .data import ColorizationData, prepare
 from .images import color_images
 from .palette import SUPPLIED
+from .tables import measured_baselines
 
 PUBLISHED = pd.DataFrame([
     (1e-4, 32, 16, 5, "Adam", 1.5157, 44.36), (1e-4, 64, 8, 5, "Adam", 1.7391, 38.15), (1e-4, 128, 16, 3, "Adam", 1.7876, 37.28),
@@ -54,6 +55,13 @@ class Sweep(Study):
         return {"runs": len(table), "rank_correlation": spearmanr(table["nll"], table["published_nll"]).statistic,
                 "mean_difference": table["nll_difference"].mean(),
                 "mean_absolute_difference": table["nll_difference"].abs().mean()}
+
+    def baselines(self) -> pd.DataFrame:
+        """One row an answer that needs no network, on the same images."""
+        return self.table("_baselines", lambda: measured_baselines(self.data))
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        return super().tables() | {"_baselines": self.baselines()}
 
     def best(self) -> str:
         """Name of the run with the lowest validation loss of any epoch."""

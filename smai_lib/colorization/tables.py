@@ -3,10 +3,12 @@
 A table is evaluated exactly like a network, and can stand beneath one as its prior.
 """
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from . import metrics
 from .data import ColorizationData
 from .palette import GREY_LEVELS, encode
 
@@ -95,3 +97,15 @@ def _table(counts: torch.Tensor, coarser: torch.Tensor, strength: float) -> Grey
     """Log-probabilities from counts and `strength` further pixels of a coarser distribution."""
     probs = (counts + strength * coarser) / (counts.sum(-1, keepdim=True) + strength)
     return GreyTable(probs.log().float())
+
+
+def measured_baselines(data: ColorizationData) -> pd.DataFrame:
+    """One row an answer that needs no network: its metrics on validation and test."""
+    rows = []
+    for name, answer in baselines(data).items():
+        row = {"name": name}
+        for prefix, split in (("val_", data.validation), ("test_", data.test)):
+            values = metrics.score(answer, split, data.palette).metrics().iloc[0]
+            row |= {prefix + metric: value for metric, value in values.items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
