@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from sklearn.metrics import ConfusionMatrixDisplay
 
 from ..core.plotting import new_axes
 
@@ -43,18 +44,11 @@ def ink_by_class(ink: torch.Tensor, labels: torch.Tensor, classes: Sequence[str]
 
 
 def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Axes:
-    """Confusion matrix, row true and column predicted, coloured by share of the true class."""
-    counts = np.asarray(counts)
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    """Confusion matrix, row true and column predicted, coloured by the number of images."""
     axes = new_axes(width=6, height=5.2)[0, 0]
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
-        if count:
-            axes.text(column, row, count, ha="center", va="center", fontsize=7,
-                      color="white" if share[row, column] > 0.5 else "black")
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=8)
-    axes.set_yticks(range(len(classes)), classes, fontsize=8)
-    axes.set(xlabel="predicted", ylabel="true")
+    ConfusionMatrixDisplay(np.asarray(counts), display_labels=classes).plot(
+        ax=axes, cmap="Blues", colorbar=False, xticks_rotation=45, text_kw={"fontsize": 7})
+    axes.tick_params(labelsize=8)
     return axes
 
 
