@@ -5,7 +5,6 @@ those. `result.json` is written last and atomically: it exists only if the run f
 run is never trained again, an interrupted one is continued from its last whole epoch.
 """
 
-import csv
 import hashlib
 import io
 import json
@@ -112,13 +111,13 @@ class RunFolder:
         except Exception as error:  # torch raises many kinds for a damaged file
             raise RunError(f"{self.checkpoint_file} cannot be read ({type(error).__name__}); delete it "
                            "to train this run again from the start") from error
-        self._write(self.history_file, _csv(checkpoint["rows"], header=True))
+        self._write(self.history_file, pd.DataFrame(checkpoint["rows"]).to_csv(index=False))
         return checkpoint
 
     def save_epoch(self, row: dict[str, float], checkpoint: dict[str, Any]) -> None:
-        """Append to the history, then replace the checkpoint, so that a kill loses no whole epoch."""
+        """Append to the history, every digit of it, then replace the checkpoint: a kill loses no whole epoch."""
         with open(self.history_file, "a", newline="") as file:
-            file.write(_csv([row], header=row["epoch"] == 1))
+            file.write(pd.DataFrame([row]).to_csv(index=False, header=row["epoch"] == 1))
             file.flush()
             os.fsync(file.fileno())
         buffer = io.BytesIO()
@@ -140,14 +139,7 @@ class RunFolder:
         os.replace(part, file)
 
 
-def execute(
-    spec: RunSpec,
-    data: Dataset,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    on_batch: Callable[[int], None] = lambda images: None,
-) -> dict[str, Any]:
+def execute(spec: RunSpec, data: Dataset, on_batch: Callable[[int], None] = lambda images: None) -> dict[str, Any]:
     """Train, or continue, or merely look up the run of `spec`, and return its result.
 
     Raises:
@@ -165,12 +157,11 @@ def execute(
         identity = {"name": spec.name, "study": spec.study, "seed": spec.seed, **spec.config.to_dict()}
         folder._write(folder.path / "config.json", json.dumps(identity, indent=1) + "\n")
         objective, model = spec.config.build(data, spec.seed)
-        device = choose_device(device)
-        precision = choose_precision(precision, device)
+        device = choose_device()
+        precision = choose_precision("auto", device)
         with tracking.start(spec, data) as mirror:
-            fitted = fit(
-                model, objective, data.train, data.validation, spec.config, seed=spec.seed,
-                device=device.type, precision=precision, record=folder, on_epoch=mirror.log, on_batch=on_batch)
+            fitted = fit(model, objective, data.train, data.validation, spec.config, seed=spec.seed, device=device.type,
+                         precision=precision, record=folder, on_epoch=mirror.log, on_batch=on_batch)
             last = {name: value.clone() for name, value in model.cpu().state_dict().items()}
             states = {"last": last, "best": fitted.best}
             model.load_state_dict(states[spec.config.keep])
@@ -209,31 +200,15 @@ def run_all(specs: list[RunSpec], data: Dataset, *, engine: str = "processes", w
     """
     todo = [spec for spec in specs if spec.folder.result() is None]
     engines.work(
-        _execute, todo, data, engine=engine, workers=workers, unit="img", title=todo[0].study if todo else "",
+        execute, todo, data, engine=engine, workers=workers, unit="img", title=todo[0].study if todo else "",
         total=len(data.train[0]) * sum(spec.config.epochs for spec in todo),
         way_out=lambda spec: f"in run {spec.name!r} ({spec.folder.path}); finished runs are kept, and starting "
                              "again continues the others")
 
 
-def _execute(spec: RunSpec, data: Dataset, report: engines.Report) -> None:
-    execute(spec, data, on_batch=report)
-
-
 def table(results: list[dict[str, Any]]) -> pd.DataFrame:
     """One row a run, tidy: name, the config's own keys, seed, metrics, provenance."""
-    nested = ("config", "metrics", "nested")
+    apart = ("name", "config", "seed", "metrics", "nested")
     return pd.DataFrame(
         {"name": result["name"], **result["config"], "seed": result["seed"], **result["metrics"],
-         **{key: value for key, value in result.items() if key not in (*nested, "name", "seed")}}
-        for result in results
-    )
-
-
-def _csv(rows: list[dict[str, float]], *, header: bool) -> str:
-    """Rows as CSV text; Python prints floats so that they read back to the same bits."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    if header:
-        writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+         **{key: value for key, value in result.items() if key not in apart}} for result in results)
