@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import optuna
@@ -47,11 +46,6 @@ class ColorSearch(study.Recorded):
     load: Callable[[], ColorizationData]
     root: Path
 
-    @cached_property
-    def data(self) -> ColorizationData:
-        """What trials are trained and judged on; recorded results are read without it."""
-        return self.load()
-
     @property
     def journal(self) -> Path:
         return self.root / "journal.log"
@@ -69,22 +63,33 @@ class ColorSearch(study.Recorded):
         with runs.exclusive(self.root, SearchError):
             if todo := sum(self._prepare(model) for model in self.spaces):
                 workers = min(workers or engines.cores(), todo)
-                engines.work(_optimize, range(workers), self, engine="processes" if workers > 1 else "serial", total=todo, unit="trial",
-                             title=self.name, way_out=lambda worker: f"in {self.journal}; starting again continues")
+                engines.work(_optimize, range(workers), self, engine="processes" if workers > 1 else "serial",
+                             total=todo, unit="trial", title=self.name,
+                             way_out=lambda worker: f"in {self.journal}; starting again continues")
         if self.profile == "full":
             study.ship(self.name, self.data, self.tables(), {}, trials=len(self.results()))
 
     def optuna_study(self, model: str, worker: int = 0) -> optuna.Study:
-        """Optuna's own view of the search for `model`, for its plots and importances."""
+        """Optuna's own view of the search for `model`, new or continued, for its plots and importances.
+
+        Raises:
+            SearchError: the journal is damaged. It is left as it is.
+        """
         # a search is named by what it is a function of, so other data or epochs mean another search
         identity = [repr(self.spaces[model]), self.seed, self.data.fingerprint]
         digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
-        return open_study(
-            self.journal, f"{model}-{digest}",
-            sampler=optuna.samplers.TPESampler(
-                n_startup_trials=RANDOM_TRIALS, seed=derive_seed(self.seed, model, worker) % 2**32),
-            pruner=optuna.pruners.MedianPruner(UNPRUNED_TRIALS, WARM_UP_EPOCHS),
-        )
+        seed = derive_seed(self.seed, model, worker) % 2**32
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        check_journal(self.journal)
+        try:
+            storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(self.journal)))
+            return optuna.create_study(
+                study_name=f"{model}-{digest}", storage=storage, load_if_exists=True,
+                sampler=optuna.samplers.TPESampler(n_startup_trials=RANDOM_TRIALS, seed=seed),
+                pruner=optuna.pruners.MedianPruner(UNPRUNED_TRIALS, WARM_UP_EPOCHS))
+        except (ValueError, KeyError, TypeError, AssertionError, IndexError) as error:
+            raise SearchError(f"{self.journal} cannot be replayed ({type(error).__name__}: {error}); restore it, or "
+                              "move it away to start a new search") from error
 
     def _prepare(self, model: str) -> int:
         """Queue the base and what a stopped search cut off; return how many trials are to be done."""
@@ -103,10 +108,6 @@ class ColorSearch(study.Recorded):
             return self.trials
         return max(0, self.trials - len(self.optuna_study(model).get_trials(deepcopy=False, states=DONE)))
 
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """What `full` ships, by suffix of the file's name."""
-        return {"": self.results(), "_history": self.history()}
-
     def results(self) -> pd.DataFrame:
         """One row a trial, complete or pruned, in the order of their start, and where it comes from.
 
@@ -116,16 +117,14 @@ class ColorSearch(study.Recorded):
 
     def _results(self) -> pd.DataFrame:
         device = choose_device()
-        where = {"seed": self.seed, "train_images": len(self.data.train.images),
-                 "data_source": self.data.source, "data_fingerprint": self.data.fingerprint,
-                 "device": device.type, "precision": choose_precision("auto", device),
-                 "torch": torch.__version__}
+        where = {"seed": self.seed, "train_images": len(self.data.train.images), "data_source": self.data.source,
+                 "data_fingerprint": self.data.fingerprint, "device": device.type,
+                 "precision": choose_precision("auto", device), "torch": torch.__version__}
         return pd.DataFrame(
             {"model": model, "trial": trial.number, "state": trial.state.name.lower(), **trial.params,
              "epochs": len(trial.intermediate_values), "val_nll": trial.value, **trial.user_attrs,
              "seconds": round(trial.duration.total_seconds(), 1), **where}
-            for model in self.spaces for trial in self._trials(model)
-        )
+            for model in self.spaces for trial in self._trials(model))
 
     def history(self) -> pd.DataFrame:
         """One row a trial and epoch: model, trial, epoch, val_nll."""
@@ -181,25 +180,6 @@ def _trial(trial: Trial, space: Space, search: ColorSearch, report: engines.Repo
     except NonFiniteLossError as error:
         raise optuna.TrialPruned from error
     return rows[-1]["val_nll"]
-
-
-def open_study(journal: Path, name: str, **settings) -> optuna.Study:
-    """The search called `name` in the file `journal`, new or continued.
-
-    Args:
-        settings: sampler and pruner, for `optuna.create_study`.
-
-    Raises:
-        SearchError: the file is damaged. It is left as it is.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    check_journal(journal)
-    try:
-        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
-        return optuna.create_study(study_name=name, storage=storage, load_if_exists=True, **settings)
-    except (ValueError, KeyError, TypeError, AssertionError, IndexError) as error:
-        raise SearchError(f"{journal} cannot be replayed ({type(error).__name__}: {error}); restore it, or "
-                          "move it away to start a new search") from error
 
 
 def check_journal(file: Path) -> None:

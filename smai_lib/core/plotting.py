@@ -2,15 +2,12 @@
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-
-from . import paths
 
 
 def new_axes(rows: int = 1, columns: int = 1, *, width: float = 5.0, height: float = 3.2) -> np.ndarray:
@@ -24,14 +21,6 @@ def caption(figure: Figure, text: str) -> Figure:
     characters = int(figure.get_figwidth() / 0.055)  # at 7 points
     figure.supxlabel(textwrap.fill(text, characters), fontsize=7, color="0.4")
     return figure
-
-
-def save_figure(figure: Figure, name: str) -> Path:
-    """Write `figures/NAME.png` and return its path."""
-    paths.FIGURES.mkdir(exist_ok=True)
-    file = paths.FIGURES / f"{name}.png"
-    figure.savefig(file, dpi=150, metadata={"Software": None})
-    return file
 
 
 def curves(history: pd.DataFrame, metrics: dict[str, str], groups: dict[str, str],
@@ -60,17 +49,15 @@ def curves(history: pd.DataFrame, metrics: dict[str, str], groups: dict[str, str
 
 
 def intervals(names: Sequence[str], low: Sequence[float], middle: Sequence[float], high: Sequence[float],
-              label: str, *, reference: dict[str, float] | None = None,
-              colors: Sequence[str] | None = None) -> Axes:
+              label: str, *, reference: dict[str, float] | None = None) -> Axes:
     """Horizontal intervals, one a name, with dashed lines at named reference values."""
     axes = new_axes(width=7, height=0.32 * len(names) + 0.9)[0, 0]
-    for row, (a, b, c) in enumerate(zip(low, middle, high, strict=True)):
-        color = colors[row] if colors is not None else "tab:blue"
-        axes.plot([a, c], [row, row], color=color)
-        axes.plot(b, row, "o", color=color)
+    rows = range(len(names))
+    axes.hlines(rows, low, high, color="tab:blue")
+    axes.plot(middle, rows, "o", color="tab:blue")
     for number, (name, value) in enumerate((reference or {}).items()):
         axes.axvline(value, color="0.4", linestyle=["--", ":", "-."][number % 3], label=name)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_yticks(rows, names, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel(label)
     if reference:

@@ -28,6 +28,15 @@ PROFILES = ("recorded", "quick", "full")
 class Recorded:
     """What has a name, a profile and results: tables recorded or computed, figures that say where they come from."""
 
+    @cached_property
+    def data(self) -> Dataset:
+        """What is trained and measured on; recorded results are read without it."""
+        return self.load()
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """What `full` ships, by suffix of the file's name."""
+        return {"": self.results(), "_history": self.history()}
+
     def table(self, suffix: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """The table of that suffix: the shipped one under the profile `recorded`, else what `compute` returns."""
         return shipped(f"{self.name}{suffix}.csv") if self.profile == "recorded" else compute()
@@ -49,7 +58,8 @@ class Recorded:
         """`figure` with the caption under it; `full` also writes it to `figures/`."""
         plotting.caption(figure, self.caption())
         if self.profile == "full":
-            plotting.save_figure(figure, f"{self.name}_{name}")
+            paths.FIGURES.mkdir(exist_ok=True)
+            figure.savefig(paths.FIGURES / f"{self.name}_{name}.png", dpi=150, metadata={"Software": None})
         return figure
 
 
@@ -61,11 +71,6 @@ class Study(Recorded):
     profile: str
     specs: list[runs.RunSpec]
     load: Callable[[], Dataset]
-
-    @cached_property
-    def data(self) -> Dataset:
-        """What the runs are trained and measured on; recorded results are read without it."""
-        return self.load()
 
     def run(self, *, engine: str = "processes", workers: int = 0) -> None:
         """Finish every run, showing one bar over all images; `full` also publishes the results.
@@ -126,10 +131,6 @@ class Study(Recorded):
             raise runs.RunError(f"{spec.name} has not finished ({spec.folder.path}); call study.run() first")
         return result
 
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """What `full` ships, by suffix of the file's name."""
-        return {"": self.results(), "_history": self.history()}
-
     def weights(self) -> dict[str, Path]:
         """Weights that `full` ships, by suffix of the file's name: the best run's."""
         return {"_best": self.best_spec().weights_file}
@@ -151,8 +152,8 @@ def assemble(kind: type[Study], name: str, profile: str, wanted: Sequence[tuple[
         wanted = [(label, replace(config, epochs=(quick_epochs or {}).get(label, 1)), seed)
                   for label, config, seed in wanted]
     root = paths.runs_dir() / profile / name
-    return kind(name, profile, [runs.RunSpec(label, name, config, seed, fingerprint, root)
-                                for label, config, seed in wanted], load)
+    specs = [runs.RunSpec(label, name, config, seed, fingerprint, root) for label, config, seed in wanted]
+    return kind(name, profile, specs, load)
 
 
 def ship(name: str, data: Dataset, tables: dict[str, pd.DataFrame], weights: dict[str, Path], **facts) -> None:
