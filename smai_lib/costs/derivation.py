@@ -52,8 +52,8 @@ def connections(weight: Sequence[int], image: Sequence[int], *options) -> int:
 
 
 @contextmanager
-def _one_thread():
-    """Instances of a few kilobytes: a second thread only waits, and on a busy machine it waits long."""
+def one_thread():
+    """torch with one thread: on instances of a few kilobytes a second only waits, and on a busy machine long."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -70,8 +70,7 @@ def _plane_connections(kernel: tuple, plane: tuple, *options) -> int:
 class _CostRecorder(TorchDispatchMode):
     """Books every tensor operation of a forward pass on the layer whose weight it uses.
 
-    It works below modules and functions alike, so that neither a functional call nor a skip
-    connection escapes it.
+    It works below modules and functions alike, so that neither a functional call nor a skip connection escapes it.
     """
 
     def __init__(self, model: nn.Module):
@@ -166,24 +165,15 @@ class Family(NamedTuple):
     held_out: dict[Symbol, Sequence[int]]
 
 
-def _build_colorization(NIC, NF, NC, k, H, W):
-    return ColorizationCNN(in_channels=NIC, num_filters=NF, num_colors=NC, kernel_size=k), (NIC, H, W)
-
-
 # taps hold k to the fourth power: (k**2 - 1) / 4 in either direction
 COLORIZATION = Family(
-    _build_colorization,
+    lambda NIC, NF, NC, k, H, W: (
+        ColorizationCNN(in_channels=NIC, num_filters=NF, num_colors=NC, kernel_size=k), (NIC, H, W)),
     {NIC: (1, 2), NF: (1, 2, 3), NC: (1, 2, 3), k: (1, 3, 5, 7, 9), H: (16, 24), W: (16, 24)},
     {NIC: (3, 4), NF: (4, 5, 7), NC: (4, 6, 9), k: (11, 13), H: (32, 40), W: (32, 48)},
 )
-
-
-def _build_unet(NF, NC, k, H, W):
-    return ColorizationUNet(num_filters=NF, num_colors=NC, kernel_size=k), (1, H, W)
-
-
 UNET = Family(
-    _build_unet,
+    lambda NF, NC, k, H, W: (ColorizationUNet(num_filters=NF, num_colors=NC, kernel_size=k), (1, H, W)),
     {NF: (1, 2, 3), NC: (1, 2), k: (1, 3, 5, 7, 9), H: (32, 40), W: (32, 40)},
     {NF: (4, 5), NC: (4, 6, 9), k: (11, 13), H: (48, 56), W: (48, 64)},
 )
@@ -199,7 +189,7 @@ def multitask_family(num_layers: int) -> Family:
     return Family(build, {NF: (1, 2, 3), NC: (1, 2)}, {NF: (4, 5, 8), NC: (5, 10)})
 
 
-@_one_thread()
+@one_thread()
 def derive(family: Family, *, checks: int = 12, seed: int = 0) -> list[Layer]:
     """Closed forms of every layer's costs, read off instances of the module.
 
@@ -230,8 +220,7 @@ def derive(family: Family, *, checks: int = 12, seed: int = 0) -> list[Layer]:
 
     def polynomial(row: int, column: int) -> Expr:
         return sympy.Add(*(Rational(numerator, denominator) * sympy.prod(map(pow, symbols, powers))
-                           for powers, numerator in np.ndenumerate(coefficients[..., row, column])
-                           if numerator))
+                           for powers, numerator in np.ndenumerate(coefficients[..., row, column]) if numerator))
 
     layers = [layer._replace(cost=Cost(*(polynomial(row, column) for column in range(len(QUANTITIES)))))
               for row, layer in enumerate(counts(points[-1])[0])]

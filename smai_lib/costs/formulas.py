@@ -59,8 +59,8 @@ def conv(c_in: Expr, c_out: Expr, kernel: Expr, h: Expr, w: Expr, *, pool: int =
     kernel * h - p * (p + 1) pairs of pixel and tap remain: the border term of `taps`, for h, w >= p.
     """
     weights, pixels, border = c_in * c_out * kernel**2, h * w, (Integer(1) * kernel**2 - 1) / 4
-    return Cost(weights=weights, biases=c_out, norm_params=2 * c_out if norm else Integer(0), outputs=c_out * pixels / pool**2,
-                prepool_outputs=c_out * pixels, macs=weights * pixels,
+    return Cost(weights=weights, biases=c_out, norm_params=2 * c_out if norm else Integer(0),
+                outputs=c_out * pixels / pool**2, prepool_outputs=c_out * pixels, macs=weights * pixels,
                 taps=c_in * c_out * (kernel * h - border) * (kernel * w - border))
 
 

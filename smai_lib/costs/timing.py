@@ -7,31 +7,29 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score
 
 from ..colorization.model import ColorizationCNN
 from ..core import paths
 from ..core.layers import textbook
-from ..core.study import PROFILES
+from ..core.study import check_profile
 from . import formulas
+from .derivation import one_thread
 
 FILE = paths.RESULTS / "cost_timing.csv"
 FILTERS, KERNELS = (8, 16, 32, 64), (1, 3, 5, 7)
 
 
 @torch.inference_mode()
+@one_thread()
 def measure_times(filters: tuple[int, ...] = FILTERS, kernels: tuple[int, ...] = KERNELS, *, images: int = 16,
-          repeats: int = 5) -> pd.DataFrame:
+                  repeats: int = 5) -> pd.DataFrame:
     """One row a pair of NF and k: the counts of one 32 x 32 image, and the seconds that it takes.
 
     Seconds are processor time of one thread, so that other programs on the machine hardly change
     them; the least of `repeats` passes over a batch, after one that is not counted.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return pd.DataFrame([_row(nf, kernel, images, repeats) for nf, kernel in product(filters, kernels)])
-    finally:
-        torch.set_num_threads(threads)
+    return pd.DataFrame([_row(nf, kernel, images, repeats) for nf, kernel in product(filters, kernels)])
 
 
 def _row(nf: int, kernel: int, images: int, repeats: int) -> dict:
@@ -54,8 +52,7 @@ def _row(nf: int, kernel: int, images: int, repeats: int) -> dict:
 
 def timing(profile: str) -> pd.DataFrame:
     """The recorded sweep, or under the other profiles one that is measured now."""
-    if profile not in PROFILES:
-        raise ValueError(f"profile: found {profile!r}, expected one of {', '.join(PROFILES)}")
+    check_profile(profile)
     return pd.read_csv(FILE) if profile == "recorded" else measure_times()
 
 
@@ -74,6 +71,4 @@ def fit(table: pd.DataFrame, *counts: str) -> np.ndarray:
 
 def explained(table: pd.DataFrame, *counts: str) -> float:
     """Share of the spread of log seconds that `fit` explains (R2)."""
-    seconds = np.log(table["seconds"])
-    residuals = seconds - np.log(fit(table, *counts))
-    return float(1 - residuals.pow(2).sum() / (seconds - seconds.mean()).pow(2).sum())
+    return r2_score(np.log(table["seconds"]), np.log(fit(table, *counts)))
