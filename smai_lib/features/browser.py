@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ..multitask.model import MultiTaskCNN
 from . import figures
-from .maps import block_names, check_channel, check_images, maps
+from .maps import FeatureError, block_names, check_images, maps
 
 
 def view(model: MultiTaskCNN, image: torch.Tensor, layer: str, channel: int) -> Figure:
@@ -22,7 +22,8 @@ def view(model: MultiTaskCNN, image: torch.Tensor, layer: str, channel: int) -> 
     """
     (image,) = check_images(image)
     values = maps(model, image, [layer])[layer]
-    check_channel(values, channel, layer)
+    if not 0 <= channel < values.shape[1]:
+        raise FeatureError(f"channel: found {channel}, expected 0 to {values.shape[1] - 1}, the channels of {layer}")
     return figures.view(image, values[0, channel], f"{layer}, channel {channel}", values.max().item())
 
 
@@ -54,8 +55,7 @@ class Browser:
             control.observe(self._redraw, "value")
         self._new_block()
         self._redraw()
-        controls = ipywidgets.HBox([self.image, self.block, self.channel])
-        self.widget = ipywidgets.VBox([controls, self.picture])
+        self.widget = ipywidgets.VBox([ipywidgets.HBox([self.image, self.block, self.channel]), self.picture])
 
     def figure(self) -> Figure:
         """What the controls ask for."""

@@ -82,8 +82,7 @@ def exciting(images: Mapping[str, torch.Tensor], titles: Mapping[str, Sequence[s
         counts = pd.Series(titles[name]).value_counts()
         axes.set_title(name, fontsize=9)
         axes.set_xlabel("\n".join(f"{count} {label}" for label, count in counts.items()), fontsize=8)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
     return grid[0].figure
 
 
@@ -127,9 +126,8 @@ def side_by_side(image: torch.Tensor, maps: Mapping[str, torch.Tensor],
                  channels: Sequence[int] | None = None) -> Figure:
     """One image, (1, 28, 28) uint8, and its maps in one block of several networks, a row each.
 
-    Channels of different networks do not correspond, so each row is in its own order of mean
-    response. Networks that were trained from the same start are the exception: give `channels`. All
-    rows share one colour scale.
+    Channels of different networks do not correspond, so each row is in its own order of mean response. Networks that
+    were trained from the same start are the exception: give `channels`. All rows share one colour scale.
 
     Args:
         maps: name of a network -> (C, H, W).

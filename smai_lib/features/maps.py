@@ -1,8 +1,7 @@
 """What the backbone of a MultiTaskCNN sees: its maps, and what each channel is worth.
 
-A *map* is one channel of a layer's output for one image. Blocks are named as in the model,
-`block1`, `block2`, ...; a block's maps are those after its ReLU, so they are never negative. Images
-are raw, (N, 1, 28, 28) uint8, everywhere.
+A *map* is one channel of a layer's output for one image. Blocks are named as in the model, `block1`, `block2`, ...; a
+block's maps are those after its ReLU, so they are never negative. Images are raw, (N, 1, 28, 28) uint8, everywhere.
 """
 
 import copy
@@ -93,12 +92,6 @@ def maps(model: MultiTaskCNN, images: torch.Tensor, layers: Sequence[str] | None
     return {layer: torch.cat([part[layer] for part in parts]) for layer in parts[0]}
 
 
-def check_channel(maps: torch.Tensor, channel: int, layer: str) -> None:
-    """FeatureError unless maps (N, C, H, W) have `channel`."""
-    if not 0 <= channel < maps.shape[1]:
-        raise FeatureError(f"channel: found {channel}, expected 0 to {maps.shape[1] - 1}, the channels of {layer}")
-
-
 def responses(model: MultiTaskCNN, images: torch.Tensor) -> dict[str, torch.Tensor]:
     """How much each channel answers to each image: {block: (N, C)}, the maximum of its map."""
     parts = [{block: values.amax((2, 3)) for block, values in part.items()}
@@ -129,11 +122,10 @@ def activity(response: dict[str, torch.Tensor]) -> pd.DataFrame:
 
     A channel is `dead` if it answers to no image at all: then no gradient reaches its weights.
     """
-    return pd.concat(
-        [pd.DataFrame({"block": block, "channel": range(values.shape[1]), "largest": values.amax(0).numpy(),
-                       "active_share": (values > 0).float().mean(0).numpy()}) for block, values in response.items()],
-        ignore_index=True,
-    ).assign(dead=lambda table: table["largest"] == 0)
+    tables = [pd.DataFrame({"block": block, "channel": range(values.shape[1]), "largest": values.amax(0).numpy(),
+                            "active_share": (values > 0).float().mean(0).numpy()})
+              for block, values in response.items()]
+    return pd.concat(tables, ignore_index=True).assign(dead=lambda table: table["largest"] == 0)
 
 
 @torch.inference_mode()
@@ -148,9 +140,8 @@ def ablate(model: MultiTaskCNN, split: Split, *, replace_by: str = "mean") -> pd
     the layers after it are computed again.
 
     Returns:
-        A row a channel: block, channel, accuracy_cost (in [0, 1], positive when it was needed),
-        accuracy_se (standard error of that over images, which are the same before and after),
-        rmse_cost (units of ink).
+        A row a channel: block, channel, accuracy_cost (in [0, 1], positive when it was needed), accuracy_se (standard
+        error of that over images, which are the same before and after), rmse_cost (units of ink).
     """
     if replace_by not in REPLACEMENTS:
         raise ValueError(f"replace_by: found {replace_by!r}, expected one of {', '.join(REPLACEMENTS)}")
@@ -169,8 +160,7 @@ def ablate(model: MultiTaskCNN, split: Split, *, replace_by: str = "mean") -> pd
         tables.append(pd.DataFrame({
             "block": block, "channel": range(len(after)), "accuracy_cost": -change[:, 0].mean(1).numpy(),
             "accuracy_se": (change[:, 0].std(1) / len(values) ** 0.5).numpy(),
-            "rmse_cost": (after[:, 1].mean(1).sqrt() - before[1].mean().sqrt()).numpy(),
-        }))
+            "rmse_cost": (after[:, 1].mean(1).sqrt() - before[1].mean().sqrt()).numpy()}))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -4,6 +4,7 @@ A representation is a tensor with a row an image. None of these functions trains
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 
 import pandas as pd
 import torch
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 
 from ..multitask.fashion_mnist import CLASSES, Split
 from ..multitask.model import MultiTaskCNN
-from .maps import block_names, check_images, floats, maps
+from .maps import block_names, floats, maps
 
 STRENGTHS = (1e-5, 1e-2, 0.1, 1.0, 10.0)  # of the ridge penalty, in units of the features' mean variance
 SOBEL = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
@@ -115,8 +116,7 @@ def resemblance(model: MultiTaskCNN, images: torch.Tensor, block: str) -> pd.Dat
     pictures = candidates(images, values.shape[-1])
     x = _standard(values.transpose(0, 1).flatten(1).double())  # (C, N * H * W)
     y = _standard(torch.stack(list(pictures.values())).flatten(1).double())
-    table = pd.DataFrame((x @ y.T).numpy(), columns=list(pictures)).rename_axis("channel")
-    return table.dropna()
+    return pd.DataFrame((x @ y.T).numpy(), columns=list(pictures)).rename_axis("channel").dropna()
 
 
 def _standard(rows: torch.Tensor) -> torch.Tensor:
@@ -159,16 +159,11 @@ def compare(models: Mapping[str, MultiTaskCNN], images: torch.Tensor) -> pd.Data
     Returns:
         A row a pair and block: first, second, block, cka. A network with itself is left out.
     """
-    check_images(images)
-    names = list(models)
     held = {name: {block: gram(values) for block, values in maps(model, images).items()}
             for name, model in models.items()}  # once a network, not once a pair
-    return pd.DataFrame(
-        [{"first": first, "second": second, "block": block, "cka": (held[first][block] * held[second][block]).sum().item()}
-         for number, first in enumerate(names) for second in names[number + 1:]
-         for block in held[first] if block in held[second]],
-        columns=["first", "second", "block", "cka"],
-    )
+    rows = [(first, second, block, (held[first][block] * held[second][block]).sum().item())
+            for first, second in combinations(models, 2) for block in held[first] if block in held[second]]
+    return pd.DataFrame(rows, columns=["first", "second", "block", "cka"])
 
 
 def compare_kinds(models: Mapping[tuple[str, int], MultiTaskCNN], images: torch.Tensor) -> pd.DataFrame:
