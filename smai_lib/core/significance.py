@@ -1,14 +1,14 @@
 """What a handful of runs can tell apart: intervals, paired differences, equivalence.
 
-Runs that share a seed share their order of images and their initial weights as far as the
-configurations allow, so differences are taken seed by seed and tested as paired (Student's t).
-Many comparisons at once are corrected by Holm's method; two things count as equal only if two
-one-sided tests put the difference inside a margin (TOST, Schuirmann 1987), never because a test of
-difference failed.
+Runs that share a seed share their order of images and their initial weights as far as the configurations allow, so
+differences are taken seed by seed and tested as paired (Student's t). Many comparisons at once are corrected by
+Holm's method; two things count as equal only if two one-sided tests put the difference inside a margin (TOST,
+Schuirmann 1987), never because a test of difference failed.
 """
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -43,9 +43,8 @@ def prediction_half_width(sd, n):
     return stats.t.ppf(1 - ALPHA / 2, n - 1) * sd * (1 + 1 / n) ** 0.5
 
 
-def paired_differences(
-    results: pd.DataFrame, metric: str, pairs: Sequence[tuple[str, str]], *, margin: float
-) -> pd.DataFrame:
+def paired_differences(results: pd.DataFrame, metric: str, pairs: Sequence[tuple[str, str]], *,
+                       margin: float) -> pd.DataFrame:
     """The difference of `metric` between the runs of each pair of names, seed by seed.
 
     Args:
@@ -81,7 +80,8 @@ def paired_differences(
     frame = pd.DataFrame(rows)
     for column in ("p", "p_equal"):
         frame[column] = multipletests(frame[column], alpha=ALPHA, method="holm")[1]
-    frame["verdict"] = [_verdict(row) for row in frame.itertuples()]
+    equal, resolved, positive = frame["p_equal"] < ALPHA, frame["p"] < ALPHA, frame["difference"] > 0
+    frame["verdict"] = np.select([equal, ~resolved, positive], ["equal", "not resolved", "higher"], "lower")
     return frame
 
 
@@ -90,11 +90,3 @@ def claim(found: str, expected: str) -> str:
     if found == "not resolved":
         return "not resolvable"
     return "supported" if found == expected else "not supported"
-
-
-def _verdict(row) -> str:
-    if row.p_equal < ALPHA:
-        return "equal"
-    if row.p < ALPHA:
-        return "higher" if row.difference > 0 else "lower"
-    return "not resolved"

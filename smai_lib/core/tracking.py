@@ -56,18 +56,10 @@ def start(spec, data):
 
     folder = Path(os.environ.get("WANDB_DIR") or paths.runs_dir())
     folder.mkdir(parents=True, exist_ok=True)
-    with wandb.init(
-        project=PROJECT,
-        group=spec.study,
-        job_type="train",
-        name=spec.name,
-        tags=[data.source, f"seed {spec.seed}"],
-        config={**spec.config.to_dict(), "seed": spec.seed, "run_id": spec.run_id,
-                "data_fingerprint": data.fingerprint},
-        dir=folder,
-        mode=mode(),
-        settings=wandb.Settings(init_timeout=START_SECONDS, console="off"),
-    ) as run:
+    config = {**spec.config.to_dict(), "seed": spec.seed, "run_id": spec.run_id, "data_fingerprint": data.fingerprint}
+    with wandb.init(project=PROJECT, group=spec.study, job_type="train", name=spec.name, config=config, dir=folder,
+                    tags=[data.source, f"seed {spec.seed}"], mode=mode(),
+                    settings=wandb.Settings(init_timeout=START_SECONDS, console="off")) as run:
         run.define_metric("*", step_metric="epoch")
         run.define_metric("val_accuracy", step_metric="epoch", summary="max")
         yield Mirror(run)

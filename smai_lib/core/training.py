@@ -115,20 +115,10 @@ def evaluate(model: nn.Module, objective: Objective, split, *, precision: str = 
     return objective.metrics(total)
 
 
-def fit(
-    model: nn.Module,
-    objective: Objective,
-    train,
-    validation,
-    config: Config,
-    *,
-    seed: int,
-    device: str = "auto",
-    precision: str = "auto",
-    record: Record | None = None,
-    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
-    on_batch: Callable[[int], None] = lambda images: None,
-) -> Fitted:
+def fit(model: nn.Module, objective: Objective, train, validation, config: Config, *, seed: int, device: str = "auto",
+        precision: str = "auto", record: Record | None = None,
+        on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+        on_batch: Callable[[int], None] = lambda images: None) -> Fitted:
     """Train `model` in place and return one row of metrics an epoch.
 
     Training metrics are means over the epoch while the weights move and dropout is on; validation

@@ -7,14 +7,15 @@ The checksums stand beside the files, in `SHA256SUMS`, in the format of the comm
 import hashlib
 import os
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from .layers import Network
+
 SUMS = "SHA256SUMS"
-Network = TypeVar("Network", bound=torch.nn.Module)
+LISTED = 4  # tensors that differ, in an error
 
 
 class WeightsError(RuntimeError):
@@ -41,8 +42,7 @@ def verify(file: str | os.PathLike) -> bool:
     file = Path(file)
     if not file.is_file():
         there = sorted(other.name for other in file.parent.glob("*.safetensors"))
-        raise WeightsError(f"{file} is missing; {file.parent} has {', '.join(there) or 'no weights'}; "
-                           f"{_way_out(file)}")
+        raise WeightsError(f"{file} is missing; {file.parent} has {', '.join(there) or 'no weights'}; {_way_out(file)}")
     expected = _known(file.parent).get(file.name)
     if expected is None:
         return False
@@ -75,17 +75,13 @@ def fill(model: Network, state: dict[str, torch.Tensor], file: str | os.PathLike
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     if found != expected:
-        raise WeightsError(f"{file} does not fit the network of this config: {_difference(found, expected)}; "
+        differ = [f"{name}: found {found.get(name, 'nothing')}, expected {expected.get(name, 'nothing')}"
+                  for name in sorted(found.keys() | expected.keys()) if found.get(name) != expected.get(name)]
+        more = f" and {len(differ) - LISTED} more" if len(differ) > LISTED else ""
+        raise WeightsError(f"{file} does not fit the network of this config: {'; '.join(differ[:LISTED])}{more}; "
                            "load it with its own run's config")
     model.load_state_dict(state)
     return model.eval().to(memory_format=torch.channels_last)  # in which a CPU convolves faster
-
-
-def _difference(found: dict[str, tuple], expected: dict[str, tuple], most: int = 4) -> str:
-    lines = [f"{name}: found {found.get(name, 'nothing')}, expected {expected.get(name, 'nothing')}"
-             for name in sorted(found.keys() | expected.keys()) if found.get(name) != expected.get(name)]
-    more = f" and {len(lines) - most} more" if len(lines) > most else ""
-    return "; ".join(lines[:most]) + more
 
 
 def _known(folder: Path) -> dict[str, str]:
