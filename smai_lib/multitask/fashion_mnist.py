@@ -19,18 +19,8 @@ import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
 
-from ..core import paths
-from ..core.sources import (
-    PATIENCE_SECONDS,
-    SAMPLE,
-    SPLIT_SEED,
-    VALIDATION_SHARE,
-    DataError,
-    Dataset,
-    download,
-    find,
-    package_of,
-)
+from ..core import paths, sources
+from ..core.sources import PATIENCE_SECONDS, SAMPLE, SPLIT_SEED, VALIDATION_SHARE, DataError, Dataset
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 CHECKSUMS = {
@@ -82,14 +72,14 @@ def fashion_mnist(directory: str | os.PathLike | None = None, *, verbose: bool =
 
     The sources, in order: `directory` (default: the environment variable SMAI_FASHION_MNIST), where
     "sample" asks for the sample; the repository's `data/`; the system's copy; torchvision's
-    download; Debian's package, unpacked without root; the sample that ships with this library. The training files are split once into
-    90 % train and 10 % validation, stratified and seeded.
+    download; Debian's package, unpacked without root; the sample that ships with this library. The training
+    files are split once into 90 % train and 10 % validation, stratified and seeded.
 
     Raises:
         DataError: a file is truncated or altered, or `directory` lacks one.
     """
     directory = directory or os.environ.get("SMAI_FASHION_MNIST")
-    found = None if directory == SAMPLE else find(
+    found = None if directory == SAMPLE else sources.find(
         paths.data_dir() / "fashion-mnist", _complete,
         {"torchvision download": _fetch_torchvision, "Debian package dataset-fashion-mnist": _fetch_debian},
         explicit=directory, missing=_missing, system={"system copy of Debian's dataset-fashion-mnist": SYSTEM_DIR})
@@ -97,18 +87,13 @@ def fashion_mnist(directory: str | os.PathLike | None = None, *, verbose: bool =
     checksums = SAMPLE_CHECKSUMS if source == SAMPLE else CHECKSUMS
     arrays = {name: _read_idx(_locate(folder, name), checksum) for name, checksum in checksums.items()}
     labels = arrays["train-labels-idx1-ubyte"]
-    train, validation = train_test_split(
-        np.arange(len(labels)), test_size=VALIDATION_SHARE, stratify=labels, random_state=SPLIT_SEED
-    )
     development = _split(arrays["train-images-idx3-ubyte"], labels)
+    chosen = train_test_split(np.arange(len(labels)), test_size=VALIDATION_SHARE, stratify=labels,
+                              random_state=SPLIT_SEED)
+    train, validation = (Split(*(column[np.sort(index)] for column in development)) for index in chosen)
     dataset = FashionMNIST(
-        train=Split(*(column[torch.from_numpy(np.sort(train))] for column in development)),
-        validation=Split(*(column[torch.from_numpy(np.sort(validation))] for column in development)),
-        test=_split(arrays["t10k-images-idx3-ubyte"], arrays["t10k-labels-idx1-ubyte"]),
-        source=source,
-        directory=folder,
-        fingerprint=hashlib.sha256("".join(checksums.values()).encode()).hexdigest(),
-    )
+        train, validation, _split(arrays["t10k-images-idx3-ubyte"], arrays["t10k-labels-idx1-ubyte"]), source, folder,
+        fingerprint=hashlib.sha256("".join(checksums.values()).encode()).hexdigest())
     if verbose:
         print(dataset)
         if dataset.is_stand_in:
@@ -121,9 +106,8 @@ def _fetch_torchvision(cache: Path) -> bool:
     from torchvision.datasets import FashionMNIST as Torchvision
 
     with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:
-        if not download(Torchvision, Torchvision.mirrors, scratch):
-            return False
-        return _adopt(Path(scratch) / "FashionMNIST" / "raw", cache)
+        return (sources.download(Torchvision, Torchvision.mirrors, scratch)
+                and _adopt(Path(scratch) / "FashionMNIST" / "raw", cache))
 
 
 def _fetch_debian(cache: Path) -> bool:
@@ -131,15 +115,13 @@ def _fetch_debian(cache: Path) -> bool:
     with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:
         for folder in ("lists/partial", "cache/archives/partial"):
             (Path(scratch) / folder).mkdir(parents=True)
-        apt = ["apt-get", "-qq", "-o", f"Dir::State::Lists={scratch}/lists",
-               "-o", f"Dir::Cache={scratch}/cache", "-o", "APT::Sandbox::User=",
-               "-o", "Acquire::Retries=0", "-o", f"Acquire::http::Timeout={PATIENCE_SECONDS}",
-               "-o", f"Acquire::https::Timeout={PATIENCE_SECONDS}"]
+        apt = ["apt-get", "-qq", "-o", f"Dir::State::Lists={scratch}/lists", "-o", f"Dir::Cache={scratch}/cache",
+               "-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=0",
+               "-o", f"Acquire::http::Timeout={PATIENCE_SECONDS}", "-o", f"Acquire::https::Timeout={PATIENCE_SECONDS}"]
         unpack = ["sh", "-c", "dpkg-deb -x *.deb out"]
-        if not package_of("Debian's package", ("apt-get", "dpkg-deb"),
-                          [[*apt, "update"], [*apt, "download", "dataset-fashion-mnist"], unpack], Path(scratch)):
-            return False
-        return _adopt(Path(scratch) / "out" / SYSTEM_DIR.relative_to("/"), cache)
+        commands = [[*apt, "update"], [*apt, "download", "dataset-fashion-mnist"], unpack]
+        return (sources.package_of("Debian's package", ("apt-get", "dpkg-deb"), commands, Path(scratch))
+                and _adopt(Path(scratch) / "out" / SYSTEM_DIR.relative_to("/"), cache))
 
 
 def _adopt(folder: Path, cache: Path) -> bool:

@@ -40,21 +40,14 @@ class MultiTaskCNN(nn.Module):
                  hidden: int = 128, ceil_mode: bool = False):
         super().__init__()
         widths = [1] + [base_filters * 2**block for block in range(num_layers)]
-        self.backbone = nn.Sequential(
-            OrderedDict(
-                (f"block{n}", conv_block(c_in, c_out, ceil_mode=ceil_mode))
-                for n, (c_in, c_out) in enumerate(pairwise(widths), start=1)
-            )
-        )
+        self.backbone = nn.Sequential(OrderedDict(
+            (f"block{n}", conv_block(c_in, c_out, ceil_mode=ceil_mode))
+            for n, (c_in, c_out) in enumerate(pairwise(widths), start=1)))
         halves = 2**num_layers
         side = -(-self.image_size // halves) if ceil_mode else self.image_size // halves
         features = widths[-1] * side**2
-        self.classifier = nn.Sequential(
-            nn.Linear(features, hidden),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout_rate),
-            nn.Linear(hidden, num_classes),
-        )
+        self.classifier = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout_rate),
+                                        nn.Linear(hidden, num_classes))
         self.regressor = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 1))
         self.register_buffer("ink_scale", None if ink_scale is None else torch.tensor(ink_scale))
         self.log_variances = nn.Parameter(torch.full((2,), -0.5)) if learn_weights else None

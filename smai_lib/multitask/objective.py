@@ -110,10 +110,8 @@ class MultiTaskObjective:
         output = model(self.inputs(train, DIAGNOSED))
         losses = (F.cross_entropy(output.logits, train.labels[DIAGNOSED]),
                   F.mse_loss(output.ink, train.ink[DIAGNOSED]) / self.ink_variance)
-        first, second = (
-            torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters, retain_graph=True)])
-            for loss in losses
-        )
+        first, second = (torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters, retain_graph=True)])
+                         for loss in losses)
         row = {"class_gradient": first.norm().item(), "ink_gradient": second.norm().item(),
                "gradient_cosine": F.cosine_similarity(first, second, dim=0).item()}
         if output.log_variances is not None:
@@ -183,9 +181,8 @@ def confusion(model: MultiTaskCNN, split: Split) -> torch.Tensor:
 def ink_baselines(data: FashionMNIST, split: Split) -> pd.DataFrame:
     """RMSE and R2 on `split` of three predictions of ink that need no network.
 
-    The constant and the class means are those of the training images; the class mean is told the
-    true class, so it is what perfect classification alone would buy. `x.mean()` is the definition
-    of ink.
+    The constant and the class means are those of the training images; the class mean is told the true class, so it is
+    what perfect classification alone would buy. `x.mean()` is the definition of ink.
     """
     train = data.train
     class_means = torch.stack([train.ink[train.labels == label].mean() for label in range(10)])

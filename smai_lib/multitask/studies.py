@@ -19,24 +19,19 @@ _shared = {"lambda1": 1.0, "lambda2": 1.0, "learning_rate": 0.001, "dropout_rate
            "batch_size": 128, "epochs": 20, "num_layers": 3, "base_filters": 32}
 _small = _shared | {"learning_rate": 0.0008, "batch_size": 64, "num_layers": 2}
 _narrow = _shared | {"learning_rate": 0.0005, "batch_size": 64, "base_filters": 16}
-TEN_CONFIGS = {
-    f"config {number}": MultiTaskConfig.from_dict(values)
-    for number, values in enumerate(
-        [
-            _shared,
-            _shared | {"lambda1": 2.0, "lambda2": 0.5},
-            _shared | {"lambda1": 0.5, "lambda2": 2.0},
-            _small | {"base_filters": 16},
-            _small,
-            _narrow,
-            _shared | {"num_layers": 2},
-            _small | {"lambda2": 2.0, "optimizer": "AdamW"},
-            _narrow | {"lambda1": 0.5, "dropout_rate": 0.25, "optimizer": "AdamW"},
-            _narrow | {"lambda2": 0.5, "learning_rate": 0.002, "dropout_rate": 0.35},
-        ],
-        start=1,
-    )
-}
+_ten = [
+    _shared,
+    _shared | {"lambda1": 2.0, "lambda2": 0.5},
+    _shared | {"lambda1": 0.5, "lambda2": 2.0},
+    _small | {"base_filters": 16},
+    _small,
+    _narrow,
+    _shared | {"num_layers": 2},
+    _small | {"lambda2": 2.0, "optimizer": "AdamW"},
+    _narrow | {"lambda1": 0.5, "dropout_rate": 0.25, "optimizer": "AdamW"},
+    _narrow | {"lambda2": 0.5, "learning_rate": 0.002, "dropout_rate": 0.35},
+]
+TEN_CONFIGS = {f"config {number}": MultiTaskConfig.from_dict(keys) for number, keys in enumerate(_ten, start=1)}
 REPORTED_VAL_ACCURACY = {"config 3": 0.89083, "config 1": 0.885}  # the reference report's best two
 # 0 and infinity train one task alone
 LAMBDA_RATIOS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0, math.inf)
@@ -85,7 +80,6 @@ class LambdaStudy(Study):
         file = self.specs[0].root / "backbones.safetensors"
         save_file(tensors, file)
         return {"_backbones": file}
-
 
     def backbone(self, name: str, seed: int) -> MultiTaskCNN:
         """The shipped backbone of one run, in a network without heads: it has maps, and calling it fails.
