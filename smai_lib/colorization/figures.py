@@ -32,8 +32,7 @@ def pictures(columns: dict[str, torch.Tensor], titles: Sequence[str] | None = No
         for axes, image in zip(panels, images, strict=True):
             axes.imshow(image.permute(1, 2, 0).expand(-1, -1, 3).numpy(), interpolation="nearest")
     for axes in grid.flat:
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     for axes, title in zip(grid[:, 0], () if titles is None else titles, strict=False):
         axes.set_ylabel(title, fontsize=6, rotation=0, ha="right", va="center")
@@ -49,8 +48,7 @@ def table_areas(log_probs: torch.Tensor, colors: torch.Tensor, levels: Sequence[
         levels: (256,) share of the pixels at each grey level, drawn as a line.
     """
     axes = new_axes(width=6, height=2.5)[0, 0]
-    axes.stackplot(range(256), *log_probs.exp().T.numpy(), colors=colors.numpy() / 255, linewidth=0,
-                   antialiased=False)
+    axes.stackplot(range(256), *log_probs.exp().T.numpy(), colors=colors.numpy() / 255, linewidth=0, antialiased=False)
     axes.plot(range(256), np.asarray(levels) / max(levels), color="tab:red", linewidth=1,
               label="how often the grey level occurs")
     axes.set(xlabel="grey level of the pixel", ylabel="share of its colours", xlim=(0, 255), ylim=(0, 1))
@@ -66,13 +64,12 @@ def reliability(calibration: dict[str, np.ndarray]) -> Axes:
     """
     axes = new_axes(width=3.8, height=2.8)[0, 0]
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="as confident as right")
-    pixels = {name: bins[:, 0] for name, bins in calibration.items()}
     for name, bins in calibration.items():
-        some = bins[:, 0] > 1e-3 * pixels[name].sum()  # a bin of a few pixels says nothing
+        some = bins[:, 0] > 1e-3 * bins[:, 0].sum()  # a bin of a few pixels says nothing
         centres = (np.arange(len(bins)) + 0.5) / len(bins)
         # a bin's pixels are not kept, but its confidences lie within it
-        axes.plot(centres[some], centres[some] * bins[some, 1] / bins[some, 0], "o-", markersize=3,
-                  linewidth=1, label=name)
+        right = centres[some] * bins[some, 1] / bins[some, 0]
+        axes.plot(centres[some], right, "o-", markersize=3, linewidth=1, label=name)
     axes.set(xlabel="probability of the most likely colour", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
     axes.legend(fontsize=7)
     return axes

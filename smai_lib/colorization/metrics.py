@@ -67,8 +67,7 @@ class Scores:
 def mean_scores(scores: Sequence[Scores]) -> Scores:
     """One model trained from several seeds, as if one of them were drawn for every image.
 
-    Every metric of the result is the mean of the seeds' own, but for `ece`: their errors of
-    calibration may cancel.
+    Every metric of the result is the mean of the seeds' own, but for `ece`: their errors of calibration may cancel.
 
     Raises:
         ValueError: the scores are of different images.
@@ -81,8 +80,7 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
 
 
 @torch.inference_mode()
-def score(model: torch.nn.Module, split: ColorSplit, palette: torch.Tensor, *,
-          temperature: float = ANNEALED, mirror: bool = False) -> Scores:
+def score(model: torch.nn.Module, split: ColorSplit, palette: torch.Tensor, *, mirror: bool = False) -> Scores:
     """Per-image metrics of a network or a baseline table on `split`.
 
     accuracy and nll (nats) are means over pixels. `psnr` and `colorfulness` belong to the most
@@ -105,27 +103,24 @@ def score(model: torch.nn.Module, split: ColorSplit, palette: torch.Tensor, *,
             flipped = model(inputs.flip(-1)).log_softmax(1).flip(-1)
             log_probs = torch.logaddexp(log_probs, flipped) - np.log(2)
         batch = ColorSplit(*(x[index] for x in split))
-        parts.append(_score_batch(log_probs, batch, palette, temperature))
+        parts.append(_score_batch(log_probs, batch, palette))
     means = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
     return Scores(means, *(np.concatenate([part[i] for part in parts]) for i in (1, 2, 3)))
 
 
-def _score_batch(log_probs, split, palette, temperature):
+def _score_batch(log_probs, split, palette):
     colors = split.colors.long().flatten(1)  # (B, HW)
     best, predicted = log_probs.max(1)
     predicted_rgb = decode(predicted, palette)
-    mean_rgb = expected_rgb(log_probs, palette, temperature)
+    mean_rgb = expected_rgb(log_probs, palette, ANNEALED)
     nll = -log_probs.gather(1, split.colors.long().unsqueeze(1)).flatten(1)
     right = (predicted.flatten(1) == colors).double()
     confidence = best.flatten(1).double().exp()
     means = {
-        "accuracy": right.mean(1),
-        "nll": nll.double().mean(1),
-        "psnr": psnr(predicted_rgb, split.images),
-        "psnr_mean": psnr(mean_rgb, split.images),
+        "accuracy": right.mean(1), "nll": nll.double().mean(1),
+        "psnr": psnr(predicted_rgb, split.images), "psnr_mean": psnr(mean_rgb, split.images),
         "psnr_grey": psnr(keep_grey(mean_rgb, split.grey), split.images),
-        "colorfulness": colorfulness(predicted_rgb),
-        "colorfulness_mean": colorfulness(mean_rgb),
+        "colorfulness": colorfulness(predicted_rgb), "colorfulness_mean": colorfulness(mean_rgb),
     }
     zeros = torch.zeros(len(colors), len(palette), dtype=torch.float64)
     counts = zeros.scatter_add(1, colors, torch.ones_like(right))

@@ -42,11 +42,9 @@ class ColorizationObjective:
         cross_entropy = F.cross_entropy(logits, colors)
         with torch.no_grad():
             correct = logits.argmax(1) == colors
-            sums = torch.cat([
-                torch.stack([torch.ones_like(cross_entropy), cross_entropy]).double() * len(colors),
-                torch.bincount(colors, minlength=self.num_colors).double(),
-                torch.bincount(colors[correct], minlength=self.num_colors).double(),
-            ])
+            over_pixels = torch.stack([torch.ones_like(cross_entropy), cross_entropy]).double() * len(colors)
+            counts = [torch.bincount(some, minlength=self.num_colors).double() for some in (colors, colors[correct])]
+            sums = torch.cat([over_pixels, *counts])
         return cross_entropy, sums
 
     def metrics(self, sums: torch.Tensor) -> dict[str, float]:

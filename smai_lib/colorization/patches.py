@@ -27,9 +27,7 @@ def bundled_photographs() -> list[np.ndarray]:
     from skimage.data import data_dir
     from sklearn.datasets import load_sample_image
 
-    return [io.imread(Path(data_dir) / name) for name in SCIKIT_IMAGE] + [
-        load_sample_image(name) for name in SCIKIT_LEARN
-    ]
+    return [*(io.imread(Path(data_dir) / name) for name in SCIKIT_IMAGE), *map(load_sample_image, SCIKIT_LEARN)]
 
 
 def photo_patches(photographs: Sequence[np.ndarray], size: int) -> tuple[torch.Tensor, ...]:
@@ -41,8 +39,7 @@ def photo_patches(photographs: Sequence[np.ndarray], size: int) -> tuple[torch.T
     """
     blocks = []
     for photograph in photographs:
-        pixels = torch.from_numpy(photograph.copy()).permute(2, 0, 1)  # (3, H, W)
-        blocks.extend(_windows(pixels, BLOCK, BLOCK))
+        blocks.extend(_windows(torch.from_numpy(photograph.copy()).permute(2, 0, 1), BLOCK, BLOCK))
     order = np.random.default_rng(SPLIT_SEED).permutation(len(blocks))
     tenth = max(1, len(blocks) // 10)
     chosen = order[2 * tenth :], order[:tenth], order[tenth : 2 * tenth]
@@ -57,6 +54,5 @@ def _crops(block: torch.Tensor, size: int) -> torch.Tensor:
 
 def _windows(image: torch.Tensor, side: int, stride: int) -> torch.Tensor:
     """Square windows of (3, H, W), every `stride` pixels: (N, 3, side, side)."""
-    # (3, rows, columns, side, side)
-    windows = image.unfold(1, side, stride).unfold(2, side, stride)
+    windows = image.unfold(1, side, stride).unfold(2, side, stride)  # (3, rows, columns, side, side)
     return windows.flatten(1, 2).transpose(0, 1)

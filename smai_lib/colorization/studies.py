@@ -48,7 +48,6 @@ QUICK_EPOCHS = {"report CNN": 3, "tuned CNN": 2, "CNN + prior": 3, "U-Net": 4}
 MODEL_SEEDS = 3
 
 
-
 class ColorModels(Study):
     """The networks, several seeds each, beside the answers that need none.
 
@@ -61,9 +60,8 @@ class ColorModels(Study):
         test, palette = self.data.test, self.data.palette
         found = {name: metrics.score(answer, test, palette) for name, answer in baselines(self.data).items()}
         for name in dict.fromkeys(spec.name for spec in self.specs):
-            runs = [metrics.score(self.network(spec), test, palette, mirror=True)
-                    for spec in self.specs if spec.name == name]
-            found[name] = metrics.mean_scores(runs)
+            found[name] = metrics.mean_scores([metrics.score(self.network(spec), test, palette, mirror=True)
+                                               for spec in self.specs if spec.name == name])
         return found
 
     def network(self, spec: RunSpec) -> torch.nn.Module:
@@ -146,7 +144,7 @@ class ColorModels(Study):
             shown = colored(self.network(self.best_spec(name)), few)
             columns[name] = shown["most likely"]
         columns[f"{best}, mean"] = shown["annealed mean"]
-        groups = ["drawn"] * len(drawn) + ["gain"] * len(gained) + ["failure"] * len(failed)
+        groups = np.repeat(["drawn", "gain", "failure"], EXAMPLES // 3)
         titles = [f"{group}\n{right[i]:.0%}, table {by_table[i]:.0%}" for group, i in zip(groups, chosen, strict=True)]
         return {name: image.numpy() for name, image in columns.items()} | {"titles": np.array(titles)}
 
@@ -179,13 +177,10 @@ def search_spaces(profile: str) -> dict[str, Space]:
         "cnn": Space(
             base=replace(REPORT_CNN, epochs=2 if quick else SEARCH_EPOCHS["cnn"]), learning_rate=(3e-4, 1e-2),
             batch_size=(16, 32, 64, 128), num_filters=(16, 32) if quick else (8, 16, 32),
-            kernel_size=(3, 5) if quick else (3, 5, 7),
-        ),
+            kernel_size=(3, 5) if quick else (3, 5, 7)),
         "unet": Space(
             base=replace(UNET, epochs=2 if quick else SEARCH_EPOCHS["unet"]), learning_rate=(5e-4, 2e-2),
-            batch_size=(32, 64, 128), num_filters=(8, 12, 16),
-            kernel_size=(3,) if quick else (3, 5),
-        ),
+            batch_size=(32, 64, 128), num_filters=(8, 12, 16), kernel_size=(3,) if quick else (3, 5)),
     }
 
 
