@@ -113,11 +113,9 @@ def tasks() -> list[Task]:
     config = TEN_CONFIGS["config 1"]
     garments = fashion_mnist().subset(54 * config.batch_size, 10, 10)
     colors = color_data().subset(24 * UNET.batch_size, 10, 10)
-    return [
-        Task("config 1", config, garments, GarmentOneByOne, garment_loss),
-        Task("colorization CNN", REPORT_CNN, colors, ColorOneByOne, color_loss),
-        Task("U-Net", UNET, colors, ColorOneByOne, color_loss),
-    ]
+    return [Task("config 1", config, garments, GarmentOneByOne, garment_loss),
+            Task("colorization CNN", REPORT_CNN, colors, ColorOneByOne, color_loss),
+            Task("U-Net", UNET, colors, ColorOneByOne, color_loss)]
 
 
 def _textbook(task: Task) -> float:
@@ -197,13 +195,11 @@ def _bench(task: Task, rounds: int) -> pd.DataFrame:
     used = dict(zip(arms, ("float32", precision, precision), strict=True))
     rows = []
     for _ in range(rounds):
-        rows.append({name: arm(task) for name, arm in arms.items()}
-                    | {kind: peak_flops(kind) for kind in used.values()})
+        peaks = {kind: peak_flops(kind) for kind in used.values()}
+        rows.append({name: arm(task) for name, arm in arms.items()} | peaks)
         print("  ".join(f"{name.split()[0]} {rows[-1][name]:,.0f}" for name in arms), "images/s")
     speeds = pd.DataFrame(rows)
-    _, model = task.config.build(task.data, 0)
-    side = task.data.train.images.shape[-1]
-    flops = training_flops(model, (1, side, side))
+    flops = training_flops(task.config.build(task.data, 0)[1], (1, *task.data.train.images.shape[-2:]))
     base = speeds[next(iter(arms))]
     summary = pd.DataFrame({
         "images a second": speeds[list(arms)].median(),

@@ -45,8 +45,7 @@ def make_report(profile: str, seed: int = 0) -> Path:
         output = folder / f"{name}.ipynb"
         papermill.execute_notebook(
             paths.NOTEBOOKS / f"{name}.ipynb", output, parameters={"profile": profile, "seed": seed},
-            kernel_name="python3", execution_timeout=CELL_TIMEOUT_SECONDS, autosave_cell_every=30,
-        )
+            kernel_name="python3", execution_timeout=CELL_TIMEOUT_SECONDS, autosave_cell_every=30)
         executed.append(clean(output))
     page = bind(executed, folder / "report.html", profile)
     print(page)
@@ -64,11 +63,9 @@ def refresh_notebooks(names: Sequence[str] = NOTEBOOKS) -> None:
         notebook = nbformat.read(file, as_version=4)
         NotebookClient(notebook, timeout=CELL_TIMEOUT_SECONDS, kernel_name="python3", record_timing=False,
                        store_widget_state=False, resources={"metadata": {"path": str(paths.NOTEBOOKS)}}).execute()
-        for cell in notebook.cells:
-            for output in cell.get("outputs", []):
-                data = output.get("data", {})
-                if "image/png" in data:
-                    data["image/png"] = _shrunk(data["image/png"])
+        for data in (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])):
+            if "image/png" in data:
+                data["image/png"] = _shrunk(data["image/png"])
         nbformat.write(notebook, file)
         print(f"{file.name}: {file.stat().st_size / 1000:.0f} kB")
 
@@ -86,11 +83,8 @@ def clean(file: Path) -> Path:
     notebook = nbformat.read(file, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [
-                output for output in cell.outputs
-                if output.get("name") != "stderr"
-                and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
-            ]
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"
+                            and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})]
             for data in (output.get("data", {}) for output in cell.outputs):
                 if "text/latex" in data and "text/html" not in data:  # pandoc drops LaTeX outputs
                     data["text/html"] = pypandoc.convert_text(
