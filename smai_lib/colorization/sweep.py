@@ -52,9 +52,9 @@ class Sweep(Study):
         """How alike ours and theirs are, over the runs not named: rank correlation, mean and mean absolute difference."""
         table = self.comparison()
         table = table[~table["run"].isin(without)]
-        return {"runs": len(table), "rank_correlation": spearmanr(table["nll"], table["published_nll"]).statistic,
-                "mean_difference": table["nll_difference"].mean(),
-                "mean_absolute_difference": table["nll_difference"].abs().mean()}
+        return {"runs": len(table), "rank_correlation": float(spearmanr(table["nll"], table["published_nll"]).statistic),
+                "mean_difference": float(table["nll_difference"].mean()),
+                "mean_absolute_difference": float(table["nll_difference"].abs().mean())}
 
     def baselines(self) -> pd.DataFrame:
         """One row an answer that needs no network, on the same images."""
