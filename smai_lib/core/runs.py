@@ -90,10 +90,6 @@ class RunFolder:
         self.result_file = self.path / "result.json"
         self.weights_files = {epoch: self.path / f"{epoch}.safetensors" for epoch in EPOCHS_KEPT}
 
-    def locked(self):
-        """Context of sole use of the folder, which is made if need be; RunError if that fails."""
-        return exclusive(self.path, RunError)
-
     def result(self) -> dict[str, Any] | None:
         """What the run found, or None if it has not finished."""
         return json.loads(self.result_file.read_text()) if self.result_file.exists() else None
@@ -150,7 +146,7 @@ def execute(spec: RunSpec, data: Dataset, on_batch: Callable[[int], None] = lamb
         raise RunError(f"run {spec.name}: the data's fingerprint is {data.fingerprint[:12]}, expected "
                        f"{spec.data_fingerprint[:12]}; another source served it")
     folder = spec.folder
-    with folder.locked():
+    with exclusive(folder.path, RunError):
         if result := folder.result():
             on_batch(len(data.train.images) * spec.config.epochs)
             return result
@@ -170,7 +166,7 @@ def execute(spec: RunSpec, data: Dataset, on_batch: Callable[[int], None] = lamb
                 "parameters": parameter_count(model), "device": device.type, "precision": precision,
                 "threads": torch.get_num_threads()}
             folder.finish(result, states)  # before the mirror, whose troubles are not the run's
-            mirror.finish(result["metrics"], objective.pictures(examined, model, data))
+            tracking.finish(mirror, result["metrics"], objective.pictures(examined, model, data))
         return result
 
 

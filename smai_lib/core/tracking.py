@@ -29,28 +29,19 @@ def mode() -> str:
     return "offline"
 
 
-class Mirror:
-    """One wandb run that follows one of ours."""
+def finish(mirror, metrics: dict[str, float], pictures: dict) -> None:
+    """Add the final metrics and the figures."""
+    import matplotlib.pyplot  # noqa: F401  wandb.Image looks it up before it draws a figure
+    import wandb
 
-    def __init__(self, run):
-        self.run = run
-
-    def log(self, row: dict[str, float]) -> None:
-        self.run.log(row)
-
-    def finish(self, metrics: dict[str, float], pictures: dict) -> None:
-        """Add the final metrics and the figures."""
-        import matplotlib.pyplot  # noqa: F401  wandb.Image looks it up before it draws a figure
-        import wandb
-
-        self.run.summary.update(metrics)
-        if pictures:
-            self.run.log({name: wandb.Image(figure) for name, figure in pictures.items()})
+    mirror.summary.update(metrics)
+    if pictures:
+        mirror.log({name: wandb.Image(figure) for name, figure in pictures.items()})
 
 
 @contextmanager
 def start(spec, data):
-    """A Mirror for the run of `spec`; what fails inside is marked failed in wandb too."""
+    """A wandb run that follows the run of `spec`; what fails inside is marked failed in wandb too."""
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
@@ -62,4 +53,4 @@ def start(spec, data):
                     settings=wandb.Settings(init_timeout=START_SECONDS, console="off")) as run:
         run.define_metric("*", step_metric="epoch")
         run.define_metric("val_accuracy", step_metric="epoch", summary="max")
-        yield Mirror(run)
+        yield run

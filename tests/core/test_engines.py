@@ -50,7 +50,7 @@ def test_workers_of_a_killed_study_let_go_of_their_runs(make_spec, tiny, tmp_pat
 
     def free():
         try:
-            with folder.locked():
+            with runs.exclusive(folder.path, runs.RunError):
                 return True
         except runs.RunError:
             return False

@@ -132,7 +132,7 @@ def test_other_data_than_asked_for_is_refused(make_spec, sample):
 
 def test_a_folder_in_use_is_refused(make_spec, tiny):
     spec = make_spec()
-    with spec.folder.locked(), pytest.raises(runs.RunError, match="in use by another process"):
+    with runs.exclusive(spec.folder.path, runs.RunError), pytest.raises(runs.RunError, match="in use by another process"):
         runs.execute(spec, tiny)
 
 
