@@ -131,24 +131,19 @@ def _textbook(task: Task) -> float:
     return len(task.data.train.images) / (time.perf_counter() - started)
 
 
-def _ours(config, data) -> None:
+def _ours(config, data) -> float:
+    """Seconds of one epoch in this process."""
+    started = time.perf_counter()
     objective, model = config.build(data, 0)
     fit(model, objective, data.train, data.validation, replace(config, epochs=1), seed=0, device="cpu")
+    return time.perf_counter() - started
 
 
 def _timed(worker: int, shared, report) -> float:
     config, data, start = shared
     _ours(config, data.subset(2 * config.batch_size, 10, 10))  # first batches pay for kernel selection
     start.wait()
-    started = time.perf_counter()
-    _ours(config, data)
-    return time.perf_counter() - started
-
-
-def _one_process(task: Task) -> float:
-    started = time.perf_counter()
-    _ours(task.config, task.data)
-    return len(task.data.train.images) / (time.perf_counter() - started)
+    return _ours(config, data)
 
 
 def _one_process_a_core(task: Task, count: int) -> float:
@@ -189,7 +184,8 @@ def _bench(task: Task, rounds: int) -> pd.DataFrame:
     precision = choose_precision("auto", torch.device("cpu"))  # of ours; the textbook's is float32
     arms = {
         f"(a) textbook loop, {torch.get_num_threads()} threads": _textbook,
-        f"(b) ours, one process, {torch.get_num_threads()} threads": _one_process,
+        f"(b) ours, one process, {torch.get_num_threads()} threads":
+            lambda task: len(task.data.train.images) / _ours(task.config, task.data),
         f"(c) ours, {count} processes of one thread": lambda task: _one_process_a_core(task, count),
     }
     used = dict(zip(arms, ("float32", precision, precision), strict=True))

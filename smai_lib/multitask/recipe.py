@@ -52,10 +52,9 @@ class BestRecipe(Study):
         for answer, infix in (("one image", ""), ("image and mirror image averaged", "mirror_")):
             row = {"answer": answer, "seeds": len(runs)}
             for column in (f"val_{infix}accuracy", f"test_{infix}accuracy", f"test_{infix}rmse"):
-                if column not in runs:
-                    continue
-                row[column.replace(infix, "")] = runs[column].mean()
-                row[column.replace(infix, "") + " sd"] = runs[column].std()
+                if column in runs:
+                    key = column.replace(infix, "")
+                    row |= {key: runs[column].mean(), f"{key} sd": runs[column].std()}
             rows.append(row)
         return pd.DataFrame(rows)
 
