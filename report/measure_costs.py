@@ -1,7 +1,7 @@
 """Record what popular counters report, and how long a forward pass takes.
 
-    python report/measure_counters.py counters    # report/results/cost_counters.csv
-    python report/measure_counters.py timing      # report/results/cost_timing.csv
+    python report/measure_costs.py counters    # report/results/cost_counters.csv
+    python report/measure_costs.py timing      # report/results/cost_timing.csv
 
 The counters are no dependencies of the project: install them in an environment of their own. Each
 that is installed replaces its rows of the table, the others' rows stay. (`thop` and
