@@ -4,9 +4,19 @@ import argparse
 
 from . import studies
 from .colorization.images import color_images
-from .core import paths
+from .core import paths, tracking
 from .core.study import PROFILES
 from .multitask import fashion_mnist
+
+
+def at_least(least: int):
+    """What argparse reads a whole number with: one line and exit code 2 for a smaller one."""
+    def number(text: str) -> int:
+        if (value := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"found {value}, expected at least {least}")
+        return value
+
+    return number
 
 
 def main() -> None:
@@ -16,23 +26,27 @@ def main() -> None:
     run = commands.add_parser("run", help="train a study, or continue it")
     run.add_argument("studies", nargs="*", help=f"from {', '.join(studies.STUDIES)}; default: all")
     run.add_argument("--profile", choices=PROFILES[1:], default="quick")
-    run.add_argument("--seed", type=int, default=0)
-    run.add_argument("--workers", type=int, default=0, help="processes; 0 is one a core")
+    run.add_argument("--seed", type=at_least(0), default=0)
+    run.add_argument("--workers", type=at_least(0), default=0, help="processes; 0 is one a core")
     report = commands.add_parser("report", help="run the notebooks and bind them into one page")
     report.add_argument("--profile", choices=PROFILES, default="quick")
-    report.add_argument("--seed", type=int, default=0)
+    report.add_argument("--seed", type=at_least(0), default=0)
     books = commands.add_parser("notebooks", help="execute the notebooks in place, as the repository stores them")
     books.add_argument("names", nargs="*", help="default: all")
     bench = commands.add_parser("bench", help="images a second against the textbook loop")
-    bench.add_argument("--rounds", type=int, default=5)
+    bench.add_argument("--rounds", type=at_least(1), default=5)
     arguments = parser.parse_args()
+    known = {"run": ("studies", studies.STUDIES), "notebooks": ("names", [file.stem for file in paths.NOTEBOOKS.glob("*.ipynb")])}.get(arguments.command)
+    if known and (unknown := set(getattr(arguments, known[0])) - set(known[1])):
+        parser.error(f"unknown {', '.join(sorted(unknown))}; there are {', '.join(sorted(known[1]))}")
+    try:
+        tracking.wanted_mode()
+    except ValueError as error:
+        parser.error(str(error))
     if arguments.command == "fetch":
         fashion_mnist.describe()
         color_images(classes="all")
     elif arguments.command == "run":
-        unknown = set(arguments.studies) - set(studies.STUDIES)
-        if unknown:
-            parser.error(f"unknown study {', '.join(unknown)}; there are {', '.join(studies.STUDIES)}")
         for name in arguments.studies or studies.STUDIES:
             study = studies.STUDIES[name](arguments.profile, arguments.seed)
             study.run(workers=arguments.workers)

@@ -14,12 +14,21 @@ from . import paths
 from .sources import reachable
 
 PROJECT = "smai-a4"
+MODES = ("offline", "online", "disabled", "dryrun", "run", "shared")
 START_SECONDS = 10  # then an online run that the server does not answer gives up
 
 
-def mode() -> str:
-    """WANDB_MODE, `offline` if unset; an online mode whose server is out of reach becomes offline."""
+def wanted_mode() -> str:
+    """WANDB_MODE, `offline` if unset; ValueError for what is none of wandb's, before anything is trained."""
     wanted = os.environ.get("WANDB_MODE", "offline")
+    if wanted not in MODES:
+        raise ValueError(f"WANDB_MODE: found {wanted!r}, expected one of {', '.join(MODES)}")
+    return wanted
+
+
+def mode() -> str:
+    """`wanted_mode`, but an online mode whose server is out of reach becomes offline."""
+    wanted = wanted_mode()
     if wanted in ("offline", "disabled", "dryrun"):
         return wanted
     server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
