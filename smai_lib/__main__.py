@@ -1,6 +1,7 @@
 """python -m smai_lib fetch | run | report | notebooks | bench"""
 
 import argparse
+from collections.abc import Iterable
 
 from . import studies
 from .colorization.images import color_images
@@ -17,6 +18,12 @@ def at_least(least: int):
         return value
 
     return number
+
+
+def refuse_unknown(parser: argparse.ArgumentParser, names: Iterable[str], known: Iterable[str]) -> None:
+    """End in one line and exit code 2 unless every name is known."""
+    if unknown := set(names) - set(known):
+        parser.error(f"unknown {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
 
 
 def main() -> None:
@@ -36,9 +43,10 @@ def main() -> None:
     bench = commands.add_parser("bench", help="images a second against the textbook loop")
     bench.add_argument("--rounds", type=at_least(1), default=5)
     arguments = parser.parse_args()
-    known = {"run": ("studies", studies.STUDIES), "notebooks": ("names", [file.stem for file in paths.NOTEBOOKS.glob("*.ipynb")])}.get(arguments.command)
-    if known and (unknown := set(getattr(arguments, known[0])) - set(known[1])):
-        parser.error(f"unknown {', '.join(sorted(unknown))}; there are {', '.join(sorted(known[1]))}")
+    if arguments.command == "run":
+        refuse_unknown(parser, arguments.studies, studies.STUDIES)
+    if arguments.command == "notebooks":
+        refuse_unknown(parser, arguments.names, [file.stem for file in paths.NOTEBOOKS.glob("*.ipynb")])
     try:
         tracking.wanted_mode()
     except ValueError as error:

@@ -96,7 +96,7 @@ def fit_palette(images: torch.Tensor, num_colors: int, seed: int = PALETTE_SEED)
 def encode(images: torch.Tensor, palette: torch.Tensor) -> torch.Tensor:
     """Index of the nearest centre: (N, 3, H, W) uint8 -> (N, H, W) uint8, exact.
 
-    Each distinct colour is looked up once: CIFAR-10 has a tenth as many as pixels. Centres are whole
+    Each distinct colour is looked up once: CIFAR-10 has fewer than a tenth as many as pixels. Centres are whole
     thousandths, so in units of those every term is an integer, which float64 holds exactly.
     """
     codes = torch.zeros(images.shape[0], *images.shape[2:], dtype=torch.int32)

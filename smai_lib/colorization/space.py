@@ -1,6 +1,6 @@
 """What a search may vary, and which of it mattered."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import optuna
 import pandas as pd
@@ -29,7 +29,7 @@ class Space:
         return self.config(chosen)
 
     def config(self, chosen: dict) -> ColorizationConfig:
-        return ColorizationConfig.from_dict(self.base.to_dict() | chosen)
+        return replace(self.base, **chosen)
 
 
 def as_optuna(results: pd.DataFrame, space: Space) -> optuna.Study:

@@ -79,16 +79,21 @@ def find(cache: Path, complete: Callable[[Path], bool], fetchers: Mapping[str, C
             raise DataError(missing(folder))
         return "explicit directory", folder
     marker = cache / "SOURCE"
-    if complete(cache):
-        return (marker.read_text().strip() if marker.exists() else "data folder"), cache
+
+    def kept() -> tuple[str, Path] | None:
+        """What `data/` has, by the source it came from; a fetch killed at its very end has left no marker."""
+        return ((marker.read_text().strip() if marker.exists() else "data folder"), cache) if complete(cache) else None
+
+    if here := kept():
+        return here
     for name, folder in (system or {}).items():
         if complete(folder):
             return name, folder
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(str(cache) + ".lock"):  # two notebooks started at once fetch once
-            if complete(cache):
-                return marker.read_text().strip(), cache
+            if here := kept():
+                return here
             for name, fetch in fetchers.items():
                 try:
                     if fetch(cache):

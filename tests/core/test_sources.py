@@ -34,3 +34,10 @@ def test_a_host_that_never_answers_is_given_up_within_seconds():
         assert time.monotonic() - started < 2 * sources.PATIENCE_SECONDS
         for client in taken:
             client.close()
+
+
+def test_what_another_process_fetched_without_leaving_its_name_is_used(tmp_path):
+    """Not there at the first look, there once the lock is had, by a fetch that was killed before it wrote its name."""
+    cache, looks = tmp_path / "data" / "set", iter([False, True])
+    found = sources.find(cache, lambda folder: next(looks), {"network": lambda folder: pytest.fail("fetched again")})
+    assert found == ("data folder", cache)
