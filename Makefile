@@ -41,7 +41,7 @@ notebooks: install
 	$(RUN) smai_lib notebooks
 
 bench: install
-	$(RUN) smai_lib bench
+	$(VENV)/bin/python benchmarks/training.py
 
 lint: install
 	$(RUN) ruff check .

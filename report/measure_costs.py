@@ -9,8 +9,12 @@ that is installed replaces its rows of the table, the others' rows stay. (`thop`
 """
 
 import sys
+import time
+import timeit
 import warnings
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 
 import pandas as pd
 import torch
@@ -18,12 +22,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from smai_lib.colorization.model import ColorizationCNN
-from smai_lib.core import paths
+from smai_lib.core import checksums, paths
 from smai_lib.core.layers import textbook
-from smai_lib.costs import formulas, timing
+from smai_lib.costs import formulas
 
 SIZES = {"NIC": 1, "NF": 32, "NC": 24, "k": 3, "H": 32, "W": 32}
-FILE = paths.RESULTS / "cost_counters.csv"
+COUNTERS_FILE, TIMING_FILE = paths.RESULTS / "cost_counters.csv", paths.RESULTS / "cost_timing.csv"
 
 
 def flop_counter_mode(model, images):
@@ -119,16 +123,41 @@ def measure_counters() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@torch.inference_mode()
+def measure_times(filters: tuple[int, ...] = (8, 16, 32, 64), kernels: tuple[int, ...] = (1, 3, 5, 7), *,
+                  images: int = 16, repeats: int = 5) -> pd.DataFrame:
+    """One row a pair of NF and k: the counts of one 32 x 32 image, and the seconds that it takes.
+
+    Seconds are processor time of one thread, so that other programs on the machine hardly change
+    them; the least of `repeats` passes over a batch, after one that is not counted.
+    """
+    torch.set_num_threads(1)
+    rows, batch = [], torch.rand(images, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    for nf, kernel in product(filters, kernels):
+        forward = partial(textbook(ColorizationCNN(num_filters=nf, kernel_size=kernel)).eval(), batch)
+        forward()
+        seconds = min(timeit.repeat(forward, timer=time.process_time, number=1, repeat=repeats)) / images
+        sizes = SIZES | {"NF": nf, "k": kernel}
+        total = formulas.evaluate(formulas.HAND, **sizes).loc["total"]
+        rows.append({"NF": nf, "k": kernel, "macs": total["macs"],
+                     "report_macs": formulas.value_at(formulas.PUBLISHED["macs"], **sizes), "weights": total["weights"],
+                     "prepool_outputs": total["prepool_outputs"], "seconds": seconds, "images": images, "threads": 1,
+                     "cpu": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__})
+    return pd.DataFrame(rows)
+
+
 def main(what: str) -> None:
     paths.RESULTS.mkdir(parents=True, exist_ok=True)
     if what == "timing":
-        timing.measure_times().to_csv(timing.FILE, index=False)
-        return
-    table = measure_counters()
-    if FILE.exists():
-        kept = pd.read_csv(FILE)
-        table = pd.concat([kept[~kept["tool"].isin(table["tool"])], table])
-    table.sort_values(["deconv_factor", "tool", "reports"]).to_csv(FILE, index=False)
+        file, table = TIMING_FILE, measure_times()
+    else:
+        file, table = COUNTERS_FILE, measure_counters()
+        if file.exists():
+            kept = pd.read_csv(file)
+            table = pd.concat([kept[~kept["tool"].isin(table["tool"])], table])
+        table = table.sort_values(["deconv_factor", "tool", "reports"])
+    table.to_csv(file, index=False)
+    checksums.record(file)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,20 @@
-"""python -m smai_lib fetch | run | report | notebooks | bench"""
+"""python -m smai_lib fetch | train | color | run | report | notebooks"""
 
 import argparse
+import signal
+import sys
 from collections.abc import Iterable
 
-from . import studies
-from .colorization.images import color_images
-from .core import paths, tracking
+from . import own, studies
+from .colorization.images import FORMATS, color_images
+from .core import engines, paths, tracking
+from .core.runs import RunError
+from .core.sources import DataError
 from .core.study import PROFILES
+from .core.training import NonFiniteLossError
 from .multitask import fashion_mnist
+
+PROFILE_HELP = "quick: briefly, in minutes; full: the reported study, in hours (default: quick)"
 
 
 def at_least(least: int):
@@ -26,25 +33,44 @@ def refuse_unknown(parser: argparse.ArgumentParser, names: Iterable[str], known:
         parser.error(f"unknown {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
 
 
-def main() -> None:
+def options() -> argparse.ArgumentParser:
+    """Every command with its options."""
     parser = argparse.ArgumentParser(prog="python -m smai_lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("fetch", help="get the data; say which source served it, its checksum and size")
+    train_task = commands.add_parser("train", help="train a configuration of your own")
+    tasks = train_task.add_subparsers(dest="task", required=True)
+    for task, base in own.BASES.items():
+        train = tasks.add_parser(task, help=base.__doc__.splitlines()[0], description=base.__doc__)
+        train.add_argument("--seed", type=at_least(0), default=0, help="of weights, order and dropout (default: 0)")
+        train.add_argument("--images", type=at_least(60), default=0, dest="n_images", metavar="N",
+                           help="so many training images, for a quick try (default: all)")
+        own.add_keys(train, task)
+    color = commands.add_parser("color", help="colour a picture of your own")
+    color.add_argument("picture", help=f"a file: {', '.join(FORMATS)}")
+    color.add_argument("--out", dest="file", metavar="FILE", help="what to write (default: NAME_colored.png, in this folder)")
     run = commands.add_parser("run", help="train a study, or continue it")
     run.add_argument("studies", nargs="*", help=f"from {', '.join(studies.STUDIES)}; default: all")
-    run.add_argument("--profile", choices=PROFILES[1:], default="quick")
-    run.add_argument("--seed", type=at_least(0), default=0)
-    run.add_argument("--workers", type=at_least(0), default=0, help="processes; 0 is one a core")
+    run.add_argument("--profile", choices=PROFILES[1:], default="quick", help=PROFILE_HELP)
+    run.add_argument("--seed", type=at_least(0), default=0, help="of the first run (default: 0)")
+    run.add_argument("--workers", type=at_least(0), default=0, help="processes (default: one a core)")
+    run.add_argument("--oversubscribe", action="store_true", help="allow more workers than cores, which is slower")
     report = commands.add_parser("report", help="run the notebooks and bind them into one page")
-    report.add_argument("--profile", choices=PROFILES, default="quick")
-    report.add_argument("--seed", type=at_least(0), default=0)
+    report.add_argument("--profile", choices=PROFILES, default="quick", help=f"recorded: what ships; {PROFILE_HELP}")
+    report.add_argument("--seed", type=at_least(0), default=0, help="the notebooks' parameter (default: 0)")
     books = commands.add_parser("notebooks", help="execute the notebooks in place, as the repository stores them")
-    books.add_argument("names", nargs="*", help="default: all")
-    bench = commands.add_parser("bench", help="images a second against the textbook loop")
-    bench.add_argument("--rounds", type=at_least(1), default=5)
+    books.add_argument("names", nargs="*", help="file names without .ipynb; default: all")
+    return parser
+
+
+def main() -> None:
+    parser = options()
     arguments = parser.parse_args()
     if arguments.command == "run":
         refuse_unknown(parser, arguments.studies, studies.STUDIES)
+        if arguments.workers > engines.cores() and not arguments.oversubscribe:
+            parser.error(f"--workers: found {arguments.workers}, expected at most {engines.cores()}, the cores; "
+                         "--oversubscribe allows more")
     if arguments.command == "notebooks":
         refuse_unknown(parser, arguments.names, [file.stem for file in paths.NOTEBOOKS.glob("*.ipynb")])
     try:
@@ -53,7 +79,13 @@ def main() -> None:
         parser.error(str(error))
     if arguments.command == "fetch":
         fashion_mnist.describe()
-        color_images(classes="all")
+        color_images()
+    elif arguments.command in ("train", "color"):
+        asked = {name: value for name, value in vars(arguments).items() if name != "command"}
+        try:
+            print(*(own.color(**asked)[1:] if arguments.command == "color" else own.summary(own.train(**asked))), sep="\n")
+        except (DataError, NonFiniteLossError, RunError, OSError, ValueError) as error:  # a ConfigError is a ValueError
+            parser.error(str(error))
     elif arguments.command == "run":
         for name in arguments.studies or studies.STUDIES:
             study = studies.STUDIES[name](arguments.profile, arguments.seed)
@@ -67,15 +99,12 @@ def main() -> None:
         from .report import make_report
 
         make_report(arguments.profile, arguments.seed)
-    elif arguments.command == "notebooks":
+    else:
         from .report import NOTEBOOKS, refresh_notebooks
 
         refresh_notebooks(arguments.names or NOTEBOOKS)
-    else:
-        from .bench import bench as run_bench
-
-        run_bench(arguments.rounds)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an interrupt does: leave no worker behind
     main()

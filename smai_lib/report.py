@@ -13,7 +13,7 @@ import pypandoc
 from nbclient import NotebookClient
 from PIL import Image
 
-from .core import paths
+from .core import config, paths, runs, study
 
 NOTEBOOKS = ("q1_multitask", "q1_feature_maps", "q2_colorization", "q2_cost_formulas")
 MEANING = {
@@ -30,24 +30,29 @@ td, th { padding: .2em .6em; border-bottom: 1px solid #ddd; text-align: right; }
 img { max-width: 100%; } .banner { background: #fff3cd; padding: .6em 1em; }
 </style>
 """
+BANNER = '<p class="banner">Profile <b>{}</b>: {}.</p>'
 
 
 def make_report(profile: str, seed: int = 0) -> Path:
     """Execute every notebook under `profile` and return the path of the page, which is printed.
 
     Raises:
+        ValueError: an unknown profile, or a seed that is no whole number.
+        RunError: another process is making the same report.
         papermill.PapermillExecutionError: a cell failed; the page is not written.
     """
+    study.check_profile(profile)
+    config.require_number("seed", seed, int)
     folder = paths.runs_dir() / profile
-    folder.mkdir(parents=True, exist_ok=True)
     executed = []
-    for name in NOTEBOOKS:
-        output = folder / f"{name}.ipynb"
-        papermill.execute_notebook(
-            paths.NOTEBOOKS / f"{name}.ipynb", output, parameters={"profile": profile, "seed": seed},
-            kernel_name="python3", execution_timeout=CELL_TIMEOUT_SECONDS, autosave_cell_every=30)
-        executed.append(clean(output))
-    page = bind(executed, folder / "report.html", profile)
+    with runs.exclusive(folder, runs.RunError):
+        for name in NOTEBOOKS:
+            output = folder / f"{name}.ipynb"
+            papermill.execute_notebook(
+                paths.NOTEBOOKS / f"{name}.ipynb", output, parameters={"profile": profile, "seed": seed},
+                kernel_name="python3", execution_timeout=CELL_TIMEOUT_SECONDS, autosave_cell_every=30)
+            executed.append(clean(output))
+        page = bind(executed, folder / "report.html", profile)
     print(page)
     return page
 
@@ -71,10 +76,10 @@ def refresh_notebooks(names: Sequence[str] = NOTEBOOKS) -> None:
 
 
 def _shrunk(png: str) -> str:
-    """A PNG in base64 with at most 128 colours, which a figure does not miss: a third of the size."""
+    """A PNG in base64 with at most 112 colours, which a figure does not miss: a third of the size."""
     small = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(png))) as image:
-        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+        image.convert("RGB").quantize(112, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     return base64.b64encode(small.getvalue()).decode()
 
 
@@ -96,17 +101,13 @@ def clean(file: Path) -> Path:
 
 def bind(notebooks: list[Path], page: Path, profile: str) -> Path:
     """One HTML file from executed notebooks: pictures embedded, math as MathML, no network needed."""
-    header, banner = page.with_suffix(".style"), page.with_suffix(".banner")
-    header.write_text(STYLE)
-    banner.write_text(f'<p class="banner">Profile <b>{profile}</b>: {MEANING[profile]}.</p>')
-    command = [
-        pypandoc.get_pandoc_path(), "--from=ipynb", "--to=html5", "--standalone", "--file-scope",
-        "--mathml", "--embed-resources", "--toc", "--toc-depth=2", f"--metadata=pagetitle:SMAI A4, profile {profile}",
-        f"--include-in-header={header}", f"--include-before-body={banner}", f"--output={page}", *map(str, notebooks),
-    ]
     try:
-        subprocess.run(command, check=True, stderr=sys.stderr)
+        subprocess.run([
+            pypandoc.get_pandoc_path(), "--from=ipynb", "--to=html5", "--standalone", "--file-scope", "--mathml",
+            "--embed-resources", "--toc", "--toc-depth=2", f"--metadata=pagetitle:SMAI A4, profile {profile}",
+            f"--variable=header-includes:{STYLE}", f"--output={page}", *map(str, notebooks),
+            f"--variable=include-before:{BANNER.format(profile, MEANING[profile])}"], check=True, stderr=sys.stderr)
     finally:
-        for file in (header, banner, *notebooks):
+        for file in notebooks:
             file.unlink()
     return page

@@ -32,7 +32,8 @@ def make_images(splits: tuple[int, int, int], *, side: int = 32, source: str = "
     if pixels is None:
         generator = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (sum(splits), 3, side, side), generator=generator, dtype=torch.uint8)
-    return ColorImages(*map(Photos, pixels.split(list(splits))), source, None, "f" * 64, "all")
+    parts = (Photos(part, torch.arange(len(part)) % 2) for part in pixels.split(list(splits)))
+    return ColorImages(*parts, source, None, "f" * 64, ("cat", "horse"))
 
 
 def make_colors(splits: tuple[int, int, int], num_colors: int = 24, **settings) -> ColorizationData:

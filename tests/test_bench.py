@@ -1,10 +1,13 @@
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
-from smai_lib import bench
+from benchmarks import training as bench
 from smai_lib.colorization.studies import REPORT_CNN, UNET
+from smai_lib.core import paths
 from smai_lib.multitask.studies import TEN_CONFIGS
 
 
@@ -16,8 +19,7 @@ def colors(made_up_colors):
 @pytest.fixture
 def tasks(colors, tiny):
     return [
-        bench.Task("config 1", TEN_CONFIGS["config 1"], tiny, bench.GarmentOneByOne,
-                         bench.garment_loss),
+        bench.Task("config 1", TEN_CONFIGS["config 1"], tiny, bench.GarmentOneByOne, bench.garment_loss),
         *(bench.Task(config.model, config, colors, bench.ColorOneByOne, bench.color_loss)
           for config in (REPORT_CNN, UNET)),
     ]
@@ -102,3 +104,9 @@ def test_work_is_counted_for_every_kind_of_output(tasks):
              for task in tasks}
     # the first block of the report's CNN alone: forward and weights' gradient, 2 FLOP a MAC
     assert flops["cnn"] > 2 * 2 * 32 * 25 * 32 * 32 and min(flops.values()) > 0
+
+
+def test_it_runs_as_a_script_and_refuses_no_rounds():
+    done = subprocess.run([sys.executable, paths.ROOT / "benchmarks/training.py", "--rounds", "0"],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "found 0, expected at least 1" in done.stderr and "Traceback" not in done.stderr

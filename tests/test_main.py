@@ -1,17 +1,24 @@
+import argparse
+import re
 import subprocess
 import sys
 
 import pytest
 
 from smai_lib import __main__ as command_line
+from smai_lib import own
 
 
 @pytest.mark.parametrize("arguments, mode, message", [
     (["run", "--workers", "-1"], "offline", "found -1, expected at least 0"),
+    (["run", "--workers", "4096"], "offline", "--oversubscribe allows more"),
+    (["train", "q1", "--epochs", "0"], "disabled", "config key 'epochs': found 0, expected at least 1"),
+    (["train", "q2", "--mirror", "--momentum", "x"], "disabled", "invalid float value: 'x'"),
+    (["color", "no_such_file.png"], "disabled", "no_such_file.png cannot be read"),
+    (["color", __file__], "disabled", "cannot be read as PNG, JPEG"),
     (["run", "--seed", "abc"], "offline", "invalid number value: 'abc'"),
     (["run", "q9"], "offline", "unknown q9; there are q1_best, "),
     (["notebooks", "q1_multitask", "q9_none"], "offline", "unknown q9_none; there are q1_feature_maps, "),
-    (["bench", "--rounds", "0"], "offline", "found 0, expected at least 1"),
     (["run", "q1_configs"], "bogus", "WANDB_MODE: found 'bogus', expected one of offline, online, disabled"),
     ([], "offline", "required: command"),
 ])
@@ -27,3 +34,21 @@ def test_bad_arguments_end_in_one_line_and_exit_code_2(monkeypatch, capsys, argu
 def test_it_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "smai_lib", "run", "--workers", "-1"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [["train", "q1"], ["train", "q2"], ["color"], ["run"], ["report"], ["notebooks"]])
+def test_every_option_is_described(monkeypatch, capsys, command):
+    monkeypatch.setattr(sys, "argv", ["smai_lib", *command, "--help"])
+    monkeypatch.setenv("COLUMNS", "300")
+    described = []
+    real = argparse.ArgumentParser.format_help
+    monkeypatch.setattr(argparse.ArgumentParser, "format_help",
+                        lambda parser: described.extend(parser._actions) or real(parser))
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert ended.value.code == 0 and len(described) > 1
+    assert [action.dest for action in described if not re.match(r"[a-z0-9\"]", action.help or "")] == []
+    if command[0] == "train":
+        base = own.BASES[command[1]]
+        assert set(base.to_dict()) <= {action.dest for action in described}
+        assert f"(default: {base.learning_rate})" in capsys.readouterr().out

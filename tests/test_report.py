@@ -1,9 +1,10 @@
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 
 from smai_lib import headline, notebook, report
-from smai_lib.core import paths
+from smai_lib.core import paths, runs
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 
@@ -45,6 +46,32 @@ def test_an_unknown_parameter_fails_the_batch(file, tmp_path):
     with pytest.raises(papermill.PapermillExecutionError, match="unknown parameter 'profil'"):
         papermill.execute_notebook(file, tmp_path / "out.ipynb", {"profil": "quick"}, kernel_name="python3",
                                    progress_bar=False)
+
+
+def test_a_seed_that_is_no_number_fails_the_batch():
+    with pytest.raises(ValueError, match="'seed': found 'abc', expected a value of type int"):
+        notebook.check_parameters(['# Parameters\nseed = "abc"\n'], "profile", "seed")
+
+
+@pytest.mark.parametrize("profile, seed, message", [
+    ("../../x", 0, "profile: found '../../x', expected one of recorded"), ("quick", "abc", "'seed': found 'abc'")])
+def test_a_report_of_nothing_known_leaves_no_file(profile, seed, message, tmp_path, monkeypatch):
+    monkeypatch.setenv("SMAI_RUNS", str(tmp_path / "a" / "b" / "runs"))
+    with pytest.raises(ValueError, match=message):
+        report.make_report(profile, seed)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_reports_at_once_are_one(monkeypatch):
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *arguments, **settings: pytest.fail("began"))
+    with (runs.exclusive(paths.runs_dir() / "quick", runs.RunError),
+          pytest.raises(runs.RunError, match="quick is in use by another process")):
+        report.make_report("quick")
+
+
+def test_names_in_a_table_are_text():
+    table = notebook.show(pd.DataFrame({"name": ["<script>alert(1)</script>"], "<b>": [0.5]}))
+    assert "<script>" not in table.data and "<b>" not in table.data and "&lt;script&gt;" in table.data and "0.5000" in table.data
 
 
 def test_known_parameters_and_ordinary_cells_pass():

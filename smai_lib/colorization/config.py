@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from ..core import weights
-from ..core.config import Config, require, require_one_of
+from ..core.config import Config, option, require, require_one_of
 from ..core.training import seeded
 from .data import ColorizationData
 from .model import ColorizationCNN, ColorizationUNet, Colorizer
@@ -21,15 +21,15 @@ PRIORS = {"cnn": None, "cnn_prior": luminance_table, "unet": row_table}  # of ea
 class ColorizationConfig(Config):
     """One colorization run; the defaults are the reference report's best."""
 
-    batch_size: int = 32
-    epochs: int = 25
-    model: str = "cnn"
-    num_filters: int = 32  # the report's NF
-    kernel_size: int = 5
-    num_colors: int = 24
-    dropout_rate: float = 0.0  # of channels, for the U-Net
-    mirror: bool = False  # show a random half of the images mirrored
-    shift: int = 0  # pixels that images move by at most, their own reflection moving in
+    batch_size: int = option(32, "images a step")
+    epochs: int = option(25, "how often every training image is seen")
+    model: str = option("cnn", f"one of {', '.join(PRIORS)}")
+    num_filters: int = option(32, "the report's NF, channels after the first block")
+    kernel_size: int = option(5, "of the convolutions, odd")
+    num_colors: int = option(24, "colours of the palette")
+    dropout_rate: float = option(0.0, "of channels, for the U-Net")
+    mirror: bool = option(False, "show a random half of the images mirrored")
+    shift: int = option(0, "pixels that images move by at most, their own reflection moving in")
 
     def __post_init__(self):
         super().__post_init__()
@@ -48,14 +48,13 @@ class ColorizationConfig(Config):
 
         Raises:
             PaletteError: the data are encoded in another number of colours than the config's.
-            ValueError: a kernel larger than the images.
+            ConfigError: a kernel larger than the images.
         """
         if len(data.palette) != self.num_colors:
             raise PaletteError(f"the data's palette has {len(data.palette)} colours, expected the config's "
                                f"{self.num_colors}; prepare the images with num_colors={self.num_colors}")
         size = min(data.train.images.shape[-2:])
-        if self.kernel_size > size:
-            raise ValueError(f"kernel_size: found {self.kernel_size}, expected at most {size}, the images' side")
+        require(self.kernel_size <= size, "kernel_size", self.kernel_size, f"at most {size}, the images' side")
         table = PRIORS[self.model]
         prior = table and table(data.train.grey, data.train.colors, self.num_colors)
         with seeded(seed, "model"):

@@ -11,11 +11,12 @@ from .palette import check_palette, encode, fit_palette, grey_of
 
 
 class ColorSplit(NamedTuple):
-    """images (N, 3, H, W), grey (N, 1, H, W) and colors (N, H, W), all uint8."""
+    """images (N, 3, H, W), grey (N, 1, H, W) and colors (N, H, W), all uint8; labels (N,) of their classes."""
 
     images: torch.Tensor
     grey: torch.Tensor
     colors: torch.Tensor
+    labels: torch.Tensor
 
     def inputs(self, index: torch.Tensor | slice) -> torch.Tensor:
         """Grey values as the models want them: (B, 1, H, W) float32 in [0, 1], channels last."""
@@ -27,6 +28,7 @@ class ColorizationData(Dataset):
     """The three splits, each a `ColorSplit`, encoded in one palette, which is part of their identity."""
 
     palette: torch.Tensor  # (NC, 3), see `palette`
+    names: tuple[str, ...]  # of the classes, by label
 
     def __str__(self) -> str:
         return f"{len(self.palette)} colours of images from {self.source}: {self.counts()}"
@@ -39,7 +41,8 @@ def prepare(images: ColorImages, palette: torch.Tensor | int = 24) -> Colorizati
         PaletteError: more colours than the images have, or not 2 to 256; or no palette, see `check_palette`.
     """
     palette = fit_palette(images.train.images, palette) if isinstance(palette, int) else check_palette(palette)
-    splits = (ColorSplit(x, grey_of(x), encode(x, palette)) for (x,) in (images.train, images.validation, images.test))
+    splits = (ColorSplit(x, grey_of(x), encode(x, palette), labels)
+              for x, labels in (images.train, images.validation, images.test))
     # the palette is a function of the images and its size, as far as one version of k-means goes
     return ColorizationData(*splits, images.source, images.directory,
-                            f"{images.fingerprint}:{palette.numpy().tobytes().hex()}", palette)
+                            f"{images.fingerprint}:{palette.numpy().tobytes().hex()}", palette, images.names)

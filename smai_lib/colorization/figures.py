@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 
+from ..core import plotting
 from ..core.plotting import new_axes
 
 
@@ -18,19 +19,20 @@ def palette_shares(colors: torch.Tensor, shares: Sequence[float]) -> Axes:
     return axes
 
 
-def pictures(columns: dict[str, torch.Tensor], titles: Sequence[str] | None = None) -> np.ndarray:
+def pictures(columns: dict[str, torch.Tensor], titles: Sequence[str] | None = None, *, width: float = 0.85) -> np.ndarray:
     """A row per image and a column per version of it.
 
     Args:
         columns: title -> (N, 1, H, W) or (N, 3, H, W) uint8.
         titles: what stands beside each row.
+        width: of an image, in inches.
     """
-    rows = len(next(iter(columns.values())))
-    grid = new_axes(rows, len(columns), width=0.85, height=0.87)
+    rows, _, h, w = next(iter(columns.values())).shape
+    grid = new_axes(rows, len(columns), width=width, height=width * h / w + 0.02 * width / 0.85)
     for (title, images), panels in zip(columns.items(), grid.T, strict=True):
-        panels[0].set_title(title, fontsize=6)
+        panels[0].set_title(title, fontsize=max(6, 2.5 * width))
         for axes, image in zip(panels, images, strict=True):
-            axes.imshow(image.permute(1, 2, 0).expand(-1, -1, 3).numpy(), interpolation="nearest")
+            axes.imshow(image.permute(1, 2, 0).expand(-1, -1, 3).numpy(), interpolation="nearest" if w <= 64 else "auto")
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
@@ -49,29 +51,10 @@ def table_areas(log_probs: torch.Tensor, colors: torch.Tensor, levels: Sequence[
     """
     axes = new_axes(width=6, height=2.5)[0, 0]
     axes.stackplot(range(256), *log_probs.exp().T.numpy(), colors=colors.numpy() / 255, linewidth=0, antialiased=False)
-    axes.plot(range(256), np.asarray(levels) / max(levels), color="tab:red", linewidth=1,
+    axes.plot(range(256), np.asarray(levels) / max(levels), color="C3", linewidth=1,
               label="how often the grey level occurs")
     axes.set(xlabel="grey level of the pixel", ylabel="share of its colours", xlim=(0, 255), ylim=(0, 1))
     axes.legend(fontsize=7, loc="upper center")
-    return axes
-
-
-def reliability(calibration: dict[str, np.ndarray]) -> Axes:
-    """Pixels right against pixels expected right, by confidence.
-
-    Args:
-        calibration: name -> (bins, 2), summed confidence and pixels right in each bin.
-    """
-    axes = new_axes(width=3.8, height=2.8)[0, 0]
-    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="as confident as right")
-    for name, bins in calibration.items():
-        some = bins[:, 0] > 1e-3 * bins[:, 0].sum()  # a bin of a few pixels says nothing
-        centres = (np.arange(len(bins)) + 0.5) / len(bins)
-        # a bin's pixels are not kept, but its confidences lie within it
-        right = centres[some] * bins[some, 1] / bins[some, 0]
-        axes.plot(centres[some], right, "o-", markersize=3, linewidth=1, label=name)
-    axes.set(xlabel="probability of the most likely colour", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(fontsize=7)
     return axes
 
 
@@ -87,8 +70,8 @@ def differences(intervals: pd.DataFrame, labels: dict[str, str], reference: str)
     for axes, (metric, label) in zip(grid[0], labels.items(), strict=True):
         rows = intervals[intervals["metric"] == metric].set_index("name").loc[names]
         for y, (_, row) in enumerate(rows.iterrows()):
-            axes.plot([row["difference_low"], row["difference_high"]], [y, y], color="tab:blue")
-            axes.plot(row["difference"], y, "o", color="tab:blue", markersize=4)
+            axes.plot([row["difference_low"], row["difference_high"]], [y, y], color="C0")
+            axes.plot(row["difference"], y, "o", color="C0", markersize=4)
         axes.axvline(0, color="0.4", linestyle="--", label=reference)
         axes.set_yticks(range(len(names)), names if axes is grid[0, 0] else [], fontsize=8)
         axes.invert_yaxis()
@@ -98,21 +81,28 @@ def differences(intervals: pd.DataFrame, labels: dict[str, str], reference: str)
 
 
 def against_published(table: pd.DataFrame) -> np.ndarray:
-    """Ours over the published value of each run, loss and accuracy, with the line where they are equal.
+    """Loss and accuracy of `Sweep.comparison`, ours over the published."""
+    return plotting.against_published(
+        table, {"nll": "validation NLL, last epoch", "accuracy": "pixel accuracy, last epoch"}, by="optimizer")
+
+
+def by_color(colors: pd.DataFrame, palette: torch.Tensor, names: Sequence[str]) -> Axes:
+    """How often each true colour is found, a marker a model, over a strip of the colours, the most frequent first.
 
     Args:
-        table: rows of `Sweep.comparison`.
+        colors: rows of `ColorModels.by_color`.
+        palette: (NC, 3).
+        names: of the models shown.
     """
-    grid = new_axes(1, 2, width=3.8, height=3.2)
-    for axes, (key, label) in zip(grid[0], {"nll": "validation NLL, last epoch", "accuracy": "pixel accuracy, last epoch"}.items(),
-                                  strict=True):
-        ends = [table[[key, f"published_{key}"]].min(axis=None), table[[key, f"published_{key}"]].max(axis=None)]
-        axes.plot(ends, ends, color="0.6", linestyle="--", linewidth=1, label="equal")
-        for marker, (optimizer, rows) in zip("os", table.groupby("optimizer"), strict=False):
-            axes.plot(rows[f"published_{key}"], rows[key], marker, markersize=4, label=optimizer)
-        for row in table.itertuples():
-            axes.annotate(row.run.removeprefix("run "), (getattr(row, f"published_{key}"), getattr(row, key)), fontsize=6,
-                          xytext=(4, -6), textcoords="offset points")
-        axes.set(xlabel=f"published {label}", ylabel="here")
-    grid[0, 0].legend(fontsize=7)
-    return grid
+    axes = new_axes(width=7.5, height=2.8)[0, 0]
+    chosen = colors[colors["name"] == names[0]].set_index("color")
+    order = chosen["pixels"].sort_values(ascending=False).index
+    places = range(len(order))
+    axes.bar(places, 1, color=palette.clamp(0, 255)[order].numpy() / 255, width=1.0, alpha=0.8)
+    for marker, name in zip("_xo^", names, strict=False):
+        values = colors[colors["name"] == name].set_index("color")["accuracy"][order]
+        axes.plot(places, values, marker, color="C3", markeredgecolor="black", markersize=6, label=name)
+    axes.set(xlabel="true colour, the most frequent first", ylabel="share found", ylim=(0, 1), xlim=(-0.5, len(order) - 0.5))
+    axes.set_xticks(places, [f"{chosen['pixels'][color] / chosen['pixels'].sum():.0%}" for color in order], fontsize=6)
+    axes.legend(fontsize=7)
+    return axes

@@ -45,6 +45,7 @@ class Scores:
     means: dict[str, np.ndarray]  # name -> (N,)
     counts: np.ndarray  # (N, NC) pixels of each true colour
     correct: np.ndarray  # (N, NC) those predicted right
+    color_nll: np.ndarray  # (N, NC) NLL summed over those pixels
     calibration: np.ndarray  # (N, BINS, 2): summed confidence, and pixels right, by confidence
 
     def metrics(self, weights: np.ndarray | None = None) -> pd.DataFrame:
@@ -75,8 +76,8 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
     for other in scores[1:]:
         _check_same_images(other, scores[0])
     means = {name: np.mean([x.means[name] for x in scores], 0) for name in scores[0].means}
-    return Scores(means, scores[0].counts, np.mean([x.correct for x in scores], 0),
-                  np.mean([x.calibration for x in scores], 0))
+    sums = (np.mean([getattr(x, name) for x in scores], 0) for name in ("correct", "color_nll", "calibration"))
+    return Scores(means, scores[0].counts, *sums)
 
 
 @torch.inference_mode()
@@ -105,7 +106,7 @@ def score(model: torch.nn.Module, split: ColorSplit, palette: torch.Tensor, *, m
         batch = ColorSplit(*(x[index] for x in split))
         parts.append(_score_batch(log_probs, batch, palette))
     means = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
-    return Scores(means, *(np.concatenate([part[i] for part in parts]) for i in (1, 2, 3)))
+    return Scores(means, *(np.concatenate([part[i] for part in parts]) for i in (1, 2, 3, 4)))
 
 
 def _score_batch(log_probs, split, palette):
@@ -113,7 +114,7 @@ def _score_batch(log_probs, split, palette):
     best, predicted = log_probs.max(1)
     predicted_rgb = decode(predicted, palette)
     mean_rgb = expected_rgb(log_probs, palette, ANNEALED)
-    nll = -log_probs.gather(1, split.colors.long().unsqueeze(1)).flatten(1)
+    nll = -log_probs.gather(1, split.colors.long().unsqueeze(1)).flatten(1)  # (B, HW)
     right = (predicted.flatten(1) == colors).double()
     confidence = best.flatten(1).double().exp()
     means = {
@@ -124,34 +125,33 @@ def _score_batch(log_probs, split, palette):
     }
     zeros = torch.zeros(len(colors), len(palette), dtype=torch.float64)
     counts = zeros.scatter_add(1, colors, torch.ones_like(right))
-    correct = zeros.scatter_add(1, colors, right)
+    correct, color_nll = (zeros.scatter_add(1, colors, x) for x in (right, nll.double()))
     bins = (confidence * BINS).long().clamp(max=BINS - 1)
     empty = torch.zeros(len(colors), BINS, dtype=torch.float64)
     calibration = [empty.scatter_add(1, bins, x) for x in (confidence, right)]
     return ({name: value.double().numpy() for name, value in means.items()},
-            counts.numpy(), correct.numpy(), torch.stack(calibration, 2).numpy())
+            counts.numpy(), correct.numpy(), color_nll.numpy(), torch.stack(calibration, 2).numpy())
 
 
-def bootstrap(scores: Scores, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Each metric with its 95 % interval over resampled images.
-
-    Rows are metrics, columns value, low and high.
-    """
-    weights = _resamples(len(scores.counts), resamples, seed)
-    return _intervals(scores.metrics(), scores.metrics(weights))
-
-
-def paired(scores: Scores, baseline: Scores, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Each metric's difference, `scores` minus `baseline`, with its 95 % interval over images.
+def bootstrap(scores: Scores, baseline: Scores | None = None, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Each metric, or its difference from the baseline's, with its 95 % interval over resampled images.
 
     Both are measured on the same resampled images, so what images differ in cancels.
+
+    Returns:
+        A row a metric; columns value, low and high.
 
     Raises:
         ValueError: the two were not measured on the same images.
     """
-    _check_same_images(scores, baseline)
-    weights = _resamples(len(scores.counts), resamples, seed)
-    return _intervals(scores.metrics() - baseline.metrics(), scores.metrics(weights) - baseline.metrics(weights))
+    n = len(scores.counts)
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples).astype(float)
+    value, resampled = scores.metrics(), scores.metrics(weights)
+    if baseline:
+        _check_same_images(scores, baseline)
+        value, resampled = value - baseline.metrics(), resampled - baseline.metrics(weights)
+    low, high = resampled.quantile(0.025), resampled.quantile(0.975)
+    return pd.DataFrame({"value": value.iloc[0], "low": low, "high": high}).rename_axis("metric")
 
 
 def _check_same_images(scores: Scores, baseline: Scores) -> None:
@@ -159,12 +159,3 @@ def _check_same_images(scores: Scores, baseline: Scores) -> None:
         raise ValueError("paired scores must come from the same images in the same palette; found "
                          f"{scores.counts.shape} and {baseline.counts.shape} images and colours, "
                          "whose true colours differ; score both models on one split")
-
-
-def _resamples(n: int, resamples: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples).astype(float)
-
-
-def _intervals(value: pd.DataFrame, resampled: pd.DataFrame) -> pd.DataFrame:
-    low, high = resampled.quantile(0.025), resampled.quantile(0.975)
-    return pd.DataFrame({"value": value.iloc[0], "low": low, "high": high}).rename_axis("metric")

@@ -28,7 +28,8 @@ class ColorizationObjective:
         """The training images of one epoch: a random half mirrored and all moved, if the config says so."""
         if self.mirror:
             mirrored = (torch.rand(len(train.images)) < 0.5).to(train.images.device)
-            train = ColorSplit(*(torch.where(mirrored.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x) for x in train))
+            *pictures, labels = train
+            train = ColorSplit(*(torch.where(mirrored.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x) for x in pictures), labels)
         if self.shift:
             moves = torch.randint(-self.shift, self.shift + 1, (2, len(train.images)))
             train = moved(train, *moves.to(train.images.device))
@@ -74,8 +75,8 @@ class ColorizationObjective:
         found = {}
         for prefix, split, mirror in (("test_", data.test, False), ("test_mirror_", data.test, True),
                                       ("val_mirror_", data.validation, True)):
-            measured = metrics.score(model, split, data.palette, mirror=mirror).metrics().iloc[0]
-            found |= {prefix + name: value for name, value in measured.items()}
+            measured = metrics.score(model, split, data.palette, mirror=mirror).metrics()
+            found |= measured.add_prefix(prefix).iloc[0].to_dict()
         test = evaluate(model, self, data.test)
         return {"metrics": found | {f"test_{key}": value for key, value in test.items()}}
 
@@ -99,4 +100,4 @@ def moved(split: ColorSplit, down: torch.Tensor, right: torch.Tensor) -> ColorSp
     def move(pixels: torch.Tensor) -> torch.Tensor:  # (N, C, H, W)
         return pixels.permute(0, 2, 3, 1)[image, row, column].permute(0, 3, 1, 2).contiguous()
 
-    return ColorSplit(move(split.images), move(split.grey), split.colors[image, row, column])
+    return ColorSplit(move(split.images), move(split.grey), split.colors[image, row, column], split.labels)

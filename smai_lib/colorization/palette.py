@@ -5,14 +5,15 @@ go to the darker; thousandths, float32, if supplied.
 """
 
 import os
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
+
+from .images import open_picture
+from .patches import SIZE
 
 PALETTE_SEED = 2012
 # of k-means, the least error kept: minima whose errors differ by half a percent put the table's
@@ -154,7 +155,7 @@ def round_trip_error(images: torch.Tensor, palette: torch.Tensor) -> float:
 
 
 @torch.inference_mode()
-def colored(model: torch.nn.Module, split, *, temperature: float = ANNEALED) -> dict[str, torch.Tensor]:
+def colored(model: torch.nn.Module, split) -> dict[str, torch.Tensor]:
     """Images in their most likely colours, and in annealed means that keep the grey value, (N, 3, H, W) uint8.
 
     Args:
@@ -162,24 +163,24 @@ def colored(model: torch.nn.Module, split, *, temperature: float = ANNEALED) -> 
         split: a `data.ColorSplit`.
     """
     log_probs = model.eval()(split.inputs(slice(None))).log_softmax(1)
-    mean = keep_grey(expected_rgb(log_probs, model.palette, temperature), split.grey)
+    mean = keep_grey(expected_rgb(log_probs, model.palette, ANNEALED), split.grey)
     return {"most likely": decode(log_probs.argmax(1), model.palette), "annealed mean": mean.round().byte()}
 
 
 @torch.inference_mode()
-def color_picture(model: torch.nn.Module, file: str | os.PathLike, *, size: int = 32,
-                  temperature: float = ANNEALED) -> torch.Tensor:
-    """Colour any image file: (3, H, W) uint8 at its own resolution.
+def color_picture(model: torch.nn.Module, picture: str | os.PathLike | torch.Tensor) -> torch.Tensor:
+    """Colour an image file, or (3, H, W) uint8 of one: (3, H, W) uint8 at its own resolution.
 
-    The model sees the picture's grey value at `size` x `size`, as it did in training. The colours
+    The model sees the picture's grey value at 32 x 32, as it did in training. The colours
     that it expects there are enlarged, and every pixel keeps its own luminance.
+
+    Raises:
+        UnusableImageError: from `images.open_picture`.
     """
-    with Image.open(Path(file)) as image:
-        picture = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
-        picture = picture.view(1, image.height, image.width, 3).permute(0, 3, 1, 2)
-    grey = grey_of(picture)  # (1, 1, H, W)
-    small = F.interpolate(grey.float(), size=(size, size), mode="bicubic", antialias=True)
+    picture = picture if isinstance(picture, torch.Tensor) else open_picture(picture)
+    grey = grey_of(picture[None])  # (1, 1, H, W)
+    small = F.interpolate(grey.float(), size=(SIZE, SIZE), mode="bicubic", antialias=True)
     logits = model(small.clamp(0, 255).round().div(255))
-    rgb = expected_rgb(logits.log_softmax(1), model.palette, temperature)
+    rgb = expected_rgb(logits.log_softmax(1), model.palette, ANNEALED)
     rgb = F.interpolate(rgb, size=grey.shape[-2:], mode="bicubic")
     return keep_grey(rgb, grey).round().byte()[0]

@@ -16,6 +16,7 @@ from ..core.sources import SPLIT_SEED
 # of the stereo pair only the left view, since the right one shows the same things
 SCIKIT_IMAGE = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")
 SCIKIT_LEARN = ("china.jpg", "flower.jpg")
+SIZE = 32  # of CIFAR-10's images, in pixels
 BLOCK = 128  # pixels; a block of a photograph belongs to one split
 STRIDE = 16
 SCALES = (32, 64, 128)
@@ -30,26 +31,20 @@ def bundled_photographs() -> list[np.ndarray]:
     return [*(io.imread(Path(data_dir) / name) for name in SCIKIT_IMAGE), *map(load_sample_image, SCIKIT_LEARN)]
 
 
-def photo_patches(photographs: Sequence[np.ndarray], size: int) -> tuple[torch.Tensor, ...]:
-    """Crops at several scales for training, validation and test, split by region: no pixel is in two.
+def photo_patches(photographs: Sequence[np.ndarray]) -> tuple[torch.Tensor, ...]:
+    """Crops at several scales for training, validation and test, (N, 3, 32, 32) uint8, split by region: no pixel is in two.
 
     Every photograph, (H, W, 3) uint8, is cut into blocks of 128 x 128; a seeded tenth of all blocks
-    validates, another tenth tests. Crops of 32, 64 and 128 pixels that are no smaller than `size`
-    are taken every 16 pixels inside a block and averaged down to `size`.
+    validates, another tenth tests. Crops of 32, 64 and 128 pixels are taken every 16 pixels inside a
+    block and averaged down.
     """
-    blocks = []
-    for photograph in photographs:
-        blocks.extend(_windows(torch.from_numpy(photograph.copy()).permute(2, 0, 1), BLOCK, BLOCK))
+    blocks = torch.cat([_windows(torch.from_numpy(photograph.copy()).permute(2, 0, 1), BLOCK, BLOCK)
+                        for photograph in photographs])
     order = np.random.default_rng(SPLIT_SEED).permutation(len(blocks))
     tenth = max(1, len(blocks) // 10)
     chosen = order[2 * tenth :], order[:tenth], order[tenth : 2 * tenth]
-    return tuple(torch.cat([_crops(blocks[i], size) for i in np.sort(part)]) for part in chosen)
-
-
-def _crops(block: torch.Tensor, size: int) -> torch.Tensor:
-    """All crops of a block (3, 128, 128), averaged down to (N, 3, size, size)."""
-    crops = [F.avg_pool2d(_windows(block, scale, STRIDE).float(), scale // size) for scale in SCALES if scale >= size]
-    return torch.cat(crops).round().byte()
+    return tuple(torch.cat([F.avg_pool2d(_windows(blocks[i], scale, STRIDE).float(), scale // SIZE)
+                            for i in np.sort(part) for scale in SCALES]).round().byte() for part in chosen)
 
 
 def _windows(image: torch.Tensor, side: int, stride: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What a search may vary, and which of it mattered."""
+"""What a search may vary."""
 
 from dataclasses import dataclass, replace
 
@@ -26,32 +26,19 @@ class Space:
         """The configuration of one trial."""
         chosen = {"learning_rate": trial.suggest_float("learning_rate", *self.learning_rate, log=True)}
         chosen |= {key: trial.suggest_categorical(key, getattr(self, key)) for key in SEARCHED[1:]}
-        return self.config(chosen)
-
-    def config(self, chosen: dict) -> ColorizationConfig:
         return replace(self.base, **chosen)
 
+    def as_optuna(self, results: pd.DataFrame) -> optuna.Study:
+        """The complete trials as a study of Optuna's, for its plots and importances.
 
-def as_optuna(results: pd.DataFrame, space: Space) -> optuna.Study:
-    """The complete trials as a study of Optuna's, for its plots and importances.
-
-    Args:
-        results: rows of one model, as in `ColorSearch.results`.
-    """
-    ranges = {"learning_rate": optuna.distributions.FloatDistribution(*space.learning_rate, log=True)}
-    ranges |= {key: optuna.distributions.CategoricalDistribution(getattr(space, key)) for key in SEARCHED[1:]}
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    found = optuna.create_study()
-    for _, row in results[results["state"] == "complete"].iterrows():
-        found.add_trial(optuna.trial.create_trial(
-            params={key: row[key] for key in SEARCHED}, distributions=ranges, value=row["val_nll"]))
-    return found
-
-
-def importances(results: pd.DataFrame, space: Space) -> dict[str, float]:
-    """Share of each searched key in the differences between complete trials; they add up to 1.
-
-    By Optuna's fANOVA (Hutter et al. 2014), a random forest over the trials, seeded.
-    """
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    return optuna.importance.get_param_importances(as_optuna(results, space), evaluator=evaluator)
+        Args:
+            results: rows of one model, as in `ColorSearch.results`.
+        """
+        ranges = {"learning_rate": optuna.distributions.FloatDistribution(*self.learning_rate, log=True)}
+        ranges |= {key: optuna.distributions.CategoricalDistribution(getattr(self, key)) for key in SEARCHED[1:]}
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        found = optuna.create_study()
+        for _, row in results[results["state"] == "complete"].iterrows():
+            found.add_trial(optuna.trial.create_trial(
+                params={key: row[key] for key in SEARCHED}, distributions=ranges, value=row["val_nll"]))
+        return found

@@ -10,40 +10,41 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
-from ..core import paths
+from ..core import checksums, paths
+from ..core.config import require_number
 from ..core.runs import RunSpec
 from ..core.study import Study, assemble, loader
-from . import metrics
+from . import metrics, tables
 from .config import ColorizationConfig
-from .data import ColorizationData, ColorSplit, prepare
-from .images import color_images
+from .data import ColorizationData, ColorSplit
 from .metrics import Scores
 from .model import Colorizer
 from .palette import colored, decode
 from .search import ColorSearch
 from .space import Space
+from .sweep import CONFIGS, sweep_data
 from .tables import baselines, measured_baselines
 
 TABLE = "luminance table"
 COMPARED = ("accuracy", "nll", "balanced_accuracy", "psnr_grey", "colorfulness_mean")  # with intervals
-EXAMPLES = 6
+EXTREMES = 3  # examples of the largest gain, and of failure, after one of each class
 
-# the reference report's best network; the defaults of the configuration are its keys
-REPORT_CNN = ColorizationConfig()
-# chosen on the horses' validation images: images that move are what lets a network train this long
-_recipe = {"mirror": True, "shift": 4, "schedule": "one_cycle", "optimizer": "AdamW",
-           "learning_rate": 3e-3, "batch_size": 64}
-# beyond the limits of the search, whose best had its smallest batch and its most filters; with a kernel
-# of 3, three times those filters cost little more than 48 with a kernel of 5, and do better
-TUNED_CNN = ColorizationConfig(num_filters=96, kernel_size=3, batch_size=16, optimizer="AdamW",
-                               learning_rate=3e-3, schedule="one_cycle", mirror=True, epochs=30)
-CNN_PRIOR = ColorizationConfig(model="cnn_prior", epochs=12, **_recipe)
-UNET = ColorizationConfig(model="unet", num_filters=16, kernel_size=3, dropout_rate=0.1, epochs=20, **_recipe)
+# the reference report's best network, as it was trained
+REPORT_CNN = CONFIGS["run 10"]
+_recipe = {"mirror": True, "schedule": "one_cycle", "optimizer": "AdamW", "learning_rate": 3e-3, "keep": "best"}
+# chosen by single short runs on validation, at five epochs each: a kernel of 5 with 48 filters before 3 with 64 and
+# 7 with 32, which cost about the same
+TUNED_CNN = ColorizationConfig(num_filters=48, kernel_size=5, batch_size=32, epochs=15, **_recipe)
+CNN_PRIOR = ColorizationConfig(model="cnn_prior", num_filters=32, kernel_size=5, batch_size=32, epochs=8, **_recipe)
+# batches of 32 before 64, by a hair; without dropout and shifts it learns its images by heart before the 20th epoch;
+# more filters are better, and slower
+UNET = ColorizationConfig(model="unet", num_filters=16, kernel_size=3, dropout_rate=0.1, shift=4, batch_size=32, epochs=20,
+                          **_recipe)
 
 SEARCH_TRIALS = {"quick": 4, "full": 30}
 SEARCH_EPOCHS = {"cnn": 4, "unet": 3}  # of a trial, so that sixty take less than half an hour of a core
-QUICK_SEARCH_IMAGES = (1000, 300, 100)
-QUICK_EPOCHS = {"report CNN": 3, "tuned CNN": 2, "CNN + prior": 3, "U-Net": 4}
+SEARCH_IMAGES = {"quick": (1000, 300, 100), "full": (6000, 2000, 100)}
+QUICK_EPOCHS = {"report CNN": 2, "tuned CNN": 1, "CNN + prior": 1, "U-Net": 2}
 MODEL_SEEDS = 3
 
 
@@ -97,22 +98,28 @@ class ColorModels(Study):
         frames = []
         for name, scores in self.scores.items():
             own = metrics.bootstrap(scores).loc[list(COMPARED)]
-            gap = metrics.paired(scores, self.scores[TABLE]).loc[list(COMPARED)]
+            gap = metrics.bootstrap(scores, self.scores[TABLE]).loc[list(COMPARED)]
             gap.columns = ["difference", "difference_low", "difference_high"]
             frames.append(own.join(gap).reset_index().assign(name=name))
         return pd.concat(frames, ignore_index=True).set_index("name").reset_index()
 
     def images(self) -> pd.DataFrame:
-        """One row a test image: accuracy and NLL of every model, so that any pair can be compared."""
+        """One row a test image: its class, and accuracy and NLL of every model, so that any pair can be compared."""
         return self.table("_images", lambda: pd.DataFrame(
-            {f"{metric}: {name}": scores.means[metric].round(5)
+            {"class": np.array(self.data.names)[self.data.test.labels]} |
+            {f"{metric}: {name}": scores.means[metric].round(4)
              for name, scores in self.scores.items() for metric in ("accuracy", "nll")}))
 
-    def calibration(self) -> pd.DataFrame:
-        """One row a model and bin of confidence: summed confidence and pixels right, on test."""
-        return self.table("_calibration", lambda: pd.concat(
-            pd.DataFrame(scores.calibration.sum(0).round(1), columns=["confidence", "right"]).assign(name=name)
-            for name, scores in self.scores.items()).rename_axis("bin").reset_index())
+    def by_color(self) -> pd.DataFrame:
+        """One row a model and true colour, test pixels: how many, accuracy and NLL."""
+        return self.table("_colors", lambda: pd.concat((pd.DataFrame({
+            "name": name, "color": range(scores.counts.shape[1]), "pixels": (pixels := scores.counts.sum(0)),
+            "accuracy": scores.correct.sum(0) / pixels, "nll": scores.color_nll.sum(0) / pixels}).round(4)
+            for name, scores in self.scores.items()), ignore_index=True))
+
+    def ceiling(self) -> pd.DataFrame:
+        """See `tables.ceiling`."""
+        return self.table("_ceiling", lambda: tables.ceiling(self.data))
 
     def best(self) -> str:
         """Name of the network with the lowest validation NLL, mean over seeds, test-time mirroring."""
@@ -124,17 +131,18 @@ class ColorModels(Study):
     def examples(self) -> dict[str, np.ndarray]:
         """A fixed choice of test images by column of a figure, (N, C, H, W) uint8, and their `titles`.
 
-        A third is drawn at random, a third is where the best network gains most on the table, a
-        third is where it is right least often.
+        One of each class, drawn at random; then those where the best network gains most on the table, and those
+        where it is right least often.
         """
         if self.profile == "recorded":
-            with np.load(paths.RESULTS / f"{self.name}_examples.npz") as file:
+            checksums.verify(shipped := paths.RESULTS / f"{self.name}_examples.npz")
+            with np.load(shipped) as file:
                 return dict(file)
-        best = self.best()
+        best, labels = self.best(), self.data.test.labels.numpy()
         right, by_table = (self.scores[name].means["accuracy"] for name in (best, TABLE))
-        drawn = np.random.default_rng(0).choice(len(right), EXAMPLES // 3, replace=False)
-        gained, failed = np.argsort(by_table - right)[: EXAMPLES // 3], np.argsort(right)[: EXAMPLES // 3]
-        chosen = np.concatenate([drawn, gained, failed])
+        shuffled = np.random.default_rng(0).permutation(len(labels))
+        drawn = shuffled[np.unique(labels[shuffled], return_index=True)[1]]
+        chosen = np.concatenate([drawn, np.argsort(by_table - right)[:EXTREMES], np.argsort(right)[:EXTREMES]])
         few = ColorSplit(*(x[chosen] for x in self.data.test))
         columns = {"grey": few.grey, "truth": few.images, "in palette": decode(few.colors, self.data.palette)}
         table_model = Colorizer(baselines(self.data)[TABLE], self.data.palette)
@@ -143,17 +151,18 @@ class ColorModels(Study):
             shown = colored(self.network(self.best_spec(name)), few)
             columns[name] = shown["most likely"]
         columns[f"{best}, mean"] = shown["annealed mean"]
-        groups = np.repeat(["drawn", "gain", "failure"], EXAMPLES // 3)
+        groups = [*(self.data.names[label] for label in labels[drawn]), *["gain"] * EXTREMES, *["failure"] * EXTREMES]
         titles = [f"{group}\n{right[i]:.0%}, table {by_table[i]:.0%}" for group, i in zip(groups, chosen, strict=True)]
         return {name: image.numpy() for name, image in columns.items()} | {"titles": np.array(titles)}
 
     def tables(self) -> dict[str, pd.DataFrame]:
         return super().tables() | {"_baselines": self.baselines(), "_intervals": self.intervals(),
-                                   "_images": self.images(), "_calibration": self.calibration()}
+                                   "_images": self.images(), "_colors": self.by_color(), "_ceiling": self.ceiling()}
 
     def publish(self) -> None:
         super().publish()
-        np.savez_compressed(paths.RESULTS / f"{self.name}_examples.npz", **self.examples())
+        np.savez_compressed(file := paths.RESULTS / f"{self.name}_examples.npz", **self.examples())
+        checksums.record(file)
 
     def weights(self) -> dict[str, Path]:
         """The best network and the report's, in half precision: half the size, no digit that shows."""
@@ -174,20 +183,20 @@ def search_spaces(profile: str) -> dict[str, Space]:
     quick = profile == "quick"
     return {
         "cnn": Space(
-            base=replace(REPORT_CNN, epochs=2 if quick else SEARCH_EPOCHS["cnn"]), learning_rate=(3e-4, 1e-2),
+            base=replace(REPORT_CNN, keep="last", epochs=2 if quick else SEARCH_EPOCHS["cnn"]), learning_rate=(3e-4, 1e-2),
             batch_size=(16, 32, 64, 128), num_filters=(16, 32) if quick else (8, 16, 32),
             kernel_size=(3, 5) if quick else (3, 5, 7)),
         "unet": Space(
-            base=replace(UNET, epochs=2 if quick else SEARCH_EPOCHS["unet"]), learning_rate=(5e-4, 2e-2),
+            base=replace(UNET, keep="last", epochs=2 if quick else SEARCH_EPOCHS["unet"]), learning_rate=(5e-4, 2e-2),
             batch_size=(32, 64, 128), num_filters=(8, 12, 16), kernel_size=(3,) if quick else (3, 5)),
     }
 
 
 def color_search(profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None) -> ColorSearch:
-    """Optuna over the report's five hyper-parameters, for its network and for the U-Net."""
+    """Optuna over the report's five hyper-parameters, for its network and for the U-Net, on the first images."""
+    require_number("seed", seed, int)
     def load() -> ColorizationData:
-        found = data or color_data()
-        return found.subset(*QUICK_SEARCH_IMAGES) if profile == "quick" else found
+        return (data or sweep_data()).subset(*SEARCH_IMAGES[profile])
 
     return ColorSearch("q2_search", profile, search_spaces(profile), SEARCH_TRIALS.get(profile, 0), seed,
                        loader(profile, load), paths.runs_dir() / profile / "q2_search")
@@ -199,9 +208,4 @@ def color_models(profile: str = "recorded", seed: int = 0, data: ColorizationDat
     # seed by seed, so that an interrupted study has whole comparisons
     wanted = [(name, config, seed + offset) for offset in range(1 if profile == "quick" else MODEL_SEEDS)
               for name, config in configs.items()]
-    return assemble(ColorModels, "q2_models", profile, wanted, lambda: data or color_data(), quick_epochs=QUICK_EPOCHS)
-
-
-def color_data() -> ColorizationData:
-    """The horses, or what there is, in 24 colours of the training pixels' own."""
-    return prepare(color_images(), REPORT_CNN.num_colors)
+    return assemble(ColorModels, "q2_models", profile, wanted, lambda: sweep_data(profile, data), quick_epochs=QUICK_EPOCHS)

@@ -5,8 +5,8 @@ constant rate, SGD with momentum 0.9. What is published is each run's last epoch
 """
 
 import pandas as pd
-from scipy.stats import spearmanr
 
+from ..core import significance
 from ..core.study import Study, assemble
 from .config import ColorizationConfig
 from .data import ColorizationData, prepare
@@ -43,18 +43,12 @@ class Sweep(Study):
         """
         ours = self.results().set_index("name")[["val_nll", "val_accuracy", "best_val_loss"]]
         ours.columns = ["nll", "accuracy", "best_nll"]
-        table = PUBLISHED.rename(columns={key: f"published_{key}" for key in ("nll", "accuracy")}).join(ours, how="inner")
-        for key in ("nll", "accuracy"):
-            table[f"{key}_difference"] = table[key] - table[f"published_{key}"]
-        return table.rename_axis("run").reset_index()
+        return significance.beside_published(PUBLISHED, ours)
 
     def agreement(self, without: tuple[str, ...] = ()) -> dict[str, float]:
         """How alike ours and theirs are, over the runs not named: rank correlation, mean and mean absolute difference."""
         table = self.comparison()
-        table = table[~table["run"].isin(without)]
-        return {"runs": len(table), "rank_correlation": float(spearmanr(table["nll"], table["published_nll"]).statistic),
-                "mean_difference": float(table["nll_difference"].mean()),
-                "mean_absolute_difference": float(table["nll_difference"].abs().mean())}
+        return significance.agreement(table[~table["run"].isin(without)], "nll")
 
     def baselines(self) -> pd.DataFrame:
         """One row an answer that needs no network, on the same images."""
@@ -75,8 +69,11 @@ class Sweep(Study):
 
 def color_sweep(profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None) -> Sweep:
     """The 21 published configurations, on all of CIFAR-10 in the supplied colours."""
-    def load() -> ColorizationData:
-        found = data or prepare(color_images(classes="all"), SUPPLIED)
-        return found.subset(*QUICK_IMAGES) if profile == "quick" else found
+    return assemble(Sweep, "q2_sweep", profile, [(name, config, seed) for name, config in CONFIGS.items()],
+                    lambda: sweep_data(profile, data))
 
-    return assemble(Sweep, "q2_sweep", profile, [(name, config, seed) for name, config in CONFIGS.items()], load)
+
+def sweep_data(profile: str = "full", data: ColorizationData | None = None) -> ColorizationData:
+    """All of CIFAR-10, or what there is, in the supplied colours, unless `data` is given; `quick` takes a tenth."""
+    found = data or prepare(color_images(), SUPPLIED)
+    return found.subset(*QUICK_IMAGES) if profile == "quick" else found

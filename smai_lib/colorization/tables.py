@@ -3,13 +3,16 @@
 A table is evaluated exactly like a network, and can stand beneath one as its prior.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from . import metrics
-from .data import ColorizationData
+from .data import ColorizationData, ColorSplit
 from .palette import GREY_LEVELS, encode
 
 SMOOTHING = 1.0  # pixels' worth of the coarser distribution added to a grey level's counts
@@ -101,11 +104,59 @@ def _table(counts: torch.Tensor, coarser: torch.Tensor, strength: float) -> Grey
 
 def measured_baselines(data: ColorizationData) -> pd.DataFrame:
     """One row an answer that needs no network: its metrics on validation and test."""
-    rows = []
-    for name, answer in baselines(data).items():
-        row = {"name": name}
-        for prefix, split in (("val_", data.validation), ("test_", data.test)):
-            values = metrics.score(answer, split, data.palette).metrics().iloc[0]
-            row |= {prefix + metric: value for metric, value in values.items()}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    splits = {"val_": data.validation, "test_": data.test}
+    rows = {name: pd.concat([metrics.score(answer, split, data.palette).metrics().add_prefix(prefix)
+                             for prefix, split in splits.items()], axis=1) for name, answer in baselines(data).items()}
+    return pd.concat(rows, names=["name"]).reset_index("name").reset_index(drop=True)
+
+
+def ceiling(data: ColorizationData, *, sizes: Sequence[int] = (1, 3, 5, 7), queries: int = 2000,
+            most: int = 100_000, seed: int = 0) -> pd.DataFrame:
+    """How far any answer may get that sees a grey patch: an estimate from pixels with nearly equal patches.
+
+    Each test pixel asked about is paired with the training pixel of the same grey level whose patch is nearest
+    (Euclidean); they share their colour in a share A of cases. With ever more training pixels 1 - A becomes the
+    nearest-neighbour error R of Cover and Hart (1967), and no answer that sees just the patch is right more often
+    than 1 - (1 - sqrt(1 - R C / (C - 1))) (C - 1) / C with C colours. The larger the patch, the less equal is the
+    nearest one, which `distance` tells: A then is too low, though in truth it cannot fall with the size.
+
+    Args:
+        queries: test pixels asked about, drawn at random.
+        most: training pixels of a grey level that are compared, drawn at random where there are more.
+
+    Returns:
+        A row a patch size: `size`, `agreement` A, `distance` (root mean square, in grey levels) and `ceiling`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    asked = torch.stack([torch.randint(n, (queries,), generator=generator) for n in data.test.colors.shape], 1)
+    levels = data.test.grey[asked[:, 0], 0, asked[:, 1], asked[:, 2]]
+    alike, squared = ({size: [] for size in sizes} for _ in range(2))
+    for level in levels.unique():
+        known = (data.train.grey[:, 0] == level).nonzero()  # (P, 3): image, row, column
+        if not len(known):
+            continue
+        known = known[torch.randperm(len(known), generator=generator)[:most]]
+        for size in sizes:
+            (wanted, color), (patches, colors) = (_patches(split, pixels, size) for split, pixels in (
+                (data.test, asked[levels == level]), (data.train, known)))
+            distance, index = torch.cdist(wanted, patches).min(1)
+            alike[size] += (colors[index] == color).tolist()
+            squared[size] += (distance.square() / size**2).tolist()
+    table = pd.DataFrame({"size": sizes, "agreement": [np.mean(alike[size]) for size in sizes],
+                          "distance": [np.mean(squared[size]) ** 0.5 for size in sizes]})
+    share = 1 - 1 / len(data.palette)
+    return table.assign(ceiling=1 - share * (1 - (1 - (1 - table["agreement"]) / share).clip(lower=0) ** 0.5))
+
+
+def _patches(split: ColorSplit, pixels: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Grey patches around `pixels` (P, 3), image, row and column; what lies outside is reflected. And their colours.
+
+    Returns:
+        (P, size^2) float32 and (P,) uint8.
+    """
+    image, row, column = pixels.unbind(1)
+    reach = torch.arange(size) - size // 2
+    height, width = split.grey.shape[-2:]
+    rows, columns = ((n - 1) - ((n - 1) - (at[:, None] + reach).abs()).abs() for n, at in ((height, row), (width, column)))
+    patches = split.grey[image[:, None, None], 0, rows[:, :, None], columns[:, None]]
+    return patches.flatten(1).float(), split.colors[image, row, column]

@@ -1,7 +1,10 @@
 """What a run is asked to do: frozen, checked, with the reference report's own keys."""
 
+import dataclasses
 import math
 import os
+import reprlib
+import sys
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
@@ -10,6 +13,7 @@ import torch
 OPTIMIZERS = ("Adam", "AdamW", "SGD")
 SCHEDULES = ("constant", "one_cycle")
 EPOCHS_KEPT = ("last", "best")
+LARGEST, LARGEST_OF = 1024, {"batch_size": 2**16, "epochs": 10**5, "seed": 2**32 - 1}  # no machine has room for more
 WARM_UP = 0.25  # share of training in which the one-cycle schedule rises
 
 
@@ -20,7 +24,15 @@ class ConfigError(ValueError):
 def require(ok: bool, key: str, value: Any, expected: str) -> None:
     """Raise ConfigError unless `ok`, naming the key, the value found and the values expected."""
     if not ok:
-        raise ConfigError(f"config key {key!r}: found {value!r}, expected {expected}")
+        raise ConfigError(f"config key {key!r}: found {reprlib.repr(value)}, expected {expected}")
+
+
+def require_number(key: str, value: Any, kind: type) -> None:
+    """Raise ConfigError unless `value` is a `kind`, int or float, of a size that can be worked with."""
+    typed = isinstance(value, (int, kind)) and not isinstance(value, bool)  # which is an int to Python, never to us
+    require(typed, key, value, f"a value of type {kind.__name__}")
+    most = LARGEST_OF.get(key, LARGEST) if kind is int else sys.float_info.max
+    require(not abs(value) > most, key, value, f"at most {most:,}")
 
 
 def require_one_of(config: "Config", **allowed: tuple[str, ...]) -> None:
@@ -29,27 +41,32 @@ def require_one_of(config: "Config", **allowed: tuple[str, ...]) -> None:
         require(getattr(config, key) in values, key, getattr(config, key), f"one of {', '.join(values)}")
 
 
+def option(default: Any, meaning: str) -> Any:
+    """A key of a config; the command line's help says what it means."""
+    return dataclasses.field(default=default, metadata={"meaning": meaning})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Keys that every training run has. A task's subclass adds its own, and builds and loads its network."""
 
-    learning_rate: float = 1e-3
-    optimizer: str = "Adam"
-    momentum: float = 0.0  # of SGD; the others have none
-    batch_size: int = 128
-    epochs: int = 20
-    schedule: str = "constant"
-    weight_decay: float = 0.01  # of AdamW; the others have none
-    average_decay: float = 0.0  # of the moving average of the weights; 0 keeps the last ones
-    keep: str = "last"  # the epoch whose weights are tested: "last", or "best" by validation loss
+    learning_rate: float = option(1e-3, "of the optimizer; the highest of the schedule")
+    optimizer: str = option("Adam", f"one of {', '.join(OPTIMIZERS)}")
+    momentum: float = option(0.0, "of SGD; the others have none")
+    batch_size: int = option(128, "images a step")
+    epochs: int = option(20, "how often every training image is seen")
+    schedule: str = option("constant", f"of the learning rate, one of {', '.join(SCHEDULES)}")
+    weight_decay: float = option(0.01, "of AdamW; the others have none")
+    average_decay: float = option(0.0, "of the moving average of the weights; 0 keeps the last ones")
+    keep: str = option("last", "the epoch whose weights are tested: last, or best by validation loss")
 
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
-            allowed = (int, float) if field.type is float else field.type
-            # bool is an int to Python, never to us
-            typed = isinstance(value, allowed) and (field.type is bool or not isinstance(value, bool))
-            require(typed, field.name, value, f"a value of type {field.type.__name__}")
+            if field.type in (int, float):
+                require_number(field.name, value, field.type)
+            else:
+                require(isinstance(value, field.type), field.name, value, f"a value of type {field.type.__name__}")
             if field.type is float:
                 # 1 and 1.0 are one configuration, so they must have one run id
                 object.__setattr__(self, field.name, float(value))

@@ -5,8 +5,14 @@ same bits on any number of cores. `make bench` measures what either way is worth
 """
 
 import os
+import signal
+import threading
+import traceback
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing.connection import wait
 from typing import Any
 
 import torch
@@ -14,6 +20,7 @@ from torch import multiprocessing
 from tqdm.auto import tqdm
 
 ENGINES = ("processes", "serial")
+TRIES = 3  # of an item whose worker dies; then the item is what kills it
 Report = Callable[[int], None]  # how much more was done
 
 
@@ -27,7 +34,8 @@ def work(task: Callable[[Any, Any, Report], Any], items: Sequence, shared: Any, 
          way_out: Callable[[Any], str] = str) -> list:
     """`task(item, shared, report)` for every item, showing one bar; what they return, in order.
 
-    One that fails does not stop the others; the first failure is raised when all are done.
+    One that fails does not stop the others; the first failure is raised when all are done. One whose worker
+    process dies is given to another. An interrupt, or the death of this process, ends the workers at once.
 
     Args:
         task: a module's function, since workers import it.
@@ -44,43 +52,82 @@ def work(task: Callable[[Any, Any, Report], Any], items: Sequence, shared: Any, 
     with tqdm(total=total, unit=unit, unit_scale=unit != "trial", desc=title, leave=False, disable=not total) as bar:
         if engine == "serial":
             return [task(item, shared, bar.update) for item in items]
-        return _in_processes(task, items, shared, min(workers or cores(), len(items)), bar, way_out)
-
-
-def _in_processes(task, items, shared, workers, bar, way_out) -> list:
-    context = multiprocessing.get_context("spawn")  # a forked torch can hang in its thread pool
-    done = context.Value("q", 0)
-    # torch's pickling puts the tensors into shared memory: one copy serves every worker
-    with ProcessPoolExecutor(workers, context, _start_worker, (shared, done)) as pool:
-        futures = {pool.submit(_run, task, item): item for item in items}
-        pending = set(futures)
-        try:
-            while pending:
-                pending = wait(pending, timeout=0.5).not_done
-                bar.update(done.value - bar.n)
-        except BaseException:  # an interrupt: what has not begun must not begin
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    for future, item in futures.items():
-        if error := future.exception():
+        outcomes = _in_processes(task, items, shared, min(workers or cores(), len(items)), bar)
+    for item, (error, trace) in zip(items, outcomes, strict=True):
+        if trace:
             error.add_note(way_out(item))
+            error.add_note(trace)
             raise error
-    return [future.result() for future in futures]
+    return [value for value, _ in outcomes]
 
 
-_worker: dict = {}  # what this worker process was started with
+def _in_processes(task, items, shared, count, bar) -> list[tuple[Any, str]]:
+    """What came of every item, in order: a value and "", or an error and its traceback."""
+    context = multiprocessing.get_context("spawn")  # a forked torch can hang in its thread pool
+    outcomes, deaths, reported = {}, Counter(), Counter()
+    waiting, hired, idle = deque(range(len(items))), [], []
+    busy = {}  # the pipe to a worker, its alone, so that its death disturbs no other -> its process and item
+    try:
+        while waiting or busy:
+            while waiting and len(busy) < count:
+                if not idle:
+                    pipe, its_end = context.Pipe()
+                    # torch's pickling puts the tensors into shared memory: one copy serves every worker
+                    hired.append(context.Process(target=_serve, args=(its_end, task, shared), daemon=True))
+                    hired[-1].start()
+                    its_end.close()
+                    idle.append((pipe, hired[-1]))
+                pipe, process = idle.pop()
+                busy[pipe] = process, waiting.popleft()
+                with suppress(OSError):  # a death is noticed when the pipe is read
+                    pipe.send(items[busy[pipe][1]])
+            for pipe in wait(list(busy)):
+                process, number = busy[pipe]
+                try:
+                    message = pipe.recv()
+                    if isinstance(message, int):
+                        reported[number] += message
+                        bar.update(message)
+                        continue
+                    outcomes[number] = message
+                    idle.append((pipe, process))
+                except Exception:  # noqa: BLE001  the worker died, or sent what nobody can read
+                    process.kill()
+                    process.join()
+                    bar.update(-reported.pop(number, 0))
+                    deaths[number] += 1
+                    if deaths[number] < TRIES:
+                        waiting.appendleft(number)
+                    else:
+                        outcomes[number] = BrokenProcessPool(
+                            f"{TRIES} worker processes died over it, the last with exit code {process.exitcode}; -9 is "
+                            "mostly too little memory, and fewer workers need less"), "no traceback"
+                del busy[pipe]
+    finally:  # also of an interrupt: nothing goes on, nothing begins
+        for process in hired:
+            process.kill()
+        for process in hired:
+            process.join()
+    return [outcomes[number] for number in range(len(items))]
 
 
-def _start_worker(shared: Any, done) -> None:
+def _serve(pipe, task, shared) -> None:
+    """A worker process: one item after another, until there are no more or the process that hired it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts the whole group; the hirer decides
+    threading.Thread(target=_end_with_the_hirer, daemon=True).start()  # also in the middle of anything
     torch.set_num_threads(1)
-    _worker.update(shared=shared, done=done)
+    while True:
+        try:
+            item = pipe.recv()
+        except EOFError:
+            return
+        try:
+            outcome = task(item, shared, pipe.send), ""
+        except Exception as error:  # noqa: BLE001  it is raised where the worker was hired
+            outcome = error, traceback.format_exc()
+        pipe.send(outcome)
 
 
-def _run(task, item):
-    def report(amount: int) -> None:
-        if not multiprocessing.parent_process().is_alive():
-            os._exit(1)  # killed parents leave nobody to stop us, and the folder locked
-        with _worker["done"].get_lock():
-            _worker["done"].value += amount
-
-    return task(item, _worker["shared"], report)
+def _end_with_the_hirer():
+    multiprocessing.parent_process().join()
+    os._exit(1)

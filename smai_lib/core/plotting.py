@@ -3,17 +3,33 @@
 import textwrap
 from collections.abc import Sequence
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
+
+# told apart by readers who see fewer colours, too (seaborn's "colorblind"); C0 to C9 in every figure
+COLORS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9")
+matplotlib.rcParams["axes.prop_cycle"] = matplotlib.cycler(color=COLORS)
+COLUMN, POINTS = 6.7, 9  # inches of a page's text, and the least size of its figures' text
 
 
 def new_axes(rows: int = 1, columns: int = 1, *, width: float = 5.0, height: float = 3.2) -> np.ndarray:
     """(rows, columns) Axes of a figure that pyplot does not keep alive."""
     figure = Figure(figsize=(width * columns, height * rows), dpi=80, layout="constrained")
     return figure.subplots(rows, columns, squeeze=False)
+
+
+def legible(figure: Figure, height: float) -> None:
+    """Make `figure` as wide as a page's text, with no text below 9 points."""
+    figure.set_size_inches(COLUMN, height)
+    for axes in figure.axes:
+        axes.tick_params(labelsize=POINTS)
+    for text in figure.findobj(Text):
+        text.set_fontsize(max(POINTS, text.get_fontsize()))
 
 
 def caption(figure: Figure, text: str) -> Figure:
@@ -30,8 +46,7 @@ def curves(history: pd.DataFrame, metrics: dict[str, str], groups: dict[str, str
     Args:
         history: a row per (name, epoch).
         metrics: column of `history` -> label of its axis.
-        groups: name of a run -> colour.
-        labels: name of a run -> what the legend says, default its name.
+        groups, labels: name of a run -> colour, and what the legend says, by default the name.
     """
     grid = new_axes(-(-len(metrics) // columns), columns, width=3.1, height=2.4)
     marker = "o" if history["epoch"].max() < 5 else None  # so few points make no line
@@ -53,8 +68,8 @@ def intervals(names: Sequence[str], low: Sequence[float], middle: Sequence[float
     """Horizontal intervals, one a name, with dashed lines at named reference values."""
     axes = new_axes(width=7, height=0.32 * len(names) + 0.9)[0, 0]
     rows = range(len(names))
-    axes.hlines(rows, low, high, color="tab:blue")
-    axes.plot(middle, rows, "o", color="tab:blue")
+    axes.hlines(rows, low, high, color="C0")
+    axes.plot(middle, rows, "o", color="C0")
     for number, (name, value) in enumerate((reference or {}).items()):
         axes.axvline(value, color="0.4", linestyle=["--", ":", "-."][number % 3], label=name)
     axes.set_yticks(rows, names, fontsize=8)
@@ -63,3 +78,25 @@ def intervals(names: Sequence[str], low: Sequence[float], middle: Sequence[float
     if reference:
         axes.legend(fontsize=7)
     return axes
+
+
+def against_published(table: pd.DataFrame, labels: dict[str, str], by: str) -> np.ndarray:
+    """Ours over the published value of each run, a panel a metric, with the line where they are equal.
+
+    Args:
+        table: a row a run, of `significance.beside_published`; a point is labelled with what follows the run's first word.
+        labels: column of `table` -> what it is.
+        by: the column that markers tell apart.
+    """
+    grid = new_axes(1, len(labels), width=3.8, height=3.2)
+    for axes, (key, label) in zip(grid[0], labels.items(), strict=True):
+        theirs, ours = table[f"published_{key}"], table[key]
+        ends = [min(ours.min(), theirs.min()), max(ours.max(), theirs.max())]
+        axes.plot(ends, ends, color="0.6", linestyle="--", linewidth=1, label="equal")
+        for marker, (name, rows) in zip("os^", table.groupby(by), strict=False):
+            axes.plot(rows[f"published_{key}"], rows[key], marker, markersize=4, label=name)
+        for run, *point in zip(table["run"], theirs, ours, strict=True):
+            axes.annotate(run.split(maxsplit=1)[-1], point, fontsize=6, xytext=(4, -6), textcoords="offset points")
+        axes.set(xlabel=f"published {label}", ylabel="here")
+    grid[0, 0].legend(fontsize=7)
+    return grid

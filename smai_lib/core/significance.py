@@ -12,16 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
 ALPHA = 0.05
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """95 % confidence interval of a share of n independent images (Wilson 1927)."""
-    low, high = proportion_confint(share * n, n, alpha=ALPHA, method="wilson")
-    return float(low), float(high)
 
 
 def mean_intervals(results: pd.DataFrame, metric: str, by: str = "name") -> pd.DataFrame:
@@ -33,6 +26,26 @@ def mean_intervals(results: pd.DataFrame, metric: str, by: str = "name") -> pd.D
         low, high = DescrStatsW(values).tconfint_mean(ALPHA)
         rows[name] = {"mean": values.mean(), "low": low, "high": high, "sd": values.std(ddof=1), "runs": len(values)}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(by)
+
+
+def beside_published(published: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
+    """One row a run that both have, in the published order: `published_` columns, ours, and `_difference`, ours - theirs.
+
+    Args:
+        published, ours: a row a run, its name the index; compared in the columns that both have.
+    """
+    keys = [key for key in published if key in ours]
+    table = published.rename(columns={key: f"published_{key}" for key in keys}).join(ours, how="inner")
+    for key in keys:
+        table[f"{key}_difference"] = table[key] - table[f"published_{key}"]
+    return table.rename_axis("run").reset_index()
+
+
+def agreement(table: pd.DataFrame, key: str) -> dict[str, float]:
+    """How alike ours and theirs are in column `key` of `beside_published`: rank correlation, differences, how many runs."""
+    return {"runs": len(table), "rank_correlation": float(stats.spearmanr(table[key], table[f"published_{key}"]).statistic),
+            "mean_difference": float(table[f"{key}_difference"].mean()),
+            "mean_absolute_difference": float(table[f"{key}_difference"].abs().mean())}
 
 
 def prediction_half_width(sd, n):

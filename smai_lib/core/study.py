@@ -18,9 +18,9 @@ import torch
 from matplotlib.figure import Figure
 
 from . import engines, paths, plotting, runs
-from .config import Config
+from .checksums import record, verify
+from .config import Config, require_number
 from .sources import STAND_INS, Dataset
-from .weights import record
 
 PROFILES = ("recorded", "quick", "full")
 
@@ -65,7 +65,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Study(Recorded):
-    """Runs that belong together, under one profile."""
+    """Runs under one profile."""
 
     name: str
     profile: str
@@ -84,7 +84,6 @@ class Study(Recorded):
             self.publish()
 
     def publish(self) -> None:
-        """Write what `full` ships; see `ship`."""
         ship(self.name, self.data, self.tables(), self.weights(), runs=len(self.specs), best=self.best())
 
     def results(self) -> pd.DataFrame:
@@ -94,7 +93,8 @@ class Study(Recorded):
     def history(self) -> pd.DataFrame:
         """One row a run and epoch."""
         return self.table("_history", lambda: pd.concat(
-            [spec.folder.history().assign(name=spec.name, seed=spec.seed) for spec in self.specs], ignore_index=True))
+            [spec.folder.history().assign(name=spec.name, seed=spec.seed)
+             for spec in self.specs if self.result(spec)], ignore_index=True))
 
     def best(self) -> str:
         """Name of the run with the highest validation accuracy after its last epoch."""
@@ -112,9 +112,7 @@ class Study(Recorded):
     def best_network(self) -> torch.nn.Module:
         """The trained network of the best run: the shipped one for recorded results, else the run's own.
 
-        Raises:
-            WeightsError: from `Config.load`.
-            RunError: the study's runs have not finished.
+        Raises: WeightsError, as `Config.load`; RunError if the study's runs have not finished.
         """
         config = next(spec.config for spec in self.specs if spec.name == self.best())
         shipped_file = paths.WEIGHTS / f"{self.name}_best.safetensors"
@@ -125,11 +123,10 @@ class Study(Recorded):
 
     @staticmethod
     def result(spec: runs.RunSpec) -> dict:
-        """What the run of `spec` found; RunError if it has not finished."""
-        result = spec.folder.result()
-        if result is None:
-            raise runs.RunError(f"{spec.name} has not finished ({spec.folder.path}); call study.run() first")
-        return result
+        """What the run of `spec` found; RunError if it has not finished, or is not as it was written."""
+        if result := spec.folder.result():
+            return result
+        raise runs.RunError(f"{spec.name} has not finished ({spec.folder.path}); call study.run() first")
 
     def weights(self) -> dict[str, Path]:
         """Weights that `full` ships, by suffix of the file's name: the best run's."""
@@ -144,35 +141,33 @@ def assemble(kind: type[Study], name: str, profile: str, wanted: Sequence[tuple[
         load: the data, which recorded results do not need.
         quick_epochs: label -> epochs under `quick`, 1 where it is not named.
 
-    Raises: as `loader`.
+    Raises: as `loader`; ConfigError for a seed that is no whole number.
     """
+    for _, _, seed in wanted:
+        require_number("seed", seed, int)
     load = loader(profile, load)
     fingerprint = "" if profile == "recorded" else load().fingerprint
     if profile == "quick":
         wanted = [(label, replace(config, epochs=(quick_epochs or {}).get(label, 1)), seed)
                   for label, config, seed in wanted]
     root = paths.runs_dir() / profile / name
-    specs = [runs.RunSpec(label, name, config, seed, fingerprint, root) for label, config, seed in wanted]
+    specs = [runs.RunSpec(label, name, config, seed, fingerprint, root, profile) for label, config, seed in wanted]
     return kind(name, profile, specs, load)
 
 
 def ship(name: str, data: Dataset, tables: dict[str, pd.DataFrame], weights: dict[str, Path], **facts) -> None:
-    """Write what `full` publishes: tables, weights, and how they were made.
-
-    Args:
-        tables, weights: by suffix of the file's name.
-        facts: what else provenance.json says of `name`.
-    """
-    paths.RESULTS.mkdir(parents=True, exist_ok=True)
-    paths.WEIGHTS.mkdir(parents=True, exist_ok=True)
-    for suffix, frame in tables.items():
-        frame.to_csv(paths.RESULTS / f"{name}{suffix}.csv", index=False)
-    for suffix, file in weights.items():
-        target = paths.WEIGHTS / f"{name}{suffix}.safetensors"
-        target.write_bytes(file.read_bytes())
-        record(target)
+    """Write what `full` publishes: tables and weights, by suffix of the file's name, with `facts` of their making."""
+    for folder in (paths.RESULTS, paths.WEIGHTS):
+        folder.mkdir(parents=True, exist_ok=True)
     file = paths.RESULTS / "provenance.json"
-    provenance = json.loads(file.read_text()) if file.exists() else {}
+    provenance = json.loads(file.read_text()) if file.exists() and verify(file) else {}
+    for suffix, frame in tables.items():
+        frame.to_csv(table := paths.RESULTS / f"{name}{suffix}.csv", index=False)
+        record(table)
+    for suffix, trained in weights.items():
+        target = paths.WEIGHTS / f"{name}{suffix}.safetensors"
+        target.write_bytes(trained.read_bytes())
+        record(target)
     provenance[name] = {
         "command": f"python -m smai_lib run {name} --profile full",
         "date": date.today().isoformat(), **facts,
@@ -181,6 +176,7 @@ def ship(name: str, data: Dataset, tables: dict[str, pd.DataFrame], weights: dic
         "python": sys.version.split()[0], "torch": torch.__version__,
     }
     file.write_text(json.dumps(provenance, indent=1) + "\n")
+    record(file)
 
 
 def check_profile(profile: str) -> None:
@@ -211,11 +207,8 @@ def _same(data: Dataset) -> Dataset:
 
 
 def shipped(name: str) -> pd.DataFrame:
-    """A table of `report/results/`; FileNotFoundError says how to get it back."""
-    file = paths.RESULTS / name
-    if not file.exists():
-        raise FileNotFoundError(f"{file} is missing: it ships with the repository; restore it with git, "
-                                "or choose the profile 'quick' or 'full'")
+    """A table of `report/results/`; ChecksumError unless it is there and what was recorded."""
+    verify(file := paths.RESULTS / name)
     return pd.read_csv(file)
 
 

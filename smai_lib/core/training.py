@@ -27,18 +27,11 @@ class NonFiniteLossError(ArithmeticError):
 
 
 class Fitted(NamedTuple):
-    """rows of metrics, one an epoch; the seconds they took, resumed ones included; the best epoch's tensors.
+    """What came of training."""
 
-    The best epoch is the one of lowest validation loss, the first of equals.
-    """
-
-    rows: list[dict[str, float]]
-    seconds: float
-    best: dict[str, torch.Tensor]
-
-    @property
-    def best_row(self) -> dict[str, float]:
-        return min(self.rows, key=lambda row: row["val_loss"])
+    rows: list[dict[str, float]]  # metrics, one row an epoch
+    seconds: float  # resumed epochs included
+    best: dict[str, torch.Tensor]  # of the epoch of lowest validation loss, the first of equals
 
 
 class Objective(Protocol):
@@ -51,13 +44,6 @@ class Objective(Protocol):
     def diagnose(self, model, train) -> dict[str, float]: ...  # more columns for an epoch's row
     def examine(self, model, data) -> dict[str, Any]: ...  # a result's "metrics" on the test split, and more
     def pictures(self, examined, model, data) -> dict[str, Any]: ...  # figures by name
-
-
-class Record(Protocol):
-    """Where `fit` leaves its epochs; see `runs.RunFolder`."""
-
-    def load_checkpoint(self) -> dict[str, Any] | None: ...
-    def save_epoch(self, row: dict[str, float], checkpoint: dict[str, Any]) -> None: ...
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -116,18 +102,19 @@ def evaluate(model: nn.Module, objective: Objective, split, *, precision: str = 
 
 
 def fit(model: nn.Module, objective: Objective, train, validation, config: Config, *, seed: int, device: str = "auto",
-        precision: str = "auto", record: Record | None = None,
+        precision: str = "auto", checkpoint: dict[str, Any] | None = None,
+        save: Callable[[dict[str, Any]], None] = lambda checkpoint: None,
         on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
         on_batch: Callable[[int], None] = lambda images: None) -> Fitted:
-    """Train `model` in place and return one row of metrics an epoch.
+    """Train `model` in place.
 
-    Training metrics are means over the epoch while the weights move and dropout is on; validation
-    metrics are those of the weights at its end, or of their moving average where the config asks
-    for one, which then is what `model` holds at the end. With a `record`, an earlier interrupted run is
-    continued. `on_batch` is told how many images were done.
+    Training metrics are means over the epoch while the weights move and dropout is on; validation metrics are those of
+    the weights at its end, or of their moving average where the config asks for one, which then is what `model` holds
+    at the end. `save` is given a checkpoint an epoch; with the last one, an interrupted run is continued. `on_batch`
+    is told how many images were done.
 
     Raises:
-        NonFiniteLossError: with the epoch and the batch; epochs already recorded stay.
+        NonFiniteLossError: with the epoch and the batch; epochs already saved stay.
     """
     device = choose_device(device)
     precision = choose_precision(precision, device)
@@ -135,14 +122,14 @@ def fit(model: nn.Module, objective: Objective, train, validation, config: Confi
     train, validation = (type(split)(*(x.to(device) for x in split)) for split in (train, validation))
     model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(model, config)
-    averaged = _moving_average(model, config.average_decay)
-    rows: list[dict[str, float]] = []
-    seconds, best = 0.0, {}
-    if record and (checkpoint := record.load_checkpoint()):
-        model.load_state_dict(checkpoint["model"])
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        if averaged:
-            averaged.load_state_dict(checkpoint["averaged"])
+    averaged = None
+    if config.average_decay:  # of BatchNorm's statistics, too
+        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay), use_buffers=True)
+    stateful = {"model": model, "optimizer": optimizer} | ({"averaged": averaged} if averaged else {})
+    rows, seconds, best = [], 0.0, {}
+    if checkpoint:
+        for name, part in stateful.items():
+            part.load_state_dict(checkpoint[name])
         rows, seconds, best = checkpoint["rows"], checkpoint["seconds"], checkpoint["best"]
         for row in rows:
             on_epoch(row)
@@ -150,8 +137,7 @@ def fit(model: nn.Module, objective: Objective, train, validation, config: Confi
     for epoch in range(len(rows) + 1, config.epochs + 1):
         started = time.perf_counter()
         with seeded(seed, "epoch", epoch):
-            sums = _train_epoch(model, averaged, objective, train, optimizer, config, epoch, device,
-                                precision, on_batch)
+            sums = _train_epoch(model, averaged, objective, train, optimizer, config, epoch, precision, on_batch)
         row = {"epoch": epoch, "learning_rate": optimizer.param_groups[0]["lr"]}
         row |= {f"train_{key}": value for key, value in objective.metrics(sums).items()}
         current = averaged.module if averaged else model
@@ -162,11 +148,8 @@ def fit(model: nn.Module, objective: Objective, train, validation, config: Confi
             best = {name: value.clone() for name, value in current.state_dict().items()}
         rows.append(row)
         seconds += time.perf_counter() - started
-        if record:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            if averaged:
-                state["averaged"] = averaged.state_dict()
-            record.save_epoch(row, {**state, "rows": rows, "seconds": seconds, "best": best})
+        states = {name: part.state_dict() for name, part in stateful.items()}
+        save(states | {"rows": rows, "seconds": seconds, "best": best})
         on_epoch(row)
     if averaged:
         model.load_state_dict(averaged.module.state_dict())
@@ -181,14 +164,8 @@ def _keep_memory() -> None:
             mallopt(parameter, 1 << 30)
 
 
-def _moving_average(model: nn.Module, decay: float) -> AveragedModel | None:
-    """Exponential moving average of weights and of BatchNorm's statistics; None for a decay of 0."""
-    if not decay:
-        return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-
-
-def _train_epoch(model, averaged, objective, train, optimizer, config, epoch, device, precision, on_batch):
+def _train_epoch(model, averaged, objective, train, optimizer, config, epoch, precision, on_batch):
+    device = train[0].device
     model.train()
     train = objective.augment(train)
     order = torch.randperm(len(train[0])).to(device)
@@ -204,10 +181,8 @@ def _train_epoch(model, averaged, objective, train, optimizer, config, epoch, de
             output = model(objective.inputs(train, index))
         loss, sums = objective.loss(output, train, index)
         if not math.isfinite(loss.item()):
-            raise NonFiniteLossError(
-                f"the loss is {loss.item()} at epoch {epoch}, batch {number} of {len(batches)}; "
-                "earlier epochs are kept. A smaller learning_rate is the usual way out"
-            )
+            raise NonFiniteLossError(f"the loss is {loss.item()} at epoch {epoch}, batch {number} of {len(batches)}; "
+                                     "earlier epochs are kept. A smaller learning_rate is the usual way out")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -1,1 +1,1 @@
-"""What the networks cost: formulas by hand, derived, timed, and counted by other tools."""
+"""What the colorization network costs: formulas by hand, and counted on the module."""

@@ -1,6 +1,6 @@
 """Figures of the feature-map notebook: arrays in, Figure out. One panel is 28 x 28 pixels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,23 +17,15 @@ CLIP = 0.998  # share of values that the colour scale spans; a few peaks would d
 
 def panel(values: np.ndarray) -> np.ndarray:
     """A map (h, w), h and w at most 28, enlarged by whole pixels and centred on 28 x 28, NaN around it."""
-    height, width = values.shape
-    factor = SIDE // max(height, width)
+    factor = SIDE // max(values.shape)
     large = np.kron(values, np.ones((factor, factor)))
-    framed = np.full((SIDE, SIDE), np.nan)
-    top, left = ((SIDE - side) // 2 for side in large.shape)
-    framed[top : top + large.shape[0], left : left + large.shape[1]] = large
-    return framed
+    return np.pad(large, [((SIDE - side) // 2, (SIDE - side + 1) // 2) for side in large.shape], constant_values=np.nan)
 
 
 def mosaic(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     """Rows of maps as one picture, NaN between them; every row has as many."""
-    step = SIDE + GAP
-    picture = np.full((step * len(rows) - GAP, step * len(rows[0]) - GAP), np.nan)
-    for y, row in enumerate(rows):
-        for x, values in enumerate(row):
-            picture[y * step : y * step + SIDE, x * step : x * step + SIDE] = panel(np.asarray(values))
-    return picture
+    panels = [[np.pad(panel(values), (0, GAP), constant_values=np.nan) for values in row] for row in rows]
+    return np.block(panels)[:-GAP, :-GAP]
 
 
 def beside(images: torch.Tensor, titles: Sequence[str], maps: Mapping[str, torch.Tensor],
@@ -47,7 +39,7 @@ def beside(images: torch.Tensor, titles: Sequence[str], maps: Mapping[str, torch
         channels: block -> the channels to show, in this order.
     """
     shown = {block: maps[block][:, list(chosen)].numpy() for block, chosen in channels.items()}
-    top = max(float(np.quantile(np.concatenate([values.ravel() for values in shown.values()]), CLIP)), 1e-6)
+    top = _top(shown.values())
     widths = [(SIDE + GAP) * count - GAP for count in (1, *map(len, channels.values()))]  # one size of pixel
     figure = Figure(figsize=(sum(widths) / 60 + 2, len(images) / 2 + 0.6), dpi=80, layout="constrained")
     axes = figure.subplots(1, len(widths), width_ratios=widths)
@@ -71,8 +63,7 @@ def exciting(images: Mapping[str, torch.Tensor], titles: Mapping[str, Sequence[s
     """A block of nine images, 3 x 3, for each named channel, with what they are underneath.
 
     Args:
-        images: name -> (9, 1, 28, 28) uint8, most exciting first.
-        titles: name -> the labels of the nine.
+        images: name -> (9, 1, 28, 28) uint8, most exciting first; titles: name -> the labels of the nine.
     """
     grid = new_axes(1, len(images), width=1.7, height=2.3)[0]
     for axes, (name, nine) in zip(grid, images.items(), strict=True):
@@ -87,16 +78,12 @@ def exciting(images: Mapping[str, torch.Tensor], titles: Mapping[str, Sequence[s
 
 
 def ablation_costs(table: pd.DataFrame) -> Figure:
-    """A panel a block: what ablating a channel costs in ink over what it costs in accuracy.
-
-    Args:
-        table: rows of `maps.ablate`.
-    """
+    """A panel a block of what `maps.ablate` returns: the cost of a channel in ink over that in accuracy."""
     blocks = list(table.groupby("block"))
     grid = new_axes(1, len(blocks), width=2.9, height=2.7)[0]
     for axes, (block, rows) in zip(grid, blocks, strict=True):
         axes.errorbar(100 * rows["accuracy_cost"], rows["rmse_cost"], xerr=100 * rows["accuracy_se"], fmt="o",
-                      markersize=3, elinewidth=0.5, color="tab:blue", ecolor="0.7")
+                      markersize=3, elinewidth=0.5, color="C0", ecolor="0.7")
         axes.axvline(0, color="0.4", linewidth=0.5)
         axes.axhline(0, color="0.4", linewidth=0.5)
         axes.set_title(block, fontsize=9)
@@ -106,11 +93,7 @@ def ablation_costs(table: pd.DataFrame) -> Figure:
 
 
 def probe_curves(table: pd.DataFrame) -> Figure:
-    """Accuracy and ink RMSE of linear probes over the depth, a line a network, pixels dashed.
-
-    Args:
-        table: rows of `probes.probe_blocks`.
-    """
+    """What `probes.probe_blocks` returns: accuracy and ink RMSE over the depth, a line a network, pixels dashed."""
     grid = new_axes(1, 2, width=3.6, height=2.7)[0]
     pixels = table[table["network"] == "none"].iloc[0]
     for axes, metric, label in zip(grid, ("accuracy", "rmse"), ("probe accuracy", "probe ink RMSE"), strict=True):
@@ -122,44 +105,28 @@ def probe_curves(table: pd.DataFrame) -> Figure:
     return grid[0].figure
 
 
-def side_by_side(image: torch.Tensor, maps: Mapping[str, torch.Tensor],
-                 channels: Sequence[int] | None = None) -> Figure:
-    """One image, (1, 28, 28) uint8, and its maps in one block of several networks, a row each.
-
-    Channels of different networks do not correspond, so each row is in its own order of mean response. Networks that
-    were trained from the same start are the exception: give `channels`. All rows share one colour scale.
+def side_by_side(image: torch.Tensor, maps: Mapping[str, torch.Tensor], channels: Sequence[int]) -> Figure:
+    """One image, (1, 28, 28) uint8, and its maps in one block of several networks, a row each, in one colour scale.
 
     Args:
-        maps: name of a network -> (C, H, W).
+        maps: name of a network -> (C, H, W). Channels correspond only where training began at the same weights.
         channels: those to show, in this order in every row.
     """
-    order = {name: values.mean((1, 2)).argsort(descending=True) if channels is None else list(channels)
-             for name, values in maps.items()}
-    shown = {name: values[order[name]] for name, values in maps.items()}
-    top = max(float(np.quantile(np.concatenate([values.numpy().ravel() for values in shown.values()]), CLIP)), 1e-6)
-    most = max(len(values) for values in shown.values())
-    grid = new_axes(len(maps), 1, width=0.45 * (most + 1) + 1, height=0.5)[:, 0]
+    shown = {name: values[list(channels)].numpy() for name, values in maps.items()}
+    top = _top(shown.values())
+    grid = new_axes(len(maps), 1, width=0.45 * (len(channels) + 1) + 1, height=0.5)[:, 0]
     for axes, (name, values) in zip(grid, shown.items(), strict=True):
-        empty = [np.full((1, 1), np.nan)] * (most - len(values))
-        drawn = _maps(axes, mosaic([[image[0].numpy() / 255 * top, *values.numpy(), *empty]]), top)
+        drawn = _maps(axes, mosaic([[image[0].numpy() / 255 * top, *values]]), top)
         axes.set_yticks([SIDE / 2], [name], fontsize=8)
         axes.set_xticks([])
-    if channels is not None:
-        axes.set_xticks(_centres(most + 1), ["input", *channels], fontsize=7)
+    axes.set_xticks(_centres(len(channels) + 1), ["input", *channels], fontsize=7)
     grid[0].figure.colorbar(drawn, ax=list(grid), shrink=0.8, extend="max")
     return grid[0].figure
 
 
-def view(image: torch.Tensor, values: torch.Tensor, title: str, top: float) -> Figure:
-    """One image, (1, 28, 28) uint8, beside one map of it, (H, W), in a colour scale from 0 to `top`."""
-    grid = new_axes(1, 2, width=2.6, height=2.6)[0]
-    grid[0].imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=255)
-    drawn = _maps(grid[1], values.numpy(), max(top, 1e-6))
-    grid[1].set_title(title, fontsize=9)
-    for axes in grid:
-        axes.axis("off")
-    grid[0].figure.colorbar(drawn, ax=grid[1], shrink=0.8)
-    return grid[0].figure
+def _top(maps: Iterable[np.ndarray]) -> float:
+    """Where the colour scale of all these maps ends; above 0, also if they are silent."""
+    return max(float(np.quantile(np.concatenate([values.ravel() for values in maps]), CLIP)), 1e-6)
 
 
 def _maps(axes: Axes, picture: np.ndarray, top: float):

@@ -5,14 +5,11 @@ block's maps are those after its ReLU, so they are never negative. Images are ra
 """
 
 import copy
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from ..multitask.fashion_mnist import Split
@@ -32,46 +29,16 @@ def block_names(model: MultiTaskCNN) -> list[str]:
 
 
 def check_images(images: torch.Tensor) -> torch.Tensor:
-    """`images` as (N, 1, 28, 28) uint8; a single (28, 28) or (1, 28, 28) image is made a batch.
-
-    Raises:
-        FeatureError: another type or size.
-    """
+    """`images` as (N, 1, 28, 28) uint8, also a single (28, 28) or (1, 28, 28) one; FeatureError for what is neither."""
     side = MultiTaskCNN.image_size
     expected = f"a uint8 tensor of shape ({side}, {side}), (1, {side}, {side}) or (N, 1, {side}, {side})"
     if not isinstance(images, torch.Tensor):
         raise FeatureError(f"images: found {type(images).__name__}, expected {expected}")
     if images.dtype != torch.uint8:
         raise FeatureError(f"images: found {images.dtype}, expected {expected}: raw intensities, 0 to 255")
-    if images.shape[-2:] != (side, side) or images.ndim > 4 or (images.ndim > 2 and images.shape[-3] != 1):
+    if images.ndim > 4 or (1, *images.shape)[-3:] != (1, side, side):
         raise FeatureError(f"images: found shape {tuple(images.shape)}, expected {expected}")
     return images.reshape(-1, 1, side, side)
-
-
-def extractor(model: MultiTaskCNN, layers: Sequence[str] | None = None) -> nn.Module:
-    """A network from float images (N, 1, 28, 28) in [0, 1] to {layer: (N, C, H, W)}.
-
-    torchvision's `create_feature_extractor` on the backbone alone: the heads switch autocast off by
-    the images' device, which symbolic tracing does not know. It works on a copy whose ReLUs are not
-    in place, since otherwise the layer before a ReLU would show what the ReLU left of it.
-
-    Args:
-        layers: blocks, or layers of a block such as `block1.conv`; default every block.
-
-    Raises:
-        FeatureError: a layer that does not exist; the message lists those that do.
-    """
-    backbone = copy.deepcopy(model.backbone).eval()
-    for module in backbone.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False
-    names = block_names(model)
-    nodes = get_graph_node_names(backbone)[1][1:]  # without the input
-    layers = names if layers is None else list(layers)
-    for layer in layers:
-        if layer not in (*names, *nodes):
-            raise FeatureError(f"layer: found {layer!r}, expected one of {', '.join((*names, *nodes))}")
-    return create_feature_extractor(backbone, layers).eval()
 
 
 def floats(images: torch.Tensor) -> torch.Tensor:
@@ -79,24 +46,37 @@ def floats(images: torch.Tensor) -> torch.Tensor:
     return check_images(images).float().div_(255).contiguous(memory_format=torch.channels_last)
 
 
-def batches(network: nn.Module, images: torch.Tensor) -> Iterator[dict[str, torch.Tensor]]:
-    """The maps of `images`, {layer: (B, C, H, W)}, a batch at a time."""
-    for part in check_images(images).split(BATCH):
-        with torch.inference_mode():
-            yield network(floats(part))
+@torch.inference_mode()
+def maps(model: MultiTaskCNN, images: torch.Tensor, layers: Sequence[str] | None = None,
+         reduce: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.float) -> dict[str, torch.Tensor]:
+    """{layer: (N, C, H, W) float32} for raw images, or what `reduce` leaves of the maps of a batch.
 
+    Of the backbone alone, since the heads switch autocast off by the images' device, which symbolic tracing does not
+    know; of a copy whose ReLUs are not in place, or the layer before a ReLU would show what the ReLU left of it.
 
-def maps(model: MultiTaskCNN, images: torch.Tensor, layers: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
-    """{layer: (N, C, H, W) float32} for raw images; layers as in `extractor`."""
-    parts = list(batches(extractor(model, layers), images))
-    return {layer: torch.cat([part[layer] for part in parts]) for layer in parts[0]}
+    Args:
+        layers: blocks, or layers of a block such as `block1.conv`; default every block. FeatureError lists them if one
+            does not exist.
+    """
+    backbone = copy.deepcopy(model.backbone).eval()
+    for module in backbone.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    names = block_names(model)
+    nodes = get_graph_node_names(backbone)[1][1:]  # without the input
+    layers = names if layers is None else layers
+    for layer in layers:
+        if layer not in (*names, *nodes):
+            raise FeatureError(f"layer: found {layer!r}, expected one of {', '.join((*names, *nodes))}")
+    network = create_feature_extractor(backbone, list(layers)).eval()
+    parts = [{layer: reduce(values) for layer, values in network(floats(part)).items()}
+             for part in check_images(images).split(BATCH)]
+    return {layer: torch.cat([part[layer] for part in parts]) for layer in layers}
 
 
 def responses(model: MultiTaskCNN, images: torch.Tensor) -> dict[str, torch.Tensor]:
     """How much each channel answers to each image: {block: (N, C)}, the maximum of its map."""
-    parts = [{block: values.amax((2, 3)) for block, values in part.items()}
-             for part in batches(extractor(model), images)]
-    return {block: torch.cat([part[block] for part in parts]) for block in parts[0]}
+    return maps(model, images, reduce=lambda values: values.amax((2, 3)))
 
 
 def most_exciting(response: torch.Tensor, channel: int, count: int = 9) -> torch.Tensor:
@@ -105,10 +85,9 @@ def most_exciting(response: torch.Tensor, channel: int, count: int = 9) -> torch
 
 
 def purity(response: torch.Tensor, labels: torch.Tensor, count: int = 9) -> pd.DataFrame:
-    """For each channel: the class most common among its `count` most exciting images, and how many.
+    """A row a channel: channel, the most common label of its `count` most exciting images, and that label's share.
 
-    Returns:
-        A row a channel: channel, label, share. Silent channels, which no image excites, are left out.
+    Silent channels, which no image excites, are left out.
     """
     rows = []
     for channel in response.amax(0).nonzero().flatten().tolist():
@@ -132,12 +111,8 @@ def activity(response: dict[str, torch.Tensor]) -> pd.DataFrame:
 def ablate(model: MultiTaskCNN, split: Split, *, replace_by: str = "mean") -> pd.DataFrame:
     """What the network loses when one channel no longer tells images apart, channel by channel.
 
-    "mean" puts the channel's mean map over the images in its place: what the layers after it take
-    for granted stays, and only what differs from image to image is lost. "zero" silences the channel,
-    and so also shifts everything that counts on its mean, most of all the ink.
-
-    The next layer is linear, so its output changes by what the channel contributed; only that and
-    the layers after it are computed again.
+    "mean" puts the channel's mean map over the images in its place: only what differs from image to image is lost.
+    "zero" silences the channel, and so also shifts everything that counts on its mean, most of all the ink.
 
     Returns:
         A row a channel: block, channel, accuracy_cost (in [0, 1], positive when it was needed), accuracy_se (standard
@@ -146,16 +121,16 @@ def ablate(model: MultiTaskCNN, split: Split, *, replace_by: str = "mean") -> pd
     if replace_by not in REPLACEMENTS:
         raise ValueError(f"replace_by: found {replace_by!r}, expected one of {', '.join(REPLACEMENTS)}")
     whole = maps(model.eval(), split.images)
-    before = _judge(model, whole[block_names(model)[-1]].flatten(1), split)
+    before = _judge(model, whole[block_names(model)[-1]], split)
     tables = []
     for number, (block, values) in enumerate(whole.items(), start=1):
+        later = model.backbone[number:]
         mean = values.mean(0) if replace_by == "mean" else torch.zeros_like(values[0])
-        after = torch.empty(values.shape[1], 2, len(values))  # (C, right | squared error, N)
-        for start in range(0, len(values), BATCH):
-            rows = slice(start, start + BATCH)
-            part = Split(*(column[rows] for column in split))
-            for channel, features in enumerate(_ablated(model, number, values[rows], mean)):
-                after[channel, :, rows] = _judge(model, features, part)
+        after = torch.empty(len(mean), 2, len(values))  # (C, right | squared error, N)
+        for channel in range(len(mean)):
+            changed = values.clone()
+            changed[:, channel] = mean[channel]
+            after[channel] = _judge(model, torch.cat([later(part) for part in changed.split(BATCH)]), split)
         change = after - before
         tables.append(pd.DataFrame({
             "block": block, "channel": range(len(after)), "accuracy_cost": -change[:, 0].mean(1).numpy(),
@@ -164,25 +139,8 @@ def ablate(model: MultiTaskCNN, split: Split, *, replace_by: str = "mean") -> pd
     return pd.concat(tables, ignore_index=True)
 
 
-def _ablated(model: MultiTaskCNN, number: int, hidden: torch.Tensor, mean: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The heads' features (B, F) when one channel of `hidden`, (B, C, H, W) after block `number`, is `mean`."""
-    later = [(fuse_conv_bn_eval(block.conv, block.norm), block.pool, block.relu) for block in model.backbone[number:]]
-    channels = [slice(channel, channel + 1) for channel in range(len(mean))]
-    if not later:
-        for one in channels:
-            changed = hidden.clone()
-            changed[:, one] = mean[one]
-            yield changed.flatten(1)
-        return
-    (conv, *others), *more = later
-    whole, signal = conv(hidden), hidden - mean
-    rest = nn.Sequential(*others, *itertools.chain(*more))
-    for one in channels:
-        yield rest(whole - F.conv2d(signal[:, one], conv.weight[:, one], padding=conv.padding)).flatten(1)
-
-
-def _judge(model: MultiTaskCNN, features: torch.Tensor, split: Split) -> torch.Tensor:
-    """From the heads' features (B, F): whether the class is right, and the squared error in ink; (2, B)."""
-    output = model.heads(features)
+def _judge(model: MultiTaskCNN, last: torch.Tensor, split: Split) -> torch.Tensor:
+    """From the last block's maps: whether the class is right, and the squared error in ink; (2, B)."""
+    output = model.heads(last)
     right = (output.logits.argmax(1) == split.labels).float()
     return torch.stack([right, (output.ink - split.ink).square()])

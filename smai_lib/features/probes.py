@@ -1,10 +1,9 @@
-"""What a representation holds, in numbers: linear probes, edges, and how alike two networks are.
+"""What a representation holds, in numbers: linear probes, edges, and which channels two networks share.
 
 A representation is a tensor with a row an image. None of these functions trains a network.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
 
 import pandas as pd
 import torch
@@ -25,8 +24,7 @@ def ridge(features: torch.Tensor, targets: torch.Tensor,
     Closed form (Hoerl and Kennard 1970) in the smaller of D and N unknowns, in float64.
 
     Args:
-        strengths: of the penalty, over N times the features' mean variance, so that scaling all
-            features by one number changes no prediction.
+        strengths: of the penalty, over N times the features' mean variance: the scale of all features does not matter.
     """
     features, targets = features.double(), targets.double()
     centre, level = features.mean(0), targets.mean(0)
@@ -45,12 +43,11 @@ def probe(fit: tuple[torch.Tensor, Split], choose: tuple[torch.Tensor, Split],
           report: tuple[torch.Tensor, Split]) -> dict[str, float]:
     """Linear probe (Alain and Bengio 2016) for class and for ink: what a linear head could read off.
 
-    One ridge regression on the classes as -1 and 1 and on the ink; the largest class output is the
-    predicted class. The strength is chosen among STRENGTHS for each task by itself.
+    One ridge regression on the classes as -1 and 1 and on the ink; the largest class output is the predicted class.
 
     Args:
-        fit, choose, report: features (N, ...) and the Split that they belong to: to fit on, to choose
-            the strength on, and to report on; three sets without a common image.
+        fit, choose, report: features (N, ...) and their Split: to fit on, to choose the strength on, of STRENGTHS and
+            for each task by itself, and to report on; three sets without a common image.
 
     Returns:
         accuracy, in [0, 1]; rmse, in units of ink; features, how many; both strengths.
@@ -78,16 +75,14 @@ def probe_blocks(models: Mapping[str, MultiTaskCNN], fit: Split, choose: Split, 
     """Probes of the raw pixels and of every block of every network.
 
     Returns:
-        A row a representation: network, layer, accuracy, rmse, features, accuracy_strength,
-        rmse_strength. The first is network "none", layer "pixels".
+        A row a representation: network, layer, and what `probe` returns. The first is network "none", layer "pixels".
     """
     splits = (fit, choose, report)
     rows = [{"network": "none", "layer": "pixels"} | probe(*((floats(split.images), split) for split in splits))]
     for name, model in models.items():
-        held = [maps(model, split.images) for split in splits]
-        for block in block_names(model):
-            triple = ((values[block], split) for values, split in zip(held, splits, strict=True))
-            rows.append({"network": name, "layer": block} | probe(*triple))
+        held = [(maps(model, split.images), split) for split in splits]
+        rows += [{"network": name, "layer": block} | probe(*((values[block], split) for values, split in held))
+                 for block in block_names(model)]
     return pd.DataFrame(rows)
 
 
@@ -109,91 +104,39 @@ def candidates(images: torch.Tensor, side: int) -> dict[str, torch.Tensor]:
 def resemblance(model: MultiTaskCNN, images: torch.Tensor, block: str) -> pd.DataFrame:
     """Pearson correlation of each map of a block with each of the `candidates`, over images and pixels.
 
-    Returns:
-        A row a channel, a column a candidate, the channel as index; silent channels are left out.
+    A row a channel, without the silent ones; a column a candidate.
     """
     values = maps(model, images, [block])[block]  # (N, C, H, W)
     pictures = candidates(images, values.shape[-1])
-    x = _standard(values.transpose(0, 1).flatten(1).double())  # (C, N * H * W)
-    y = _standard(torch.stack(list(pictures.values())).flatten(1).double())
-    return pd.DataFrame((x @ y.T).numpy(), columns=list(pictures)).rename_axis("channel").dropna()
+    likeness = correlations(values.transpose(0, 1), torch.stack(list(pictures.values())))
+    return pd.DataFrame(likeness.numpy(), columns=list(pictures)).rename_axis("channel").dropna()
 
 
-def _standard(rows: torch.Tensor) -> torch.Tensor:
-    rows = rows - rows.mean(1, keepdim=True)
-    return rows / rows.norm(dim=1, keepdim=True)  # a constant row becomes NaN
+def correlations(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Pearson's, of each row of `first`, (A, ...), with each of `second`, (B, ...): (A, B), NaN for a constant row."""
+    rows = torch.cat([first.flatten(1), second.flatten(1)]).double()
+    return torch.corrcoef(rows)[:len(first), len(first):]
 
 
 def filter_energy(model: MultiTaskCNN) -> pd.DataFrame:
-    """What the first layer's 3 x 3 filters are made of: shares of their squared weights, sum 1.
+    """What the first layer's 3 x 3 filters are made of, a row a filter: shares of its squared weights, sum 1.
 
-    `mean` is the part that sees brightness, `gradient` the part along the two Sobel filters, `rest`
-    what is left: 1, 2 and 6 of the nine dimensions, so a random filter has 1/9, 2/9 and 6/9 on average.
+    `mean` is the part that sees brightness, `gradient` the part along the two Sobel filters, `rest` what is left:
+    1, 2 and 6 of the nine dimensions, so a random filter has 1/9, 2/9 and 6/9 on average.
     """
     filters = model.backbone.block1.conv.weight.detach().flatten(1).double()  # (F, 9)
-    basis = torch.stack([torch.ones(9), SOBEL.flatten(), SOBEL.T.flatten()]).double()
-    basis = basis / basis.norm(dim=1, keepdim=True)  # orthogonal as they are
+    basis = F.normalize(torch.stack([torch.ones(9), SOBEL.flatten(), SOBEL.T.flatten()]).double())  # orthogonal
     shares = (filters @ basis.T).square() / filters.square().sum(1, keepdim=True)
     mean, gradient = shares[:, 0], shares[:, 1:].sum(1)
     return pd.DataFrame({"mean": mean.numpy(), "gradient": gradient.numpy(),
                          "rest": (1 - mean - gradient).numpy()}).rename_axis("channel")
 
 
-def gram(features: torch.Tensor) -> torch.Tensor:
-    """Centred inner products of images (N, ...), as an (N, N) matrix of norm 1.
-
-    The inner product of two such is the linear centred kernel alignment of two representations
-    (Kornblith et al. 2019): 1 if they are equal up to rotation (so also up to the order of channels) and
-    one scale, 0 if uncorrelated. With far fewer images than features even unrelated ones score well above
-    0: compare with shuffled images and with untrained networks.
-    """
-    centred = features.flatten(1).double()
-    centred = centred - centred.mean(0)
-    gram = centred @ centred.T
-    return gram / gram.norm()
-
-
-def compare(models: Mapping[str, MultiTaskCNN], images: torch.Tensor) -> pd.DataFrame:
-    """Linear CKA of every pair of networks at every block that both have, for raw images.
-
-    Returns:
-        A row a pair and block: first, second, block, cka. A network with itself is left out.
-    """
-    held = {name: {block: gram(values) for block, values in maps(model, images).items()}
-            for name, model in models.items()}  # once a network, not once a pair
-    rows = [(first, second, block, (held[first][block] * held[second][block]).sum().item())
-            for first, second in combinations(models, 2) for block in held[first] if block in held[second]]
-    return pd.DataFrame(rows, columns=["first", "second", "block", "cka"])
-
-
-def compare_kinds(models: Mapping[tuple[str, int], MultiTaskCNN], images: torch.Tensor) -> pd.DataFrame:
-    """Linear CKA between kinds of network, from pairs of two seeds only.
-
-    Two networks of one seed start from the same weights and stay alike for that reason. A kind
-    against itself, another seed, is the yardstick: less alike than that, two kinds differ.
-
-    Args:
-        models: (kind, seed) -> network; two seeds or more of every kind.
-
-    Returns:
-        mean, low and high over pairs, with index block, first, second; each pair of kinds both ways round.
-    """
-    pairs = compare(models, images)
-    (first, seed), (second, other) = (zip(*pairs[column], strict=True) for column in ("first", "second"))
-    pairs = pairs.assign(first=first, second=second)[[a != b for a, b in zip(seed, other, strict=True)]]
-    swapped = pairs.rename(columns={"first": "second", "second": "first"})
-    return pd.concat([pairs, swapped]).groupby(["block", "first", "second"])["cka"].agg(mean="mean", low="min", high="max")
-
-
 def same_channel(a: torch.Tensor, b: torch.Tensor) -> float:
     """Share of a's channels whose most correlated channel in b, over images and pixels, has the same number.
 
-    About 1 / C for unrelated networks; channels that are silent in `a` are left out.
-
-    Args:
-        a, b: maps (N, C, H, W) of the same images.
+    Of maps (N, C, H, W) of the same images; 1 / C for unrelated networks. Channels silent in `a` are left out.
     """
-    x, y = (_standard(values.transpose(0, 1).flatten(1).double()) for values in (a, b))
-    likeness = (x @ y.T).nan_to_num(-2)  # below every correlation
+    likeness = correlations(a.transpose(0, 1), b.transpose(0, 1)).nan_to_num(-2)  # below every correlation
     live = likeness.amax(1) > -2
-    return (likeness.argmax(1) == torch.arange(len(x)))[live].double().mean().item()
+    return (likeness.argmax(1) == torch.arange(len(likeness)))[live].double().mean().item()

@@ -11,16 +11,6 @@ from sklearn.metrics import ConfusionMatrixDisplay
 
 from ..core.plotting import new_axes
 
-# the reference report's colours: blue equal, red lambda1 > lambda2, green lambda2 > lambda1
-LAMBDA_COLORS = {"lambda1 = lambda2": "tab:blue", "lambda1 > lambda2": "tab:red", "lambda2 > lambda1": "tab:green"}
-
-
-def lambda_group(lambda1: float, lambda2: float) -> str:
-    """Which of the reference report's three groups a pair of weights belongs to."""
-    if lambda1 == lambda2:
-        return "lambda1 = lambda2"
-    return "lambda1 > lambda2" if lambda1 > lambda2 else "lambda2 > lambda1"
-
 
 def image_grid(pixels: Sequence[torch.Tensor], titles: Sequence[str], *, columns: int = 10) -> np.ndarray:
     """A grid of grey images, each (1, H, W) and uint8 or in [0, 1], under its title."""
@@ -32,15 +22,6 @@ def image_grid(pixels: Sequence[torch.Tensor], titles: Sequence[str], *, columns
         axes.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=255 if image.dtype == torch.uint8 else 1)
         axes.set_title(title, fontsize=7)
     return grid
-
-
-def ink_by_class(ink: torch.Tensor, labels: torch.Tensor, classes: Sequence[str]) -> Axes:
-    """Box plot of ink within each class."""
-    axes = new_axes(width=7)[0, 0]
-    axes.boxplot([ink[labels == label].numpy() for label in range(len(classes))], showfliers=False)
-    axes.set_xticks(range(1, len(classes) + 1), classes, rotation=30, ha="right")
-    axes.set_ylabel("ink (mean intensity)")
-    return axes
 
 
 def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Axes:
@@ -77,15 +58,14 @@ def by_ratio(intervals: dict[str, pd.DataFrame], ratios: Sequence[float], label:
     return axes
 
 
-def front(results: pd.DataFrame, axes: Axes, *, markers: Sequence[str] = "os^") -> Axes:
+def front(results: pd.DataFrame, axes: Axes) -> Axes:
     """Accuracy over ink RMSE: a faint point a seed, a full one a mean, joined in the order of the ratios.
 
-    Args:
-        results: a row a run with series, ratio, test_accuracy, test_rmse.
+    `results` has a row a run, with series, of which there are at most three, ratio, test_accuracy, test_rmse.
     """
     ratios = sorted(results["ratio"].unique())
     colors = dict(zip(ratios, colormaps["viridis"](np.linspace(0, 0.95, len(ratios))), strict=True))
-    for marker, (name, runs) in zip(markers, results.groupby("series", sort=False), strict=False):
+    for marker, (name, runs) in zip("os^", results.groupby("series", sort=False), strict=False):
         means = runs.groupby("ratio")[["test_rmse", "test_accuracy"]].mean()
         axes.plot(means["test_rmse"], means["test_accuracy"], color="0.7", linewidth=0.8, zorder=1)
         axes.scatter(runs["test_rmse"], runs["test_accuracy"], s=9, marker=marker, alpha=0.35,
@@ -122,11 +102,11 @@ def placement(band: pd.DataFrame, labels: dict[str, str]) -> np.ndarray:
     grid = new_axes(1, len(labels), width=2.6, height=2.2)
     for axes, (metric, label) in zip(grid.flat, labels.items(), strict=True):
         rows = band[band["metric"] == metric]
-        axes.fill_between(rows["epoch"], rows["low"], rows["high"], color="tab:blue", alpha=0.2, label="95 % of runs")
-        axes.plot(rows["epoch"], rows["mean"], color="tab:blue", linewidth=0.8)
+        axes.fill_between(rows["epoch"], rows["low"], rows["high"], color="C0", alpha=0.2, label="95 % of runs")
+        axes.plot(rows["epoch"], rows["mean"], color="C0", linewidth=0.8)
         axes.plot(rows["epoch"], rows["value"], color="0.2", linewidth=0.8, label="this run")
         axes.scatter(rows["epoch"], rows["value"], s=14, zorder=3,
-                     c=["tab:red" if outside else "0.2" for outside in rows["outside"]])
+                     c=["C3" if outside else "0.2" for outside in rows["outside"]])
         axes.set(xlabel="epoch", ylabel=label)
     grid.flat[0].legend(fontsize=6)
     return grid
@@ -135,13 +115,12 @@ def placement(band: pd.DataFrame, labels: dict[str, str]) -> np.ndarray:
 def ablation(table: pd.DataFrame, reach: dict[str, float]) -> np.ndarray:
     """What a recipe loses without an ingredient: a bar a run, one panel a measure (`BestRecipe.ablation`).
 
-    Args:
-        reach: measure -> half the width of the grey band, which is no effect.
+    The grey band, which is no effect, is `reach` (measure -> half its width) wide either way.
     """
     grid = new_axes(1, len(reach), width=4.2, height=2.4)
     for axes, (label, width) in zip(grid.flat, reach.items(), strict=True):
         axes.axvspan(-width, width, color="0.85", label="another seed, 95 %")
-        axes.barh(table["run"], table[f"{label}_loss"], color="tab:red", height=0.6)
+        axes.barh(table["run"], table[f"{label}_loss"], color="C3", height=0.6)
         axes.axvline(0, color="0.3", linewidth=0.8)
         axes.invert_yaxis()
         axes.set(xlabel=f"{label}: worse by")

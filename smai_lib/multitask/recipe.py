@@ -1,21 +1,18 @@
 """How good the reference report's own backbone can get in no more than its 20 epochs, and which ingredient gave what."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 
 from ..core.runs import RunSpec
 from ..core.significance import prediction_half_width
 from ..core.study import Study, assemble
-from .config import MultiTaskConfig
 from .fashion_mnist import FashionMNIST
-from .studies import TEN_CONFIGS, few_images
+from .studies import TEN_CONFIGS, few_images, over_seeds
 
-# config 1's network: 3 blocks, 32 base filters, two heads. All else was chosen on validation, in single
-# runs: shifted or partly erased images, mixup, the answers of a teacher, batches of 64 and
-# six times the weight decay were no better there; kernels of 5 pixels, overlapping pools and more
-# dropout were behind when they were stopped.
+# config 1's network. All else was chosen on validation, in single runs: shifted or partly erased images, mixup, the
+# answers of a teacher, batches of 64 and six times the weight decay were no better there; kernels of 5 pixels,
+# overlapping pools and more dropout were behind when they were stopped.
 PLAIN = TEN_CONFIGS["config 1"]
 BEST = replace(
     PLAIN, optimizer="AdamW", learning_rate=3e-3, schedule="one_cycle", weight_decay=0.05,
@@ -30,7 +27,10 @@ WITHOUT = {
     "z-scored ink": ("ink_scaling", "lambda2"),
     "the maps' border": ("ceil_mode", "hidden"),
 }
-SEEDS = 5
+# beyond the report's backbone: pairs of convolutions with a skip, averages instead of pools, shifted images
+RESIDUAL = replace(BEST, backbone="residual", pairs=3, base_filters=16, pooling="average", hidden=64, ceil_mode=False, shift=1)
+RECIPE, SEEDS = "recipe", 5
+ANSWERS = {"one image": "", "image and mirror image averaged": "mirror_"}
 # label -> column, and whether more (1) or less (-1) is better; answers to one image, since a network that
 # never saw a mirrored image has no good answer to one
 MEASURED = {"accuracy": ("test_accuracy", 1), "rmse": ("test_rmse", -1)}
@@ -39,22 +39,18 @@ MEASURED = {"accuracy": ("test_accuracy", 1), "rmse": ("test_rmse", -1)}
 class BestRecipe(Study):
     """The recipe with several seeds; beside it, with the first seed, each ingredient left out."""
 
-    name_of_best = "recipe"
-
     def best(self) -> str:
         """Name of the recipe's runs; it was chosen before them."""
-        return self.name_of_best
+        return RECIPE
 
     def summary(self) -> pd.DataFrame:
-        """One row for plain and for mirrored test-time answers: mean and deviation over the recipe's seeds."""
-        runs = self._recipe()
-        rows = []
-        for answer, infix in (("one image", ""), ("image and mirror image averaged", "mirror_")):
+        """One row a way to answer at test time: mean and deviation (`sd`) over the recipe's seeds."""
+        runs, rows = self._recipe(), []
+        for answer, infix in ANSWERS.items():
             row = {"answer": answer, "seeds": len(runs)}
-            for column in (f"val_{infix}accuracy", f"test_{infix}accuracy", f"test_{infix}rmse"):
-                if column in runs:
-                    key = column.replace(infix, "")
-                    row |= {key: runs[column].mean(), f"{key} sd": runs[column].std()}
+            for split, metric in (("val", "accuracy"), ("test", "accuracy"), ("test", "rmse")):
+                values = runs[f"{split}_{infix}{metric}"]
+                row |= {f"{split}_{metric}": values.mean(), f"{split}_{metric} sd": values.std()}
             rows.append(row)
         return pd.DataFrame(rows)
 
@@ -65,64 +61,36 @@ class BestRecipe(Study):
         from the recipe's mean (above 0: worse without), and `beyond_seeds`: which of the two are
         larger than `reach`, so that another seed does not explain them.
         """
-        recipe, results, reach = self._recipe(), self.results(), self.reach()
-        rows = []
-        for name, runs in results[results["name"] != self.best()].groupby("name", sort=False):
-            row = {"run": name}
-            for label, (column, sign) in MEASURED.items():
-                row |= {label: runs[column].mean(), f"{label}_loss": sign * (recipe[column].mean() - runs[column].mean())}
-            beyond = [label for label in MEASURED if abs(row[f"{label}_loss"]) > reach[label]]
-            rows.append(row | {"beyond_seeds": ", ".join(beyond) or "neither"})
-        return pd.DataFrame(rows)
+        means, reach = self.results().groupby("name", sort=False).mean(numeric_only=True), self.reach()
+        recipe = means.loc[self.best()]
+        table = pd.DataFrame({"run": means.index}, index=means.index)
+        for label, (column, sign) in MEASURED.items():
+            table[label], table[f"{label}_loss"] = means[column], sign * (recipe[column] - means[column])
+        beyond = [[label for label in MEASURED if abs(row[f"{label}_loss"]) > reach[label]] for _, row in table.iterrows()]
+        table["beyond_seeds"] = [", ".join(labels) or "neither" for labels in beyond]
+        return table.drop(self.best()).reset_index(drop=True)
 
     def reach(self) -> dict[str, float]:
         """How far one more run of the recipe may lie from its mean, 95 % (Student's t); NaN with one seed."""
         recipe = self._recipe()
-        return {label: prediction_half_width(recipe[column].std(), len(recipe))
-                for label, (column, _) in MEASURED.items()}
+        return {label: prediction_half_width(recipe[column].std(), len(recipe)) for label, (column, _) in MEASURED.items()}
 
     def _recipe(self) -> pd.DataFrame:
-        results = self.results()
-        return results[results["name"] == self.best()]
+        return self.results().query("name == @RECIPE")
 
     def merit(self, spec: RunSpec) -> float:
         return self.result(spec)["metrics"]["val_mirror_accuracy"]
 
 
-class Refitted(BestRecipe):
-    """The recipe with validation images among the training images: nothing was left to choose.
-
-    Published accuracies are mostly of networks trained on all 60,000. There is no validation then, so
-    no column of it, and no weights are shipped.
-    """
-
-    def results(self) -> pd.DataFrame:
-        return _without_validation(super().results())
-
-    def history(self) -> pd.DataFrame:
-        return _without_validation(super().history())
-
-    def weights(self) -> dict[str, Path]:
-        return {}
-
-
 def best_recipe(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> BestRecipe:
-    """The recipe over five seeds, and its ablations with the first."""
+    """The recipe over five seeds, one under `quick`, and its ablations with the first."""
     ablations = {f"without {name}": replace(BEST, **{key: getattr(PLAIN, key) for key in keys})
                  for name, keys in WITHOUT.items()}
-    wanted = _seeds(profile, seed) + [(name, config, seed) for name, config in ablations.items()]
+    wanted = over_seeds({RECIPE: BEST}, seed, 1 if profile == "quick" else SEEDS) + over_seeds(ablations, seed, 1)
     return assemble(BestRecipe, "q1_best", profile, wanted, lambda: few_images(profile, data))
 
 
-def refitted_recipe(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> Refitted:
-    """The recipe over five seeds, trained on training and validation images."""
-    return assemble(Refitted, "q1_refitted", profile, _seeds(profile, seed), lambda: few_images(profile, data).refitted())
-
-
-def _seeds(profile: str, seed: int) -> list[tuple[str, MultiTaskConfig, int]]:
-    """The recipe's runs, as `assemble` wants them; one under `quick`."""
-    return [(BestRecipe.name_of_best, BEST, seed + offset) for offset in range(1 if profile == "quick" else SEEDS)]
-
-
-def _without_validation(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[[column for column in frame if not column.startswith(("val_", "best_val_"))]]
+def residual_network(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> BestRecipe:
+    """The residual network over five seeds, one under `quick`."""
+    wanted = over_seeds({RECIPE: RESIDUAL}, seed, 1 if profile == "quick" else SEEDS)
+    return assemble(BestRecipe, "q1_beyond", profile, wanted, lambda: few_images(profile, data))

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from smai_lib.colorization.config import ColorizationConfig
 from smai_lib.colorization.objective import ColorizationObjective
 from smai_lib.colorization.palette import PaletteError
-from smai_lib.core import weights
+from smai_lib.core import checksums, weights
 from smai_lib.core.config import ConfigError
 
 
@@ -29,7 +29,7 @@ def test_weights_come_back_with_palette_and_prior(data, config, tmp_path):
     save_file({"classifier.bias": torch.zeros(3)}, file)
     with pytest.raises(weights.WeightsError, match=r"palette: found nothing|classifier.bias: found \(3,\), expected nothing"):
         choice.load(file)
-    weights.record(file)
+    checksums.record(file)
     file.write_bytes(file.read_bytes() + b" ")
     with pytest.raises(weights.WeightsError, match="truncated or altered.*expected"):
         choice.load(file)
@@ -40,7 +40,7 @@ def test_weights_come_back_with_palette_and_prior(data, config, tmp_path):
 def test_build_checks_data_and_kernel(data, config):
     with pytest.raises(PaletteError, match="has 8 colours, expected the config's 9"):
         dataclasses.replace(config(), num_colors=9).build(data, 0)
-    with pytest.raises(ValueError, match="kernel_size: found 33, expected at most 32"):
+    with pytest.raises(ValueError, match="kernel_size': found 33, expected at most 32"):
         dataclasses.replace(config(), kernel_size=33).build(data, 0)
 
 

@@ -6,8 +6,6 @@ from smai_lib.colorization import figures
 
 
 def test_figures_draw_what_they_are_given():
-    bars = figures.reliability({"a": np.array([[0.0, 0], [80.0, 40.0]])})
-    assert np.allclose(bars.lines[1].get_xydata(), [[0.75, 0.375]])
     rows = pd.DataFrame({"name": ["x", "y"], "metric": "nll", "difference": [1.0, -1.0],
                          "difference_low": [0.5, -2.0], "difference_high": [1.5, 0.0]})
     panel = figures.differences(rows, {"nll": "NLL"}, "the table")[0, 0]

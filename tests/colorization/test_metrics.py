@@ -52,8 +52,10 @@ def test_calibration_error_by_hand():
     colors = torch.ones(1, 4, 4, dtype=torch.uint8)
     colors[0, 0] = 0
     images = decode(colors, palette)
-    split = ColorSplit(images, images[:, :1], colors)
-    metrics = color_metrics.score(table, split, palette).metrics().iloc[0]
+    split = ColorSplit(images, images[:, :1], colors, torch.zeros(1))
+    scores = color_metrics.score(table, split, palette)
+    metrics = scores.metrics().iloc[0]
+    assert scores.color_nll[0] == pytest.approx([-4 * math.log(0.2), -12 * math.log(0.8)])
     assert metrics["ece"] == pytest.approx(0.05, abs=1e-6)
     assert metrics["accuracy"] == 0.75 and metrics["balanced_accuracy"] == 0.5
     assert metrics["nll"] == pytest.approx(-0.75 * math.log(0.8) - 0.25 * math.log(0.2))
@@ -83,17 +85,17 @@ def test_bootstrap_intervals(data, tables):
     # of the mean of ten values, by the normal approximation
     half = 1.96 * high.means["accuracy"].std() / math.sqrt(10)
     assert accuracy["high"] - accuracy["low"] == pytest.approx(2 * half, rel=0.2)
-    difference = color_metrics.paired(high, low, resamples=500)
+    difference = color_metrics.bootstrap(high, low, resamples=500)
     assert difference.loc["accuracy", "low"] > 0 > difference.loc["nll", "high"]
-    same = color_metrics.paired(high, high, resamples=50)
+    same = color_metrics.bootstrap(high, high, resamples=50)
     assert (same == 0).all(axis=None)
     with pytest.raises(ValueError, match="same images"):
-        color_metrics.paired(high, color_metrics.score(tables["majority colour"], data.validation,
+        color_metrics.bootstrap(high, color_metrics.score(tables["majority colour"], data.validation,
                                                        data.palette))
 
 
 def test_balanced_accuracy_of_a_resample_counts_what_occurs():
     scores = color_metrics.Scores({}, np.array([[4.0, 0], [0, 4]]), np.array([[4.0, 0], [0, 1]]),
-                                  np.zeros((2, 1, 2)))
+                                  np.zeros((2, 2)), np.zeros((2, 1, 2)))
     found = scores.metrics(np.array([[1.0, 1], [2, 0]]))["balanced_accuracy"].tolist()
     assert found == [(1 + 0.25) / 2, 1]

@@ -7,7 +7,7 @@ def test_no_pixel_is_in_two_splits():
     # every 16 x 16 cell has a colour of its own, which averaging over less than a cell keeps
     row, column = np.mgrid[0:512, 0:768] // 16
     photograph = np.stack([row, column, np.zeros_like(row)], 2).astype(np.uint8) * 4
-    splits = photo_patches([photograph], 32)
+    splits = photo_patches([photograph])
     seen = []
     for split in splits:
         native = split.permute(0, 2, 3, 1)[:, ::16, ::16]  # a pixel of every cell at scale 32
@@ -16,4 +16,4 @@ def test_no_pixel_is_in_two_splits():
     train, validation, test = seen
     assert not (train & validation or train & test or validation & test)
     assert len(train) > 6 * len(test) and len(validation) == len(test) == 2 * 64
-    assert photo_patches([photograph], 64)[0].shape[1:] == (3, 64, 64)
+    assert splits[0].shape[1:] == (3, 32, 32)

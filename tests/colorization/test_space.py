@@ -1,11 +1,10 @@
 import pandas as pd
-import pytest
 
 from smai_lib.colorization.config import ColorizationConfig
-from smai_lib.colorization.space import SEARCHED, Space, as_optuna, importances
+from smai_lib.colorization.space import SEARCHED, Space
 
 
-def test_importances_find_the_key_that_matters():
+def test_complete_trials_are_a_study_of_optunas():
     space = Space(base=ColorizationConfig(), learning_rate=(1e-3, 1e-1), batch_size=(5, 10), num_filters=(2, 3),
                   kernel_size=(1, 3))
     rows = [{"state": "complete", "learning_rate": 0.001 * (1 + number), "batch_size": (5, 10)[number % 2],
@@ -13,8 +12,6 @@ def test_importances_find_the_key_that_matters():
              "optimizer": ("Adam", "AdamW")[number // 8 % 2], "val_nll": 1.0 + (number // 4 % 2)}
             for number in range(32)]
     rows.append(rows[0] | {"state": "pruned", "val_nll": 1e6})
-    shares = importances(pd.DataFrame(rows), space)
-    assert shares["kernel_size"] > 0.9 and sum(shares.values()) == pytest.approx(1)
-    found = as_optuna(pd.DataFrame(rows), space)
+    found = space.as_optuna(pd.DataFrame(rows))
     assert len(found.trials) == 32 and found.best_value == 1.0  # the pruned one, low or high, is left out
     assert found.trials[5].params == {key: rows[5][key] for key in SEARCHED}

@@ -1,4 +1,4 @@
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,8 +8,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from smai_lib.colorization import metrics, palette, studies, tables
-from smai_lib.colorization.config import ColorizationConfig
 from smai_lib.colorization.studies import TABLE, half
+from smai_lib.colorization.sweep import CONFIGS
 from smai_lib.core import paths, runs
 from smai_lib.core.sources import PATCH_SOURCE
 
@@ -119,7 +119,7 @@ def test_what_is_shipped_is_what_recorded_reads(study, tmp_path, monkeypatch):
     recorded = replace(study, profile="recorded")
     recorded.run()
     assert recorded.best() == study.best()
-    for frame in ("results", "baselines", "intervals", "images", "calibration", "history"):
+    for frame in ("results", "baselines", "intervals", "images", "by_color", "ceiling", "history"):
         pd.testing.assert_frame_equal(getattr(recorded, frame)(), getattr(study, frame)(), check_dtype=False)
     for name, pixels in study.examples().items():
         assert np.array_equal(recorded.examples()[name], pixels)
@@ -129,13 +129,27 @@ def test_what_is_shipped_is_what_recorded_reads(study, tmp_path, monkeypatch):
     assert gap.abs().max() < 0.01
 
 
-def test_examples_hold_draws_gains_and_failures(study):
-    examples, right = study.examples(), study.images()[f"accuracy: {study.best()}"]
-    worst = study.data.test.images[int(right.idxmin())]
-    third = len(examples["truth"]) // 3
-    assert np.array_equal(examples["truth"][2 * third], worst.numpy())
-    assert examples["titles"][2 * third].startswith(f"failure\n{right.min():.0%}")
+def test_examples_hold_one_of_each_class_gains_and_failures(study):
+    examples, images = study.examples(), study.images()
+    right = images[f"accuracy: {study.best()}"]
+    gain = right - images[f"accuracy: {TABLE}"]
+    names, extremes = study.data.names, studies.EXTREMES
+    assert [title.split("\n")[0] for title in examples["titles"]] == [*names, *["gain"] * extremes, *["failure"] * extremes]
+    for place, name in enumerate(names):  # each class's example is of that class
+        of_class = study.data.test.images[torch.from_numpy(images["class"].to_numpy() == name)].numpy()
+        assert (of_class == examples["truth"][place]).all((1, 2, 3)).any()
+    for place, index in ((len(names), gain.idxmax()), (-extremes, right.idxmin())):
+        assert np.array_equal(examples["truth"][place], study.data.test.images[int(index)].numpy())
     assert np.array_equal(examples["grey"], examples["truth"].astype(int).mean(1, keepdims=True).round())
+
+
+def test_colors_add_up_to_the_whole(study):
+    frame, intervals = study.by_color(), study.intervals().set_index(["name", "metric"])
+    for name, rows in frame.groupby("name"):
+        assert rows["pixels"].sum() == study.data.test.colors.numel()
+        for metric in ("accuracy", "nll"):
+            assert np.average(rows[metric].fillna(0), weights=rows["pixels"]) == pytest.approx(
+                intervals.loc[(name, metric), "value"], abs=2e-4)
 
 
 def test_full_refuses_the_photo_patches(made_up_colors):
@@ -169,9 +183,6 @@ def test_own_pictures_keep_their_luminance(study, tmp_path):
     assert painted.shape == (3, 40, 50)
 
 
-def test_the_report_network_is_the_configurations_default():
-    report = studies.REPORT_CNN.to_dict()
-    assert {key: report[key] for key in ("learning_rate", "batch_size", "num_filters", "kernel_size", "optimizer")} == {
-        "learning_rate": 0.001, "batch_size": 32, "num_filters": 32, "kernel_size": 5, "optimizer": "Adam"}
-    assert (report["epochs"], report["num_colors"], report["mirror"]) == (25, 24, False)
-    assert {field.name for field in fields(ColorizationConfig)} == set(report)
+def test_the_report_network_is_the_one_of_its_best_run():
+    assert studies.REPORT_CNN is CONFIGS["run 10"]
+    assert (studies.REPORT_CNN.epochs, studies.REPORT_CNN.num_colors, studies.REPORT_CNN.mirror) == (30, 24, False)

@@ -1,8 +1,10 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from smai_lib.colorization import tables as grey_tables
 from smai_lib.colorization.objective import ColorizationObjective
 
 
@@ -37,3 +39,22 @@ def test_a_table_refuses_images_of_another_height(tables):
     with pytest.raises(ValueError, match="has 32 rows, expected 64"):
         tables["luminance and row table"](torch.zeros(1, 1, 64, 64))
     assert tables["luminance table"](torch.zeros(1, 1, 64, 48)).shape == (1, 8, 64, 48)
+
+
+def test_the_ceiling_sees_what_the_patch_tells(made_up_colors):
+    """A pixel's colour is told by its left neighbour alone: a patch of one pixel guesses, one of three knows."""
+    generator = torch.Generator().manual_seed(0)
+    data = made_up_colors((12, 2, 4), num_colors=2)
+
+    def made(split):
+        grey = 100 + 50 * torch.randint(2, split.grey.shape, generator=generator, dtype=torch.uint8)
+        left = torch.cat([grey[:, 0, :, 1:2], grey[:, 0, :, :-1]], 2)  # reflected at the border
+        return split._replace(grey=grey, colors=(left > 100).byte())
+
+    table = grey_tables.ceiling(replace(data, train=made(data.train), test=made(data.test)), sizes=(1, 3), queries=500)
+    guess, known = table.to_dict("records")
+    assert guess["agreement"] == pytest.approx(0.5, abs=0.08) and guess["distance"] == 0
+    assert known == {"size": 3, "agreement": 1.0, "distance": 0.0, "ceiling": 1.0}
+    # two colours, told apart with probability p: A = p^2 + (1 - p)^2, and the bound returns p
+    agreement = guess["agreement"]
+    assert guess["ceiling"] == pytest.approx((1 + max(0, 2 * agreement - 1) ** 0.5) / 2)

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from smai_lib.core.config import Config, ConfigError
+from smai_lib.core.config import Config, ConfigError, require_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,25 @@ def test_bad_values_are_refused_by_name(values, named):
 def test_a_value_out_of_range_is_named(key, value):
     with pytest.raises(ConfigError, match=f"{key}.*{value}.*expected"):
         Tiny(**{key: value})
+
+
+@pytest.mark.parametrize("values, named", [
+    ({"learning_rate": 10**400}, "'learning_rate': found 1000.*0000, expected at most 1.79"),
+    ({"weight_decay": float("inf")}, "'weight_decay': found inf, expected at most"),
+    ({"width": 10**9}, "'width': found 1000000000, expected at most 1,024"),
+    ({"batch_size": 10**400}, "'batch_size': found 1000.*0000, expected at most 65,536"),
+    ({"epochs": 10**6}, "'epochs': found 1000000, expected at most 100,000"),
+])
+def test_numbers_that_no_machine_has_room_or_time_for_are_refused(values, named):
+    with pytest.raises(ConfigError, match=named) as refused:
+        Tiny(**values)
+    assert len(str(refused.value)) < 150
+
+
+@pytest.mark.parametrize("seed", ["abc", "1", 1.0, None, True, 2**32])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(ConfigError, match="'seed': found .*, expected"):
+        require_number("seed", seed, int)
 
 
 def test_an_unknown_key_lists_the_known_ones():

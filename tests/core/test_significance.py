@@ -13,11 +13,6 @@ def runs(**shifts):
                         for name, values in shifts.items() for seed, shift in enumerate(values))
 
 
-def test_wilson_interval_by_the_textbook():
-    # 81 of 263: Agresti's example gives 0.255 to 0.366
-    assert significance.wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-
-
 def test_mean_interval_by_the_t_table():
     row = significance.mean_intervals(runs(a=[0] * 5), "accuracy").loc["a"]
     half = 2.776445 * row["sd"] / 5**0.5  # t of 4 degrees of freedom

@@ -25,6 +25,12 @@ def test_an_unknown_profile_lists_the_known(tiny):
         studies.ten_configs("fast", data=tiny)
 
 
+def test_a_seed_that_is_no_number_is_refused_by_every_study():
+    for name in studies.STUDIES.keys() - {"q2_models"}:
+        with pytest.raises(ValueError, match="'seed': found 'abc', expected a value of type int"):
+            studies.STUDIES[name]("recorded", seed="abc")
+
+
 def test_the_sample_is_never_published_as_the_study(tiny):
     for study in (studies.ten_configs, studies.lambda_study):
         with pytest.raises(runs.RunError, match="only .*sample.* was found; see `python -m smai_lib fetch`"):
@@ -33,7 +39,7 @@ def test_the_sample_is_never_published_as_the_study(tiny):
 
 @pytest.mark.parametrize("name, kind", [
     ("q1_configs", MultiTaskConfig), ("q1_lambda", MultiTaskConfig), ("q1_best", MultiTaskConfig),
-    ("q1_refitted", MultiTaskConfig), ("q2_models", ColorizationConfig)])
+    ("q2_models", ColorizationConfig)])
 def test_recorded_rows_have_the_id_of_their_own_run(name, kind, tmp_path):
     """A key that the configuration got after a table was recorded is at its default there."""
     rows = pd.read_csv(paths.RESULTS / f"{name}.csv").to_dict("records")

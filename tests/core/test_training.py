@@ -50,7 +50,8 @@ def test_an_interrupted_recipe_ends_in_the_same_bits(tiny, tmp_path):
 
     def run(folder, on_epoch=lambda row: None):
         objective, model = config.build(tiny, 0)
-        fitted = fit(model, objective, tiny.train, tiny.validation, config, seed=0, record=folder, on_epoch=on_epoch)
+        fitted = fit(model, objective, tiny.train, tiny.validation, config, seed=0, on_epoch=on_epoch,
+                     checkpoint=folder.load_checkpoint(), save=folder.save_epoch)
         return model.state_dict() | {f"best {key}": value for key, value in fitted.best.items()}
 
     whole = run(made(tmp_path / "whole"))

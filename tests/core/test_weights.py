@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from smai_lib.core import paths, weights
+from smai_lib.core import checksums, paths, weights
 from smai_lib.multitask.config import MultiTaskConfig
 
 SMALL = MultiTaskConfig(num_layers=2, base_filters=3)
@@ -28,8 +28,8 @@ def file(tmp_path):
 @pytest.mark.parametrize("recorded", [False, True])
 def test_loaded_weights_give_the_same_logits(file, recorded):
     if recorded:
-        weights.record(file)
-    assert weights.verify(file) is recorded
+        checksums.record(file)
+    assert checksums.verify(file) is recorded
     images, model = torch.rand(4, 1, 28, 28), build(SMALL, 1)
     loaded = SMALL.load(file)
     assert not loaded.training
@@ -38,7 +38,7 @@ def test_loaded_weights_give_the_same_logits(file, recorded):
 
 
 def test_one_flipped_bit_is_found_and_the_way_out_is_named(file):
-    expected = weights.record(file)
+    expected = checksums.record(file)
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
@@ -71,16 +71,16 @@ def test_weights_of_another_config_are_refused_by_tensor(file, keys, named):
 def test_recording_keeps_the_other_files_and_sha256sum_agrees(file):
     other = file.with_name("another.safetensors")
     save_file({"x": torch.zeros(2)}, other)
-    weights.record(file)
-    weights.record(other)
+    checksums.record(file)
+    checksums.record(other)
     save_file({"x": torch.ones(2)}, other)
-    weights.record(other)
-    assert weights.verify(file) and weights.verify(other)
-    done = subprocess.run(["sha256sum", "--check", "--strict", weights.SUMS], cwd=file.parent, check=True,
+    checksums.record(other)
+    assert checksums.verify(file) and checksums.verify(other)
+    done = subprocess.run(["sha256sum", "--check", "--strict", checksums.SUMS], cwd=file.parent, check=True,
                           capture_output=True, text=True)
     assert done.stdout.count(": OK") == 2
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
 def test_shipped_weights_have_a_recorded_checksum(file):
-    assert weights.verify(file)
+    assert checksums.verify(file)

@@ -1,29 +1,12 @@
 from itertools import product
 
 import pytest
-import torch
-
-from smai_lib.costs.derivation import COLORIZATION, derive
-
-
-@pytest.fixture(scope="session")
-def derived():
-    return derive(COLORIZATION)
 
 
 @pytest.fixture(scope="session")
 def reported():
     """The sizes of the reference report's totals."""
     return {"NIC": 1, "NF": 32, "NC": 24, "k": 3, "H": 32, "W": 32}
-
-
-@pytest.fixture
-def two_threads():
-    """Not the one thread that the derivation and the sweep set for themselves."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield 2
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

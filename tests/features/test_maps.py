@@ -1,4 +1,3 @@
-import matplotlib.image
 import numpy as np
 import pytest
 import torch
@@ -6,7 +5,7 @@ from torch import nn
 
 from smai_lib.features import figures
 from smai_lib.features import maps as fm
-from smai_lib.features.browser import Browser, view
+from smai_lib.features.browser import browse, view
 from smai_lib.multitask.fashion_mnist import Split
 from smai_lib.multitask.model import MultiTaskCNN
 
@@ -28,9 +27,13 @@ def split(tiny):
     return Split(*(column[:60] for column in tiny.train))
 
 
-@pytest.mark.parametrize("num_layers", [2, 3])
-def test_maps_are_what_the_blocks_compute_and_the_model_stays(split, num_layers):
-    model = network(num_layers)
+AS_PUBLISHED = {"normalize": True, "pooling": "average", "block_dropout": 0.3, "ink_hidden": 5, "ink_dropout": 0.3}
+RESIDUAL = {"backbone": "residual", "pairs": 2, "ink_scale": (0.3, 2.0)}
+
+
+@pytest.mark.parametrize("num_layers, recipe", [(2, {}), (3, {}), (3, AS_PUBLISHED), (2, RESIDUAL)])
+def test_maps_are_what_the_blocks_compute_and_the_model_stays(split, num_layers, recipe):
+    model = network(num_layers, **recipe)
     found = fm.maps(model, split.images)
     hidden = split.images.float() / 255
     for name, block in model.backbone.named_children():
@@ -79,7 +82,8 @@ def test_a_channel_that_does_not_exist_is_answered_with_those_that_do(split, cha
         view(network(), split.images[0], "block1", channel)
 
 
-@pytest.mark.parametrize("num_layers, recipe", [(2, {}), (3, {}), (3, {"ceil_mode": True, "ink_scale": (0.3, 2.0)})])
+@pytest.mark.parametrize("num_layers, recipe", [(2, {}), (3, {}), (3, {"ceil_mode": True, "ink_scale": (0.3, 2.0)}),
+                                                (3, AS_PUBLISHED), (2, RESIDUAL)])
 @pytest.mark.parametrize("replace_by", fm.REPLACEMENTS)
 def test_ablation_is_what_a_hook_on_the_block_would_cost(split, num_layers, recipe, replace_by):
     """Witness: the whole network again, its block's output overwritten by a hook."""
@@ -105,7 +109,7 @@ def test_ablation_is_what_a_hook_on_the_block_would_cost(split, num_layers, reci
         assert row["accuracy_cost"] == pytest.approx(lost.mean().item(), abs=1e-6)
         assert row["accuracy_se"] == pytest.approx(lost.std().item() / len(lost) ** 0.5, abs=1e-6)
         assert row["rmse_cost"] == pytest.approx((rmse_after - rmse).item(), abs=2e-6)
-    assert len(table) == sum(4 * 2**block for block in range(num_layers))
+    assert not model.training and len(table) == sum(4 * 2**block for block in range(num_layers))
     assert table["rmse_cost"].abs().max() > 1e-4
 
 
@@ -153,22 +157,26 @@ def test_purity_counts_the_most_common_class_and_skips_the_silent():
 
 
 def test_the_browser_follows_its_controls(split):
-    browser = Browser(network(), split.images, ["item"] * len(split.images))
-    first = browser.picture.value
-    browser.image.value = 3
-    second = browser.picture.value
-    browser.block.value = "block2"
-    browser.channel.value = 7
-    third = browser.picture.value
-    assert len({first, second, third}) == 3
-    assert browser.figure().axes[1].get_title() == "block2, channel 7"
-    browser.block.value = "block1"  # which has four channels
-    assert browser.channel.value == 3 and browser.figure().axes[1].get_title() == "block1, channel 3"
+    model = network()
+    browser = browse(model, split.images, ["item"] * len(split.images))
+    image, block, channel = browser.children[:3]
+    image.value, block.value, channel.value = 3, "block2", 7
+    left, right = browser.result.axes[:2]
+    assert right.get_title() == "block2, channel 7"
+    assert np.array_equal(left.images[0].get_array(), split.images[3, 0].numpy())
+    assert np.array_equal(right.images[0].get_array(), fm.maps(model, split.images[3])["block2"][0, 7].numpy())
+    block.value = "block1"  # which has four channels
+    assert channel.value == 3 and browser.result.axes[1].get_title() == "block1, channel 3"
+
+
+def test_the_browser_shows_a_residual_network(split):
+    _, block, channel = browse(network(2, **RESIDUAL), split.images[:1], "a").children[:3]
+    assert block.options == ("block1", "block2") and channel.max == 3
 
 
 def test_the_browser_refuses_titles_that_do_not_fit(split):
     with pytest.raises(ValueError, match="titles: found 1 for 60 images"):
-        Browser(network(), split.images, ["one"])
+        browse(network(), split.images, ["one"])
 
 
 def test_the_view_draws_the_map_and_the_layers_whole_range(split):
@@ -194,18 +202,7 @@ def test_a_small_map_is_enlarged_by_whole_pixels_and_centred():
     assert np.array_equal(framed[:27:9, :27:9], np.arange(9.0).reshape(3, 3))
 
 
-def test_networks_side_by_side_show_the_image_and_each_networks_own_channels(split, tmp_path):
-    models = {"one": network(seed=1), "two": network(seed=2)}
-    maps = {name: fm.maps(model, split.images[:1])["block1"][0] for name, model in models.items()}
-    figure = figures.side_by_side(split.images[0], maps)
-    assert [axes.get_yticklabels()[0].get_text() for axes in figure.axes[:2]] == ["one", "two"]
-    brightest = maps["two"][maps["two"].mean((1, 2)).argmax()].numpy()
-    assert np.array_equal(figure.axes[1].images[0].get_array()[:, 30:58:2][::2], brightest)
-    figure.savefig(tmp_path / "figure.png")
-    assert matplotlib.image.imread(tmp_path / "figure.png").std() > 0
-
-
-def test_networks_of_one_start_show_the_same_channels_in_every_row(split):
+def test_networks_side_by_side_show_the_same_channels_in_every_row(split):
     maps = {name: fm.maps(network(seed=seed), split.images[:1])["block1"][0] for seed, name in enumerate("ab")}
     figure = figures.side_by_side(split.images[0], maps, channels=[3, 1])
     for axes, values in zip(figure.axes[:2], maps.values(), strict=True):
@@ -214,4 +211,5 @@ def test_networks_of_one_start_show_the_same_channels_in_every_row(split):
         assert np.array_equal(picture[::2, 30:58:2], values[3]) and np.array_equal(picture[::2, 60:88:2], values[1])
         drawn = np.concatenate([other[[3, 1]].numpy().ravel() for other in maps.values()])  # by any row
         assert axes.images[0].get_clim() == (0, pytest.approx(np.quantile(drawn, figures.CLIP)))
+    assert [axes.get_yticklabels()[0].get_text() for axes in figure.axes[:2]] == ["a", "b"]
     assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["input", "3", "1"]

@@ -4,7 +4,6 @@ import torch
 from sklearn.linear_model import Ridge
 
 from smai_lib.features import probes
-from smai_lib.features.maps import maps
 from smai_lib.multitask.fashion_mnist import Split
 from smai_lib.multitask.model import MultiTaskCNN
 
@@ -103,65 +102,6 @@ def test_the_energy_of_known_filters_and_of_random_ones():
     table = probes.filter_energy(model)
     assert np.allclose(table.iloc[:3], np.eye(3), atol=1e-6)
     assert np.allclose(table.iloc[3:].mean(), [1 / 9, 2 / 9, 6 / 9], atol=0.02)
-
-
-def linear_cka(a, b):
-    return (probes.gram(a) * probes.gram(b)).sum().item()
-
-
-def test_cka_ignores_rotation_scale_and_order_and_not_a_shuffle_of_images():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(200, 6, generator=generator)
-    rotation = torch.linalg.qr(torch.randn(6, 6, generator=generator))[0]
-    assert linear_cka(x, 3 * x @ rotation + 5) == pytest.approx(1, abs=1e-6)
-    assert linear_cka(x.view(200, 6, 1), x.flip(1)) == pytest.approx(1, abs=1e-6)
-    assert linear_cka(x, x.flip(0)) < 0.1
-    assert linear_cka(x, x * torch.tensor([5.0, 1, 1, 1, 1, 1])) < 0.7
-
-
-def test_cka_is_kornblith_and_others_formula():
-    generator = torch.Generator().manual_seed(1)
-    x, y = (torch.randn(50, d, generator=generator).double() for d in (4, 9))
-    x, y = x - x.mean(0), y - y.mean(0)
-    expected = (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())
-    assert linear_cka(x + 1, y - 2) == pytest.approx(expected.item())
-
-
-def test_cka_of_other_images_is_refused():
-    with pytest.raises(RuntimeError, match="must match"):
-        linear_cka(torch.rand(3, 2), torch.rand(4, 2))
-
-
-def test_networks_are_compared_at_the_blocks_that_both_have(tiny):
-    images = tiny.train.images[:50]
-    models = {"a": network(0), "b": network(1), "c": network(2, num_layers=3)}
-    table = probes.compare(models, images)
-    assert table[["first", "second", "block"]].to_numpy().tolist() == [
-        [a, b, block] for a, b in ("ab", "ac", "bc") for block in ("block1", "block2")]
-    expected = linear_cka(maps(models["a"], images)["block2"], maps(models["b"], images)["block2"])
-    assert table["cka"].iloc[1] == pytest.approx(expected)
-    shuffled = network(0)
-    order = torch.tensor([2, 0, 3, 1])
-    with torch.no_grad():
-        block = shuffled.backbone.block1
-        block.conv.weight.copy_(block.conv.weight[order])
-        block.conv.bias.copy_(block.conv.bias[order])
-    same = probes.compare({"a": network(0), "shuffled": shuffled}, images)
-    assert same.query("block == 'block1'")["cka"].item() == pytest.approx(1, abs=1e-6)
-
-
-def test_kinds_are_compared_across_seeds_only_and_both_ways_round(tiny):
-    images = tiny.train.images[:50]
-    models = {(kind, seed): network(10 * number + seed) for number, kind in enumerate("ab") for seed in (0, 1)}
-    table = probes.compare_kinds(models, images)
-    assert table.index.names == ["block", "first", "second"] and len(table) == 2 * 4
-    held = {name: maps(model, images)["block2"] for name, model in models.items()}
-    pair = [linear_cka(held["a", 0], held["b", 1]), linear_cka(held["a", 1], held["b", 0])]
-    for key in (("block2", "a", "b"), ("block2", "b", "a")):
-        assert table.loc[key].tolist() == pytest.approx([np.mean(pair), min(pair), max(pair)])
-    own = linear_cka(held["b", 0], held["b", 1])
-    assert table.loc[("block2", "b", "b")].tolist() == pytest.approx([own] * 3)
-    assert pair[0] != pytest.approx(pair[1]) != own
 
 
 def test_channels_are_found_again_under_their_number_or_not():

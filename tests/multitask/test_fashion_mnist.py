@@ -1,8 +1,10 @@
 import gzip
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 import torch
@@ -71,6 +73,36 @@ def test_an_altered_file_is_named_with_both_checksums(copy):
     expected = fashion_mnist.CHECKSUMS["t10k-labels-idx1-ubyte"]
     with pytest.raises(sources.DataError, match=rf"t10k-labels.*altered.*[0-9a-f]{{64}}.*{expected}.*fetch"):
         fashion_mnist.fashion_mnist(copy)
+
+
+def test_a_small_file_that_unpacks_without_end_is_altered_not_unpacked(copy):
+    """What is read of it is bounded: 100 MB of zeros here, which pack to 100 kB."""
+    file = copy / "train-images-idx3-ubyte.gz"
+    file.write_bytes(gzip.compress(bytes(100_000_000), compresslevel=1))
+    tracemalloc.start()
+    with pytest.raises(sources.DataError, match="train-images.*altered"):
+        fashion_mnist.fashion_mnist(copy)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 99_000_000
+
+
+def test_torchvisions_files_are_fetched_from_the_mirror_that_has_them(copy, tmp_path, monkeypatch):
+    monkeypatch.setattr(fashion_mnist, "SYSTEM_DIR", tmp_path / "nowhere")
+    monkeypatch.setattr(sources, "reachable", lambda url: True)
+    monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
+    from torchvision.datasets import FashionMNIST as Torchvision
+
+    sums = [(file.name, hashlib.md5(file.read_bytes()).hexdigest()) for file in copy.glob("*.gz")]
+    monkeypatch.setattr(Torchvision, "resources", sums)
+    monkeypatch.setattr(Torchvision, "mirrors", [f"{tmp_path.as_uri()}/nowhere/", f"{copy.as_uri()}/"])
+    assert fashion_mnist.fashion_mnist(verbose=False).source == "torchvision download"
+
+
+def test_a_package_without_the_files_is_one_line(copy, tmp_path):
+    (copy / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(sources.DataError, match="has no t10k-labels-idx1-ubyte"):
+        fashion_mnist._verified(copy)
 
 
 def test_a_directory_that_lacks_a_file_is_refused(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.transforms import functional as torchvision
 
 from smai_lib.core.training import build_optimizer, fit
 from smai_lib.multitask import objective as multitask
@@ -196,3 +197,39 @@ def test_the_mirror_average_is_that_of_the_probabilities(tiny):
     assert examined["test_mirror_accuracy"] == pytest.approx((predicted == tiny.test.labels).double().mean().item())
     error = (there.ink + back.ink) / 2 - tiny.test.ink
     assert examined["test_mirror_rmse"] == pytest.approx(error.square().mean().sqrt().item(), rel=1e-4)
+
+
+def test_rotated_images_are_torchvisions(tiny, monkeypatch):
+    """Nearest pixel and zeros are the defaults of RandomRotation."""
+    monkeypatch.setattr(multitask, "CHUNK", 70)  # 300 images: a short chunk at the end
+    objective, _ = small(rotation=25.0).build(tiny, 0)
+    torch.manual_seed(0)
+    shown = objective.augment(tiny.train)
+    torch.manual_seed(0)
+    angles = 25 * (2 * torch.rand(len(shown.images)) - 1)
+    expected = [torchvision.rotate(image, angle.item()) for image, angle in zip(tiny.train.images, angles, strict=True)]
+    assert torch.equal(shown.images, torch.stack(expected)) and shown.images.dtype == torch.uint8
+    assert torch.equal(shown.ink, ink_of(shown.images)) and angles.min() < -20 and angles.max() > 20
+
+
+@pytest.mark.parametrize("moves", [{"shift": 2}, {"rotation": 10.0}, {"shift": 2, "rotation": 10.0}])
+@pytest.mark.filterwarnings("ignore:config key 'ink_target'")
+def test_ink_of_the_original_image_is_stale(tiny, moves):
+    objective, _ = small(ink_target="original", **moves).build(tiny, 0)
+    torch.manual_seed(0)
+    stale = objective.augment(tiny.train)
+    assert torch.equal(stale.ink, tiny.train.ink) and not torch.equal(stale.ink, ink_of(stale.images))
+    torch.manual_seed(0)
+    fresh = small(**moves).build(tiny, 0)[0].augment(tiny.train)
+    assert torch.equal(fresh.images, stale.images) and torch.equal(fresh.ink, ink_of(fresh.images))
+
+
+def test_the_reports_mistake_is_repeated_by_its_definition(tiny):
+    objective, model = small(normalize=True).build(tiny, 0)
+    examined = objective.examine(model, tiny)["metrics"]
+    normalized = (tiny.test.images.double() / 255 - 0.286) / 0.353
+    with torch.no_grad():
+        ink = model(objective.inputs(tiny.test, slice(None))).ink
+    expected = (ink - normalized.mean((1, 2, 3)) / 255).square().mean().sqrt().item()
+    assert examined["test_mistaken_rmse"] == pytest.approx(expected, rel=1e-5)
+    assert examined["test_rmse"] == pytest.approx((ink - tiny.test.ink).square().mean().sqrt().item(), rel=1e-5)

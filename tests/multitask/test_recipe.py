@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from scipy import stats
 
 from smai_lib.core.layers import parameter_count
@@ -88,23 +87,6 @@ def test_quick_trains_and_ships_the_run_best_on_validation(tiny):
     assert study.best() == "recipe" and study.summary()["seeds"].tolist() == [3, 3]
 
 
-def test_refitting_trains_on_the_validation_images_and_reports_none(tiny):
-    study = best_recipe.refitted_recipe("full", seed=3, data=replace(tiny, source="these tests"))
-    assert [(spec.name, spec.config, spec.seed) for spec in study.specs] == [("recipe", BEST, seed) for seed in range(3, 8)]
-    assert study.data.test is tiny.test
-    for both, train, validation in zip(study.data.train, tiny.train, tiny.validation, strict=True):
-        assert torch.equal(both[: len(train)], train) and torch.equal(both[len(train) :], validation)
-    plain = best_recipe.best_recipe("full", seed=3, data=replace(tiny, source="these tests"))
-    assert not {spec.run_id for spec in study.specs} & {spec.run_id for spec in plain.specs}
-
-    quick = best_recipe.refitted_recipe("quick", data=tiny)
-    quick.run(engine="serial")
-    assert quick.results()["train_images"].item() == len(tiny.train.labels) + len(tiny.validation.labels)
-    for table in (quick.results(), quick.history(), quick.summary(), *quick.tables().values()):
-        assert not [column for column in table if "val" in column]
-    assert quick.weights() == {} and quick.summary()["test_accuracy"].between(0, 1).all()
-
-
 def test_the_figure_shows_losses_beside_what_seeds_do():
     study = results([0.940, 0.942, 0.944], {"without x": (0.930, 0.006)})
     grid = figures.ablation(study.ablation(), study.reach())
@@ -112,3 +94,12 @@ def test_the_figure_shows_losses_beside_what_seeds_do():
     assert [bar.get_width() for bar in left.containers[0]] == pytest.approx([0.012])
     band = left.patches[0]
     assert (band.get_x(), band.get_width()) == pytest.approx((-study.reach()["accuracy"], 2 * study.reach()["accuracy"]))
+
+
+def test_beyond_is_a_small_residual_network_in_no_more_epochs(tiny):
+    study = best_recipe.residual_network("full", seed=3, data=replace(tiny, source="these tests"))
+    assert [(spec.name, spec.seed) for spec in study.specs] == [("recipe", seed) for seed in (3, 4, 5, 6, 7)]
+    config, = {spec.config for spec in study.specs}
+    assert config.backbone == "residual" and config.epochs <= 20
+    assert parameter_count(config.network()) < 500_000
+    assert len({spec.run_id for spec in study.specs}) == len(study.specs)

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from smai_lib import studies
-from smai_lib.core import paths, runs, weights
+from smai_lib.core import checksums, paths, runs, weights
 from smai_lib.multitask.config import MultiTaskConfig
 from smai_lib.multitask.studies import LAMBDA_RATIOS, TEN_CONFIGS, LambdaStudy, lambda_config, lambda_study
 
@@ -58,6 +58,7 @@ def backbones(tmp_path, monkeypatch):
                for key, tensor in network(number).state_dict().items() if key.startswith("backbone.")}
     target = tmp_path / "small_backbones.safetensors"
     save_file(tensors, target)
+    checksums.record(target)
     monkeypatch.setattr(paths, "WEIGHTS", tmp_path)
     return target
 
@@ -68,7 +69,6 @@ def small_study(config=SMALL):
 
 
 def test_a_backbone_of_many_gives_its_own_maps_and_no_predictions(backbones):
-    weights.record(backbones)
     images = torch.rand(4, 1, 28, 28)
     for number, (name, seed) in enumerate(NAMES):
         loaded = small_study().backbone(name, seed)
@@ -91,7 +91,6 @@ def test_a_backbone_of_another_config_is_refused_by_tensor(backbones):
 
 
 def test_backbones_that_are_missing_or_altered_are_refused(backbones):
-    weights.record(backbones)
     backbones.write_bytes(backbones.read_bytes()[:-1] + b"x")
     with pytest.raises(weights.WeightsError, match="truncated or altered"):
         small_study().backbone("z_score 1", 0)

@@ -1,9 +1,12 @@
 """Images a second: the textbook loop against ours, side by side in one run.
 
+    python benchmarks/training.py [--rounds 5]
+
 Absolute times mean little on shared machines. The arms take turns within every round, and each
 round gives one ratio, so a busy minute slows all arms alike.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,17 +19,18 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
-from .colorization.config import ColorizationConfig
-from .colorization.data import ColorizationData
-from .colorization.model import ColorizationCNN, ColorizationUNet
-from .colorization.studies import REPORT_CNN, UNET, color_data
-from .core import engines, sources
-from .core.config import Config
-from .core.layers import textbook
-from .core.training import choose_precision, fit
-from .multitask.config import MultiTaskConfig
-from .multitask.fashion_mnist import FashionMNIST, fashion_mnist
-from .multitask.studies import TEN_CONFIGS
+from smai_lib.colorization.config import ColorizationConfig
+from smai_lib.colorization.data import ColorizationData
+from smai_lib.colorization.model import ColorizationCNN, ColorizationUNet
+from smai_lib.colorization.studies import REPORT_CNN, UNET
+from smai_lib.colorization.sweep import sweep_data
+from smai_lib.core import engines, sources
+from smai_lib.core.config import Config
+from smai_lib.core.layers import textbook
+from smai_lib.core.training import choose_precision, fit
+from smai_lib.multitask.config import MultiTaskConfig
+from smai_lib.multitask.fashion_mnist import FashionMNIST, fashion_mnist
+from smai_lib.multitask.studies import TEN_CONFIGS
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def tasks() -> list[Task]:
     """Config 1 of Q1, the report's colorization network, and the U-Net."""
     config = TEN_CONFIGS["config 1"]
     garments = fashion_mnist().subset(54 * config.batch_size, 10, 10)
-    colors = color_data().subset(24 * UNET.batch_size, 10, 10)
+    colors = sweep_data().subset(24 * UNET.batch_size, 10, 10)
     return [Task("config 1", config, garments, GarmentOneByOne, garment_loss),
             Task("colorization CNN", REPORT_CNN, colors, ColorOneByOne, color_loss),
             Task("U-Net", UNET, colors, ColorOneByOne, color_loss)]
@@ -174,7 +178,7 @@ def training_flops(model: nn.Module, size: tuple[int, ...]) -> float:
     return counter.get_total_flops() / 2
 
 
-def bench(rounds: int = 5) -> pd.DataFrame:
+def bench(rounds: int) -> pd.DataFrame:
     """Print and return, per network and arm: images a second, ratio to the textbook loop, share of the peak."""
     return pd.concat({task.name: _bench(task, rounds) for task in tasks()}, names=["network", "arm"])
 
@@ -208,3 +212,12 @@ def _bench(task: Task, rounds: int) -> pd.DataFrame:
     print(f"\n{task.name}, medians of {rounds} rounds, {flops / 1e6:.1f} MFLOP an image, measured peak of a "
           f"matrix multiplication in GFLOP/s: {peaks}\n{summary.round(3).to_string()}\n")
     return summary
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error(f"argument --rounds: found {arguments.rounds}, expected at least 1")
+    bench(arguments.rounds)
