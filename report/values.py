@@ -50,7 +50,7 @@ def count(value):
     return f"{value:,}"
 
 
-WORDS = "no one two three four five six seven eight nine ten eleven twelve".split()
+WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
 def words(number):
@@ -443,7 +443,7 @@ def this_machine():
     import subprocess
 
     def git(*arguments):
-        done = subprocess.run(["git", "-C", str(paths.ROOT), *arguments], capture_output=True, text=True)
+        done = subprocess.run(["git", "-C", str(paths.ROOT), *arguments], capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else "no git here"
 
     names = ("torch", "numpy", "pandas", "matplotlib", "optuna", "sympy")

@@ -28,7 +28,7 @@ WITHOUT = {
     "the maps' border": ("ceil_mode", "hidden"),
 }
 # beyond the report's backbone: pairs of convolutions with a skip, averages instead of pools, shifted images
-RESIDUAL = replace(BEST, backbone="residual", pairs=3, base_filters=16, pooling="average", hidden=64, ceil_mode=False, shift=1)
+RESIDUAL = replace(BEST, backbone="residual", pairs=2, base_filters=24, pooling="average", hidden=64, ceil_mode=False, shift=1)
 RECIPE, SEEDS = "recipe", 5
 ANSWERS = {"one image": "", "image and mirror image averaged": "mirror_"}
 # label -> column, and whether more (1) or less (-1) is better; answers to one image, since a network that
