@@ -30,8 +30,12 @@ def wait_until(condition, seconds=PATIENCE):
 
 
 def workers_of(pid):
-    """Worker processes that the runner of that id has hired."""
-    return [child for child in psutil.Process(pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    """Worker processes that the runner of that id has hired, without those that have ended."""
+    workers = []
+    for child in psutil.Process(pid).children():
+        with suppress(psutil.Error):
+            workers += [child] if "spawn_main" in " ".join(child.cmdline()) else []
+    return workers
 
 
 @pytest.fixture
