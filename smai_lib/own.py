@@ -64,7 +64,7 @@ def among(spec: runs.RunSpec) -> np.ndarray:
     study, images = lambda_study(), spec.folder.result()["train_images"]
     groups, labels, frames = {}, {}, []
     near = spread.neighbours(spec.config, study).groupby("ratio")
-    for color, (ratio, rows) in zip(("tab:blue", "tab:orange"), near, strict=False):
+    for color, (ratio, rows) in zip(("C0", "C1"), near, strict=False):
         frames.append(rows.assign(name=tick(ratio) + "/" + rows["seed"].astype(str)))
         names = frames[-1]["name"].unique()
         groups |= dict.fromkeys(names, color)

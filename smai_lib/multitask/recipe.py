@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from ..core.runs import RunSpec
@@ -59,7 +60,7 @@ class BestRecipe(Study):
 
         Columns: accuracy and ink RMSE (test, one image), their differences `accuracy_loss` and `rmse_loss`
         from the recipe's mean (above 0: worse without), and `beyond_seeds`: which of the two are
-        larger than `reach`, so that another seed does not explain them.
+        larger than `reach`, so that another seed does not explain them, which one seed cannot tell.
         """
         means, reach = self.results().groupby("name", sort=False).mean(numeric_only=True), self.reach()
         recipe = means.loc[self.best()]
@@ -67,7 +68,8 @@ class BestRecipe(Study):
         for label, (column, sign) in MEASURED.items():
             table[label], table[f"{label}_loss"] = means[column], sign * (recipe[column] - means[column])
         beyond = [[label for label in MEASURED if abs(row[f"{label}_loss"]) > reach[label]] for _, row in table.iterrows()]
-        table["beyond_seeds"] = [", ".join(labels) or "neither" for labels in beyond]
+        none = "not enough seeds" if np.isnan(list(reach.values())).any() else "neither"
+        table["beyond_seeds"] = [", ".join(labels) or none for labels in beyond]
         return table.drop(self.best()).reset_index(drop=True)
 
     def reach(self) -> dict[str, float]:
