@@ -15,7 +15,7 @@ from PIL import Image
 
 from .core import config, paths, runs, study
 
-NOTEBOOKS = ("q1_multitask", "q1_feature_maps", "q2_colorization", "q2_cost_formulas")
+NOTEBOOKS = ("q1_multitask", "q1_lambda", "q1_best", "q1_feature_maps", "q2_colorization", "q2_cost_formulas")
 MEANING = {
     "recorded": "results of the full study that the repository ships",
     "quick": "everything trained for real, but briefly: these numbers are not the reported ones",

@@ -18,7 +18,7 @@ from smai_lib import own
     (["color", __file__], "disabled", "cannot be read as PNG, JPEG"),
     (["run", "--seed", "abc"], "offline", "invalid number value: 'abc'"),
     (["run", "q9"], "offline", "unknown q9; there are q1_best, "),
-    (["notebooks", "q1_multitask", "q9_none"], "offline", "unknown q9_none; there are q1_feature_maps, "),
+    (["notebooks", "q1_multitask", "q9_none"], "offline", "unknown q9_none; there are q1_best, "),
     (["run", "q1_configs"], "bogus", "WANDB_MODE: found 'bogus', expected one of offline, online, disabled"),
     ([], "offline", "required: command"),
 ])

@@ -39,11 +39,6 @@ def caption(figure: Figure, text: str) -> Figure:
     return figure
 
 
-def marker(history: pd.DataFrame) -> str | None:
-    """Of curves over `epoch`: so few points make no line."""
-    return "o" if history["epoch"].max() < 5 else None
-
-
 def curves(history: pd.DataFrame, metrics: dict[str, str], groups: dict[str, str],
            *, labels: dict[str, str] | None = None, columns: int = 3) -> np.ndarray:
     """One panel a metric, one line a run.
@@ -54,10 +49,11 @@ def curves(history: pd.DataFrame, metrics: dict[str, str], groups: dict[str, str
         groups, labels: name of a run -> colour, and what the legend says, by default the name.
     """
     grid = new_axes(-(-len(metrics) // columns), columns, width=3.1, height=2.4)
+    marker = "o" if history["epoch"].max() < 5 else None  # so few points make no line
     for axes, (column, label) in zip(grid.flat, metrics.items(), strict=False):
         for name, color in groups.items():
             run = history[history["name"] == name]
-            axes.plot(run["epoch"], run[column], color=color, marker=marker(history), markersize=2.5, linewidth=1,
+            axes.plot(run["epoch"], run[column], color=color, marker=marker, markersize=2.5, linewidth=1,
                       label=(labels or {}).get(name, name))
         axes.set(xlabel="epoch", ylabel=label, xlim=(0.5, history["epoch"].max() + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from ..core.plotting import marker, new_axes
+from ..core.plotting import new_axes
 
 
 def image_grid(pixels: Sequence[torch.Tensor], titles: Sequence[str], *, columns: int = 10) -> np.ndarray:
@@ -87,7 +87,7 @@ def gradients(history: pd.DataFrame, colors: dict[str, str]) -> np.ndarray:
     for axes, (column, label) in zip(grid.flat, panels.items(), strict=True):
         for name, color in colors.items():
             by_epoch = history[history["name"] == name].groupby("epoch")[column].agg(["mean", "min", "max"])
-            axes.plot(by_epoch.index, by_epoch["mean"], color=color, marker=marker(history), markersize=3, linewidth=1, label=name)
+            axes.plot(by_epoch.index, by_epoch["mean"], color=color, marker="o", markersize=2, linewidth=1, label=name)
             axes.fill_between(by_epoch.index, by_epoch["min"], by_epoch["max"], color=color, alpha=0.15, linewidth=0)
         axes.set(xlabel="epoch", ylabel=label)
         if column != "gradient_cosine":

@@ -65,6 +65,7 @@ def test_an_ablation_counts_only_beyond_the_spread_of_seeds():
     assert table.loc["below", "accuracy_loss"] == pytest.approx(1.01 * reach)
     assert table.loc["below", "rmse_loss"] == pytest.approx(0.001)
     assert table.loc["above", "accuracy_loss"] < 0
+    assert results([0.94], {"any": (0.5, 0.1)}).ablation()["beyond_seeds"].tolist() == ["not enough seeds"]
 
 
 def test_the_summary_is_over_the_recipes_seeds_alone():
