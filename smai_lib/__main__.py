@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from . import own, studies
 from .colorization.images import FORMATS, color_images
-from .core import engines, paths, tracking
+from .core import cluster, engines, paths, tracking
 from .core.runs import RunError
 from .core.sources import DataError
 from .core.study import PROFILES
@@ -54,6 +54,13 @@ def options() -> argparse.ArgumentParser:
     run.add_argument("--profile", choices=PROFILES[1:], default="quick", help=PROFILE_HELP)
     run.add_argument("--seed", type=at_least(0), default=0, help="of the first run (default: 0)")
     run.add_argument("--workers", type=at_least(0), default=0, help="processes (default: one a core)")
+    run.add_argument("--engine", choices=engines.ENGINES, default="processes",
+                     help="where the runs execute (default: processes; ray: see \"Beyond one machine\" in README.md)")
+    run.add_argument("--address", default="", help="of a Ray cluster, HOST:PORT or auto (default: begin one here)")
+    run.add_argument("--cpus", type=float, default=1, help="of a run on Ray, and its threads (default: 1)")
+    run.add_argument("--gpus", type=float, default=0, help="of a run on Ray; 0.25: four runs share one (default: 0)")
+    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
+                     help="of a run (default: auto, CUDA where a run has it)")
     run.add_argument("--oversubscribe", action="store_true", help="allow more workers than cores, which is slower")
     report = commands.add_parser("report", help="run the notebooks and bind them into one page")
     report.add_argument("--profile", choices=PROFILES, default="quick", help=f"recorded: what ships; {PROFILE_HELP}")
@@ -68,13 +75,16 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "run":
         refuse_unknown(parser, arguments.studies, studies.STUDIES)
-        if arguments.workers > engines.cores() and not arguments.oversubscribe:
+        if arguments.engine != "ray" and arguments.workers > engines.cores() and not arguments.oversubscribe:
             parser.error(f"--workers: found {arguments.workers}, expected at most {engines.cores()}, the cores; "
                          "--oversubscribe allows more")
     if arguments.command == "notebooks":
         refuse_unknown(parser, arguments.names, [file.stem for file in paths.NOTEBOOKS.glob("*.ipynb")])
+    where = {name: getattr(arguments, name, None) for name in ("engine", "workers", "address", "cpus", "gpus")}
     try:
         tracking.wanted_mode()
+        if where["engine"] == "ray":
+            cluster.connect(*list(where.values())[2:])
     except ValueError as error:
         parser.error(str(error))
     if arguments.command == "fetch":
@@ -89,7 +99,7 @@ def main() -> None:
     elif arguments.command == "run":
         for name in arguments.studies or studies.STUDIES:
             study = studies.STUDIES[name](arguments.profile, arguments.seed)
-            study.run(workers=arguments.workers)
+            study.run(device=arguments.device, **where)
             print(f"{name}: finished, under {paths.runs_dir() / arguments.profile / name}")
         if arguments.profile == "full":
             from .headline import refresh_readme

@@ -12,7 +12,8 @@ import json
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -70,15 +71,16 @@ class ColorSearch(study.Recorded):
     seed: int
     load: Callable[[], ColorizationData]
     root: Path
+    storage: str = field(default_factory=lambda: os.environ.get("SMAI_OPTUNA", ""))  # a database's URL; else the journal
 
     @property
     def journal(self) -> Path:
         return self.root / "journal.log"
 
-    def run(self, *, workers: int = 0) -> None:
-        """Finish every search, with `workers` processes of one thread, 0 being one a core.
+    def run(self, *, engine: str = "processes", workers: int = 0, device: str = "auto", **where) -> None:
+        """Finish every search, with `workers` processes of one thread, 0 being one a core; else as `engines.work`.
 
-        One worker runs here, without a further process.
+        One worker process runs here, without a further process.
 
         Raises:
             SearchError: the journal is damaged, in use by another process or cannot be written.
@@ -91,8 +93,9 @@ class ColorSearch(study.Recorded):
                 for trial in found.get_trials(states=(TrialState.RUNNING,)):  # cut off
                     found.tell(trial.number, state=TrialState.FAIL)
             todo = [(model, place) for model in self.spaces for place in self._left(model)]
-            workers = min(workers or engines.cores(), len(todo))
-            engines.work(_trial, todo, self, engine="processes" if workers > 1 else "serial", workers=workers,
+            if engine == "processes" and min(workers or engines.cores(), len(todo)) == 1:
+                engine = "serial"
+            engines.work(partial(_trial, device=device), todo, self, engine=engine, workers=workers, **where,
                          total=len(todo), unit="trial", title=self.name,
                          way_out=lambda item: f"in {self.journal}; starting again continues")
         if self.profile == "full":
@@ -119,7 +122,7 @@ class ColorSearch(study.Recorded):
         check_journal(self.journal)
         try:
             return optuna.create_study(
-                study_name=f"{model}-{digest}", storage=optuna.storages.JournalStorage(Journal(self.journal)),
+                study_name=f"{model}-{digest}", storage=self.storage or optuna.storages.JournalStorage(Journal(self.journal)),
                 load_if_exists=True, sampler=sampler,
                 pruner=optuna.pruners.MedianPruner(UNPRUNED_TRIALS, WARM_UP_EPOCHS))
         except (ValueError, KeyError, TypeError, AssertionError, IndexError) as error:
@@ -128,7 +131,7 @@ class ColorSearch(study.Recorded):
 
     def _left(self, model: str) -> list[int]:
         """Places of the trials that are to be done yet."""
-        done = self.optuna_study(model).get_trials(deepcopy=False, states=DONE) if self.journal.exists() else []
+        done = self.optuna_study(model).get_trials(deepcopy=False, states=DONE)
         taken = {trial.user_attrs.get("place", trial.number) for trial in done}
         return [place for place in range(self.trials) if place not in taken][:max(0, self.trials - len(done))]
 
@@ -140,15 +143,13 @@ class ColorSearch(study.Recorded):
         return self.table("", self._results)
 
     def _results(self) -> pd.DataFrame:
-        device = choose_device()
         where = {"seed": self.seed, "train_images": len(self.data.train.images), "data_source": self.data.source,
-                 "data_fingerprint": self.data.fingerprint, "device": device.type,
-                 "precision": choose_precision("auto", device), "torch": torch.__version__}
+                 "data_fingerprint": self.data.fingerprint}
         return pd.DataFrame(
             {"model": model, "trial": trial.number, "state": trial.state.name.lower(), **trial.params,
              "epochs": len(trial.intermediate_values), "val_nll": trial.value,
              **{key: trial.user_attrs[key] for key in ("parameters", "val_accuracy")},
-             "seconds": round(trial.duration.total_seconds(), 1), **where}
+             "seconds": round(trial.duration.total_seconds(), 1), **where, **_device(trial), "torch": torch.__version__}
             for model in self.spaces for trial in self._trials(model))
 
     def history(self) -> pd.DataFrame:
@@ -166,12 +167,18 @@ class ColorSearch(study.Recorded):
         return [trial for trial in self.optuna_study(model).get_trials(states=DONE) if trial.intermediate_values]
 
 
-def _trial(item: tuple[str, int], search: ColorSearch, report: engines.Report) -> None:
+def _device(trial: FrozenTrial) -> dict[str, str]:
+    device = choose_device(trial.user_attrs.get("device", "auto"))  # one of an older journal does not say
+    return {"device": device.type, "precision": choose_precision("auto", device)}
+
+
+def _trial(item: tuple[str, int], search: ColorSearch, report: engines.Report, *, device: str) -> None:
     """One trial of the search for a model, at a place in it: train a suggestion, to its validation NLL at the end."""
     name, place = item
 
     def train(trial: Trial) -> float:
         trial.set_user_attr("place", place)
+        trial.set_user_attr("device", choose_device(device).type)
         config = search.spaces[name].suggest(trial)
         objective, model = config.build(search.data, search.seed)
         trial.set_user_attr("parameters", parameter_count(model))
@@ -184,7 +191,7 @@ def _trial(item: tuple[str, int], search: ColorSearch, report: engines.Report) -
 
         try:
             return fit(model, objective, search.data.train, search.data.validation, config, seed=search.seed,
-                       on_epoch=on_epoch).rows[-1]["val_nll"]
+                       device=device, on_epoch=on_epoch).rows[-1]["val_nll"]
         except NonFiniteLossError as error:
             raise optuna.TrialPruned from error
 

@@ -1,4 +1,4 @@
-"""Where work executes: in this process, or in one single-threaded process a core.
+"""Where work executes: in this process, in one single-threaded process a core, or on Ray (`cluster`).
 
 Independent runs share the cores without waiting for each other, and a run with one thread gives the
 same bits on any number of cores. `make bench` measures what either way is worth on a machine.
@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -19,7 +20,9 @@ import torch
 from torch import multiprocessing
 from tqdm.auto import tqdm
 
-ENGINES = ("processes", "serial")
+from . import cluster
+
+ENGINES = ("processes", "serial", "ray")
 TRIES = 3  # of an item whose worker dies; then the item is what kills it
 Report = Callable[[int], None]  # how much more was done
 
@@ -30,8 +33,8 @@ def cores() -> int:
 
 
 def work(task: Callable[[Any, Any, Report], Any], items: Sequence, shared: Any, *, engine: str = "processes",
-         workers: int = 0, total: int = 0, unit: str = "it", title: str = "",
-         way_out: Callable[[Any], str] = str) -> list:
+         workers: int = 0, address: str = "", cpus: float = 1, gpus: float = 0, total: int = 0, unit: str = "it",
+         title: str = "", way_out: Callable[[Any], str] = str) -> list:
     """`task(item, shared, report)` for every item, showing one bar; what they return, in order.
 
     One that fails does not stop the others; the first failure is raised when all are done. One whose worker
@@ -40,8 +43,9 @@ def work(task: Callable[[Any, Any, Report], Any], items: Sequence, shared: Any, 
     Args:
         task: a module's function, since workers import it.
         shared: given to every task; its tensors are in memory once, whatever the number of workers.
-        engine: "processes", or "serial" for debugging.
-        workers: processes; 0 is one a core.
+        engine: "processes", "serial" for debugging, or "ray".
+        workers: processes; 0 is one a core, or as many as fit into the Ray cluster.
+        address, cpus, gpus: of the Ray cluster, and what an item has there; see `cluster.connect`.
         total: what the reports add up to.
         way_out: of an item that failed, a note for the error.
     """
@@ -52,7 +56,11 @@ def work(task: Callable[[Any, Any, Report], Any], items: Sequence, shared: Any, 
     with tqdm(total=total, unit=unit, unit_scale=unit != "trial", desc=title, leave=False, disable=not total) as bar:
         if engine == "serial":
             return [task(item, shared, bar.update) for item in items]
-        outcomes = _in_processes(task, items, shared, min(workers or cores(), len(items)), bar)
+        task = partial(_outcome, task)
+        if engine == "ray":
+            outcomes = cluster.work(task, items, shared, bar, workers=workers, tries=TRIES, cpus=cpus, gpus=gpus, address=address)
+        else:
+            outcomes = _in_processes(task, items, shared, min(workers or cores(), len(items)), bar)
     for item, (error, trace) in zip(items, outcomes, strict=True):
         if trace:
             error.add_note(way_out(item))
@@ -121,11 +129,14 @@ def _serve(pipe, task, shared) -> None:
             item = pipe.recv()
         except EOFError:
             return
-        try:
-            outcome = task(item, shared, pipe.send), ""
-        except Exception as error:  # noqa: BLE001  it is raised where the worker was hired
-            outcome = error, traceback.format_exc()
-        pipe.send(outcome)
+        pipe.send(task(item, shared, pipe.send))
+
+
+def _outcome(task, item, shared, report) -> tuple[Any, str]:
+    try:
+        return task(item, shared, report), ""
+    except Exception as error:  # noqa: BLE001  it is raised where the worker was hired
+        return error, traceback.format_exc()
 
 
 def _end_with_the_hirer():

@@ -12,6 +12,7 @@ import platform
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,8 @@ def _result(spec: RunSpec, data: Dataset, fitted: Fitted, examined: dict[str, An
     }
 
 
-def run_all(specs: list[RunSpec], data: Dataset, *, engine: str = "processes", workers: int = 0) -> None:
-    """Finish every run of `specs`, showing one bar over all images; as `engines.work`, also where one fails."""
+def run_all(specs: list[RunSpec], data: Dataset, *, device: str = "auto", **where) -> None:
+    """Finish every run of `specs`, showing one bar over all images; `where` and failures as in `engines.work`."""
     todo = []
     for spec in specs:
         with suppress(RunError):  # which `execute` will raise, while the others go on
@@ -138,7 +139,7 @@ def run_all(specs: list[RunSpec], data: Dataset, *, engine: str = "processes", w
                 continue
         todo.append(spec)
     engines.work(
-        execute, todo, data, engine=engine, workers=workers, unit="img", title=todo[0].study if todo else "",
+        partial(execute, device=device), todo, data, **where, unit="img", title=todo[0].study if todo else "",
         total=len(data.train[0]) * sum(spec.config.epochs for spec in todo),
         way_out=lambda spec: f"in run {spec.name!r} ({spec.folder.path}); finished runs are kept, and starting "
                              "again continues the others")

@@ -149,7 +149,7 @@ def reachable(url: str) -> bool:
     parts, opened = urllib.parse.urlsplit(url), []
 
     def attempt():
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # ValueError: no port
             port = parts.port or (443 if parts.scheme == "https" else 80)
             opened.append(socket.create_connection((parts.hostname, port), PATIENCE_SECONDS).close())
 

@@ -72,14 +72,14 @@ class Study(Recorded):
     specs: list[runs.RunSpec]
     load: Callable[[], Dataset]
 
-    def run(self, *, engine: str = "processes", workers: int = 0) -> None:
+    def run(self, *, device: str = "auto", **where) -> None:
         """Finish every run, showing one bar over all images; `full` also publishes the results.
 
-        Nothing to do for recorded results.
+        Nothing to do for recorded results. `where`: engine, workers and the like, as in `engines.work`.
         """
         if self.profile == "recorded":
             return
-        runs.run_all(self.specs, self.data, engine=engine, workers=workers)
+        runs.run_all(self.specs, self.data, device=device, **where)
         if self.profile == "full":
             self.publish()
 
