@@ -1,3 +1,5 @@
+import re
+
 import nbformat
 import pandas as pd
 import papermill
@@ -107,6 +109,7 @@ def test_quick_trains_for_real_from_any_folder_and_becomes_a_page(tmp_path, monk
     assert len(list((tmp_path / "runs" / "quick" / "q1_configs").glob("*/result.json"))) == 10
     assert "SAMPLE DATA" in page and "quick profile" in page and report.MEANING["quick"] in page
     assert "<math" in page and "data:image/png;base64," in page
+    page = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)  # a picture's letters may be any
     for outside in ('src="http', 'href="http', "cdn", "application/vnd.jupyter.widget"):
         assert outside not in page, outside
 

@@ -76,15 +76,15 @@ def test_an_altered_file_is_named_with_both_checksums(copy):
 
 
 def test_a_small_file_that_unpacks_without_end_is_altered_not_unpacked(copy):
-    """What is read of it is bounded: 100 MB of zeros here, which pack to 100 kB."""
+    """What is read of it is bounded: 200 MB of zeros here, which pack to 1 MB."""
     file = copy / "train-images-idx3-ubyte.gz"
-    file.write_bytes(gzip.compress(bytes(100_000_000), compresslevel=1))
+    file.write_bytes(gzip.compress(bytes(200_000_000), compresslevel=1))
     tracemalloc.start()
     with pytest.raises(sources.DataError, match="train-images.*altered"):
         fashion_mnist.fashion_mnist(copy)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert most < 99_000_000
+    assert most < 150_000_000  # Python's buffer doubles as it grows
 
 
 def test_torchvisions_files_are_fetched_from_the_mirror_that_has_them(copy, tmp_path, monkeypatch):
