@@ -1,4 +1,4 @@
-# make report | test | lab | full | notebooks | bench | lint    (Python 3.11 to 3.13; PYTHON=... chooses one)
+# make report | test | lab | full | notebooks | bench | faults | lint    (Python 3.11 to 3.13; PYTHON=... chooses one)
 PYTHON ?= python3
 # A smaller CPU-only torch: PIP_ARGS="--extra-index-url URL", with the CPU address that the install page of
 # pytorch.org prints, in one `make install` before anything else
@@ -6,7 +6,7 @@ PIP_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: install report test lab full notebooks bench lint
+.PHONY: install report test lab full notebooks bench faults lint
 
 install: $(VENV)/installed
 
@@ -42,6 +42,10 @@ notebooks: install
 
 bench: install
 	$(VENV)/bin/python benchmarks/training.py
+
+# a soak: processes killed at sixty random moments, every file damaged in three ways; prints and writes runs/faults.csv
+faults: install
+	$(VENV)/bin/python benchmarks/faults.py
 
 lint: install
 	$(RUN) ruff check .

@@ -131,10 +131,12 @@ def test_a_lost_workers_run_goes_on_elsewhere_to_the_same_bits(address, tiny, tm
 
     def kill():
         wait_until(specs[1].folder.checkpoint_file.exists)
-        busy = [process for process in psutil.process_iter() if (process.cmdline() or [""])[0].startswith("ray::_attempt")]
         # both machines are here, so the lock says which of the workers has the run
-        victims = [process for process in busy if str(specs[1].folder.path / ".lock") in {f.path for f in process.open_files()}]
-        assert len(victims) == 1, busy
+        lock = str(specs[1].folder.path / ".lock")
+        victims = [process for process in psutil.process_iter(["cmdline", "open_files"])
+                   if (process.info["cmdline"] or [""])[0].startswith("ray::_attempt")
+                   and lock in {file.path for file in process.info["open_files"] or ()}]
+        assert len(victims) == 1
         killed.append(victims[0].pid)
         victims[0].kill()
 
@@ -189,5 +191,5 @@ def test_an_address_that_does_not_answer_ends_in_one_line_and_exit_code_2(listen
         done = subprocess.run([sys.executable, "-m", "smai_lib", "run", "q2_models", "--engine", "ray", "--address", wrong],
                               capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].endswith(f"error: no Ray answers at '{wrong}'; `ray start --head` prints its address")
+    assert done.stderr.splitlines()[-1].endswith(f"error: no Ray answers at '{wrong}'; `ray start --head` begins one, and prints its address")
     assert "Traceback" not in done.stderr

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from filelock import FileLock
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from ..core import engines, runs, study
 from ..core.layers import parameter_count
@@ -54,7 +54,7 @@ class Journal(JournalFileBackend):
                 print(f"{self.file}: removed its last line {torn[:40]!r}, a record that was cut off")
                 os.truncate(self.file, len(whole + end))
             try:
-                super().append_logs(logs)
+                super().append_logs([log | {"sha256": _digest(log)} for log in logs])
             except OSError as error:
                 raise SearchError(f"cannot write {self.file} ({error.strerror}); make room there, and starting again "
                                   "continues the search") from error
@@ -175,40 +175,46 @@ def _device(trial: FrozenTrial) -> dict[str, str]:
 def _trial(item: tuple[str, int], search: ColorSearch, report: engines.Report, *, device: str) -> None:
     """One trial of the search for a model, at a place in it: train a suggestion, to its validation NLL at the end."""
     name, place = item
+    found = search.optuna_study(name, place)
+    trial = found.ask()
+    trial.set_user_attr("place", place)
+    trial.set_user_attr("device", choose_device(device).type)
+    config = search.spaces[name].suggest(trial)
+    objective, model = config.build(search.data, search.seed)
+    trial.set_user_attr("parameters", parameter_count(model))
 
-    def train(trial: Trial) -> float:
-        trial.set_user_attr("place", place)
-        trial.set_user_attr("device", choose_device(device).type)
-        config = search.spaces[name].suggest(trial)
-        objective, model = config.build(search.data, search.seed)
-        trial.set_user_attr("parameters", parameter_count(model))
+    def on_epoch(row: dict[str, float]) -> None:
+        trial.report(row["val_nll"], row["epoch"])
+        trial.set_user_attr("val_accuracy", row["val_accuracy"])
+        if trial.should_prune():
+            raise optuna.TrialPruned
 
-        def on_epoch(row: dict[str, float]) -> None:
-            trial.report(row["val_nll"], row["epoch"])
-            trial.set_user_attr("val_accuracy", row["val_accuracy"])
-            if trial.should_prune():
-                raise optuna.TrialPruned
-
-        try:
-            return fit(model, objective, search.data.train, search.data.validation, config, seed=search.seed,
-                       device=device, on_epoch=on_epoch).rows[-1]["val_nll"]
-        except NonFiniteLossError as error:
-            raise optuna.TrialPruned from error
-
-    search.optuna_study(name, place).optimize(train, n_trials=1)
+    try:
+        fitted = fit(model, objective, search.data.train, search.data.validation, config, seed=search.seed, device=device,
+                     on_epoch=on_epoch)
+        found.tell(trial, fitted.rows[-1]["val_nll"])
+    except (optuna.TrialPruned, NonFiniteLossError):
+        found.tell(trial, state=TrialState.PRUNED)
     report(1)
 
 
+def _digest(record: dict) -> str:
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
+
+
 def check_journal(file: Path) -> None:
-    """SearchError, with the line and the way out, unless every line of `file` is a whole record."""
+    """SearchError, with the line and the way out, unless every line of `file` is a record as it was written."""
     if not file.exists():
         return
     lines = file.read_bytes().split(b"\n")[:-1]  # Optuna passes over a last line without an end
+    sealed = any(b'"sha256"' in line for line in lines[:2])  # else it was begun before there were digests
     for number, line in enumerate(lines, start=1):
         try:
-            valid = "op_code" in json.loads(line)
-        except (ValueError, TypeError):
+            record = json.loads(line)
+            found = record.pop("sha256", "" if sealed else _digest(record))
+            valid = "op_code" in record and found == _digest(record)
+        except (ValueError, TypeError, AttributeError):
             valid = False
         if not valid:
-            raise SearchError(f"{file}, line {number}: found {line[:40]!r}, expected a JSON record of Optuna; "
+            raise SearchError(f"{file}, line {number}: found {line[:40]!r}, expected a record of Optuna's with its SHA-256; "
                               "restore the file, or move it away to start a new search. Nothing was changed")

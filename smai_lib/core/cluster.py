@@ -14,22 +14,10 @@ import torch
 
 from .sources import reachable
 
-ANSWER_SECONDS = 20  # for a cluster in reach to let this process in
+ANSWER_SECONDS = 30  # for a cluster in reach to let this process in
 REPORT_SECONDS = 0.5  # between two reports of a worker
 PASSED_ON = ("SMAI_RUNS", "WANDB_MODE", "WANDB_DIR", "WANDB_PROJECT")  # from this process's environment; no key
-
-
-class Progress:
-    """How much of each item is done; an actor, which workers tell and the driver asks."""
-
-    def __init__(self):
-        self.done = {}
-
-    def note(self, number: int, amount: int) -> None:
-        self.done[number] = amount
-
-    def total(self) -> int:
-        return sum(self.done.values())
+JOIN = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)"
 
 
 def connect(address: str = "", workers: int = 0, cpus: float = 1, gpus: float = 0):
@@ -39,33 +27,31 @@ def connect(address: str = "", workers: int = 0, cpus: float = 1, gpus: float = 
     """
     try:
         import ray
-    except ImportError as error:
-        raise ValueError("engine 'ray' needs `pip install -r requirements-cluster.txt`") from error
-    if not ray.is_initialized():
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        if address not in ("", "auto"):  # where nobody answers, Ray itself waits for minutes
-            trial = [sys.executable, "-c", "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)", address]
-            try:
+
+        if not ray.is_initialized():
+            if address not in ("", "auto"):  # where none answers, Ray itself tries for minutes
                 if not reachable(f"//{address}"):
                     raise ConnectionError
-                subprocess.run(trial, check=True, timeout=ANSWER_SECONDS, capture_output=True)
-            except (ConnectionError, subprocess.SubprocessError) as error:
-                raise ValueError(f"no Ray answers at {address!r}; `ray start --head` prints its address") from error
-        here = {} if address else {"num_cpus": int(workers * cpus) or None, "include_dashboard": False}
-        try:
-            ray.init(address or "local", logging_level=logging.ERROR, **here)
-        except ConnectionError as error:
-            raise ValueError(f"no Ray answers at {address!r}; `ray start --head` begins one") from error
+                subprocess.run([sys.executable, "-c", JOIN, address], check=True, timeout=ANSWER_SECONDS, capture_output=True)
+            os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+            ray.init(address or "local", logging_level=logging.ERROR, **({} if address else {
+                "num_cpus": int(workers * cpus) or None, "include_dashboard": False}))
+    except ImportError as error:
+        raise ValueError("the engine 'ray' needs `pip install -r requirements-cluster.txt`") from error
+    except (ConnectionError, subprocess.SubprocessError) as error:
+        raise ValueError(f"no Ray answers at {address!r}; `ray start --head` begins one, and prints its address") from error
     has = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(machine.get("CPU", 0) >= cpus and machine.get("GPU", 0) >= gpus for machine in has):
         raise ValueError(f"no machine of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs, which a run is to have")
     return ray
 
 
-def work(task, items, shared, bar, *, workers: int, tries: int, cpus: float, gpus: float, address: str) -> list:
+def work(task, items, shared, bar, *, tries: int, workers: int, address: str, cpus: float, gpus: float) -> list:
     """What `task` returned for every item, in order, or the error and a note of those that Ray could not finish."""
     ray = connect(address, workers, cpus, gpus)
-    progress = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Progress).remote()
+    from ray.util.queue import Queue
+
+    reports, done = Queue(), {}
     attempt = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=tries - 1)(_attempt)
     common = ray.put((task, shared, max(1, int(cpus)), {name: os.environ[name] for name in PASSED_ON if name in os.environ}))
     waiting, outcomes, busy = list(enumerate(items))[::-1], {}, {}
@@ -73,22 +59,23 @@ def work(task, items, shared, bar, *, workers: int, tries: int, cpus: float, gpu
         while waiting or busy:
             while waiting and len(busy) < (workers or len(items)):
                 number, item = waiting.pop()
-                busy[attempt.remote(number, item, common, progress)] = number
+                busy[attempt.remote(number, item, common, reports)] = number
             for reference in ray.wait(list(busy), timeout=REPORT_SECONDS)[0]:
                 number = busy.pop(reference)
                 try:
                     outcomes[number] = ray.get(reference)
                 except ray.exceptions.RayError as error:  # its workers died over it, say
                     outcomes[number] = error, f"after {tries} tries"
-            bar.update(ray.get(progress.total.remote()) - bar.n)
+            done.update(reports.get_nowait_batch(reports.qsize()))
+            bar.update(sum(done.values()) - bar.n)
     finally:  # also of an interrupt
         for reference in busy:
             ray.cancel(reference, force=True)
-        ray.kill(progress)
+        reports.shutdown(force=True)
     return [outcomes[number] for number in range(len(items))]
 
 
-def _attempt(number, item, common, progress):
+def _attempt(number, item, common, reports):
     """On a worker. What is reported counts from the item's start, so that a second try counts nothing twice."""
     task, shared, threads, environment = common
     os.environ.update(environment)
@@ -100,8 +87,8 @@ def _attempt(number, item, common, progress):
         done += more
         if time.monotonic() - told > REPORT_SECONDS:
             told = time.monotonic()
-            progress.note.remote(number, done)
+            reports.put((number, done))
 
     outcome = task(item, shared, report)
-    progress.note.remote(number, done)
+    reports.put((number, done))
     return outcome

@@ -58,7 +58,7 @@ def work(task: Callable[[Any, Any, Report], Any], items: Sequence, shared: Any, 
             return [task(item, shared, bar.update) for item in items]
         task = partial(_outcome, task)
         if engine == "ray":
-            outcomes = cluster.work(task, items, shared, bar, workers=workers, tries=TRIES, cpus=cpus, gpus=gpus, address=address)
+            outcomes = cluster.work(task, items, shared, bar, tries=TRIES, workers=workers, address=address, cpus=cpus, gpus=gpus)
         else:
             outcomes = _in_processes(task, items, shared, min(workers or cores(), len(items)), bar)
     for item, (error, trace) in zip(items, outcomes, strict=True):

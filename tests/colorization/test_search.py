@@ -1,5 +1,6 @@
 import json
 import pathlib
+import random
 import signal
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def test_the_median_pruner_stops_a_trial_between_epochs(make_search, tmp_path, m
     search = make_search(tmp_path, trials=color_search.UNPRUNED_TRIALS + 2)
     epochs = []
 
-    def fake_fit(model, objective, train, validation, config, *, seed, on_epoch):
+    def fake_fit(model, objective, train, validation, config, *, seed, device, on_epoch):
         trial = search.optuna_study("cnn").trials[-1].number
         bad = trial == color_search.UNPRUNED_TRIALS
         rows = [{"epoch": epoch, "val_nll": 9.0 if bad else 1.0 + trial / 100, "val_accuracy": 0.5}
@@ -144,7 +145,7 @@ def test_the_median_pruner_stops_a_trial_between_epochs(make_search, tmp_path, m
 def test_a_loss_that_is_not_finite_ends_the_trial_not_the_search(make_search, tmp_path, monkeypatch):
     search = make_search(tmp_path, trials=3)
 
-    def fake_fit(model, objective, train, validation, config, *, seed, on_epoch):
+    def fake_fit(model, objective, train, validation, config, *, seed, device, on_epoch):
         row = {"epoch": 1, "val_nll": 1.0, "val_accuracy": 0.5}
         on_epoch(row)
         if search.optuna_study("cnn").trials[-1].number == 1:
@@ -169,6 +170,33 @@ def test_a_damaged_journal_is_named_and_left_alone(make_search, tmp_path, damage
     with pytest.raises(SearchError, match=f"journal.log.*{line}"):
         replace(search, trials=2).run(workers=1)
     assert search.journal.read_bytes() == damaged
+
+
+def test_every_flipped_bit_of_a_journal_is_seen(make_search, tmp_path):
+    """But of the last line's end: then that record is one that was cut off, and is left out."""
+    search = make_search(tmp_path, trials=1)
+    search.run(workers=1)
+    whole = search.journal.read_bytes()
+    draw = random.Random(0)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        damaged[draw.randrange(len(whole) - 1)] ^= 1 << draw.randrange(8)
+        search.journal.write_bytes(damaged)
+        with pytest.raises(SearchError, match="journal.log, line"):
+            search.results()
+    search.journal.write_bytes(whole)
+    assert len(search.results()) == 1
+
+
+def test_a_journal_of_before_there_were_digests_goes_on(make_search, tmp_path):
+    search = make_search(tmp_path, trials=1)
+    search.run(workers=1)
+    records = [json.loads(line) for line in search.journal.read_text().splitlines()]
+    search.journal.write_text("".join(json.dumps({key: value for key, value in record.items() if key != "sha256"}) + "\n"
+                                      for record in records))
+    more = replace(search, trials=2)
+    more.run(workers=1)
+    assert len(more.results()) == 2
 
 
 def test_records_of_no_search_are_an_error_too(make_search, tmp_path):
