@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from ..core import checksums, paths
 from ..core.config import require_number
 from ..core.runs import RunSpec
-from ..core.study import Study, assemble, loader
+from ..core.study import Study, assemble, loader, over_seeds
 from . import metrics, tables
 from .config import ColorizationConfig
 from .data import ColorizationData, ColorSplit
@@ -205,7 +205,5 @@ def color_search(profile: str = "recorded", seed: int = 0, data: ColorizationDat
 def color_models(profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None) -> ColorModels:
     """The report's network as it was, tuned, and with the prior; and the U-Net."""
     configs = {"report CNN": REPORT_CNN, "tuned CNN": TUNED_CNN, "CNN + prior": CNN_PRIOR, "U-Net": UNET}
-    # seed by seed, so that an interrupted study has whole comparisons
-    wanted = [(name, config, seed + offset) for offset in range(1 if profile == "quick" else MODEL_SEEDS)
-              for name, config in configs.items()]
+    wanted = over_seeds(configs, seed, 1 if profile == "quick" else MODEL_SEEDS)
     return assemble(ColorModels, "q2_models", profile, wanted, lambda: sweep_data(profile, data), quick_epochs=QUICK_EPOCHS)

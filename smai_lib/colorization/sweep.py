@@ -7,7 +7,7 @@ constant rate, SGD with momentum 0.9. What is published is each run's last epoch
 import pandas as pd
 
 from ..core import significance
-from ..core.study import Study, assemble
+from ..core.study import Study, assemble, over_seeds
 from .config import ColorizationConfig
 from .data import ColorizationData, prepare
 from .images import color_images
@@ -69,8 +69,7 @@ class Sweep(Study):
 
 def color_sweep(profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None) -> Sweep:
     """The 21 published configurations, on all of CIFAR-10 in the supplied colours."""
-    return assemble(Sweep, "q2_sweep", profile, [(name, config, seed) for name, config in CONFIGS.items()],
-                    lambda: sweep_data(profile, data))
+    return assemble(Sweep, "q2_sweep", profile, over_seeds(CONFIGS, seed), lambda: sweep_data(profile, data))
 
 
 def sweep_data(profile: str = "full", data: ColorizationData | None = None) -> ColorizationData:

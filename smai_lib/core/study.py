@@ -133,6 +133,15 @@ class Study(Recorded):
         return {"_best": self.best_spec().weights_file}
 
 
+def over_seeds(configs: Mapping[str, Config], seed: int, count: int = 1) -> list[tuple[str, Config, int]]:
+    """What `assemble` wants, seed by seed, so that an interrupted study has whole comparisons.
+
+    Raises: ConfigError for a seed that is no whole number.
+    """
+    require_number("seed", seed, int)
+    return [(name, config, seed + offset) for offset in range(count) for name, config in configs.items()]
+
+
 def assemble(kind: type[Study], name: str, profile: str, wanted: Sequence[tuple[str, Config, int]],
              load: Callable[[], Dataset], *, quick_epochs: Mapping[str, int] | None = None) -> Study:
     """The study `name` of the runs `wanted`: label, configuration and seed of each.
@@ -141,10 +150,8 @@ def assemble(kind: type[Study], name: str, profile: str, wanted: Sequence[tuple[
         load: the data, which recorded results do not need.
         quick_epochs: label -> epochs under `quick`, 1 where it is not named.
 
-    Raises: as `loader`; ConfigError for a seed that is no whole number.
+    Raises: as `loader`.
     """
-    for _, _, seed in wanted:
-        require_number("seed", seed, int)
     load = loader(profile, load)
     fingerprint = "" if profile == "recorded" else load().fingerprint
     if profile == "quick":

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pandas as pd
 
 from ..core.significance import paired_differences
-from ..core.study import Study, assemble
+from ..core.study import Study, assemble, over_seeds
 from .fashion_mnist import FashionMNIST
 from .published import CONFIGS, PUBLISHED
 from .recipe import BEST
-from .studies import few_images, over_seeds
+from .studies import few_images
 
 START = "config 1 as published"
 RUNGS = {  # name -> the keys that take the recipe's value, here and above

@@ -11,10 +11,10 @@ from dataclasses import replace
 import pandas as pd
 
 from ..core import significance
-from ..core.study import assemble
+from ..core.study import assemble, over_seeds
 from .config import MultiTaskConfig
 from .fashion_mnist import FashionMNIST
-from .studies import TEN_CONFIGS, TenConfigs, few_images, over_seeds
+from .studies import TEN_CONFIGS, TenConfigs, few_images
 
 PUBLISHED = pd.DataFrame([
     (.8852, .0279, .8877, .3111), (.8770, .0382, .8795, .2906), (.8908, .0304, .8884, .2957), (.7587, .0330, .7589, .2857),

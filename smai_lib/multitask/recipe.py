@@ -7,9 +7,9 @@ import pandas as pd
 
 from ..core.runs import RunSpec
 from ..core.significance import prediction_half_width
-from ..core.study import Study, assemble
+from ..core.study import Study, assemble, over_seeds
 from .fashion_mnist import FashionMNIST
-from .studies import TEN_CONFIGS, few_images, over_seeds
+from .studies import TEN_CONFIGS, few_images
 
 # config 1's network. All else was chosen on validation, in single runs: shifted or partly erased images, mixup, the
 # answers of a teacher, batches of 64 and six times the weight decay were no better there; kernels of 5 pixels,

@@ -11,9 +11,8 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import f1_score
 
 from ..core import paths, weights
-from ..core.config import require_number
 from ..core.runs import RunSpec
-from ..core.study import Study, assemble
+from ..core.study import Study, assemble, over_seeds
 from .config import MultiTaskConfig
 from .fashion_mnist import FashionMNIST, fashion_mnist
 from .model import MultiTaskCNN
@@ -149,12 +148,6 @@ def lambda_study(profile: str = "recorded", seed: int = 0, data: FashionMNIST | 
     configs["uncertainty"] = lambda_config(1.0, ink_scaling="z_score", weighting="uncertainty")
     wanted = over_seeds(configs, seed, 2 if profile == "quick" else LAMBDA_SEEDS)
     return assemble(LambdaStudy, "q1_lambda", profile, wanted, lambda: few_images(profile, data))
-
-
-def over_seeds(configs: dict[str, MultiTaskConfig], seed: int, count: int) -> list[tuple[str, MultiTaskConfig, int]]:
-    """What `assemble` wants, seed by seed, so that an interrupted study has whole comparisons; ConfigError as there."""
-    require_number("seed", seed, int)
-    return [(name, config, seed + offset) for offset in range(count) for name, config in configs.items()]
 
 
 def few_images(profile: str, data: FashionMNIST | None) -> FashionMNIST:
