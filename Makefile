@@ -16,7 +16,7 @@ $(VENV)/installed: requirements.txt requirements.lock pyproject.toml
 	$(RUN) pip install -q --disable-pip-version-check --no-deps -e .
 	touch $@
 
-# everything, briefly, on the real data; the page is under runs/quick/
+# trains everything, briefly, on the real data, and prints the report's path: a page under runs/quick/
 report: install
 	$(RUN) smai_lib fetch
 	$(RUN) smai_lib run --profile quick
@@ -30,11 +30,12 @@ test: lint
 lab: install
 	$(VENV)/bin/jupyter lab notebooks
 
-# the reported study: hours, and it continues where it was stopped; writes report/results and figures
+# the reported study: hours, and it continues where it was stopped; writes report/ and figures
 full: install
 	$(RUN) smai_lib fetch
 	$(RUN) smai_lib run --profile full
 	$(RUN) smai_lib report --profile full
+	$(RUN) smai_lib report
 
 # execute the notebooks in place, as the repository stores them and nbval compares them
 notebooks: install

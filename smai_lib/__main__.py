@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from . import own, studies
 from .colorization.images import FORMATS, color_images
 from .core import cluster, engines, paths, tracking
+from .core.checksums import ChecksumError
 from .core.runs import RunError
 from .core.sources import DataError
 from .core.study import PROFILES
@@ -62,8 +63,10 @@ def options() -> argparse.ArgumentParser:
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                      help="of a run (default: auto, CUDA where a run has it)")
     run.add_argument("--oversubscribe", action="store_true", help="allow more workers than cores, which is slower")
-    report = commands.add_parser("report", help="run the notebooks and bind them into one page")
-    report.add_argument("--profile", choices=PROFILES, default="quick", help=f"recorded: what ships; {PROFILE_HELP}")
+    report = commands.add_parser("report", help="write the report, as a page and as a PDF")
+    report.add_argument("--profile", choices=PROFILES[1:], help="first execute the notebooks, and add a chapter on what was "
+                        "trained here; the default only reads recorded results, and writes report/report.html")
+    report.add_argument("--check", action="store_true", help="write nothing; say whether report/report.html is current")
     report.add_argument("--seed", type=at_least(0), default=0, help="the notebooks' parameter (default: 0)")
     books = commands.add_parser("notebooks", help="execute the notebooks in place, as the repository stores them")
     books.add_argument("names", nargs="*", help="file names without .ipynb; default: all")
@@ -106,9 +109,17 @@ def main() -> None:
 
             refresh_readme()
     elif arguments.command == "report":
-        from .report import make_report
+        from . import document, report
 
-        make_report(arguments.profile, arguments.seed)
+        try:
+            if arguments.check:
+                document.check()
+            elif arguments.profile:
+                report.make_report(arguments.profile, arguments.seed)
+            else:
+                print(document.write())
+        except (document.ReportError, ChecksumError) as error:
+            parser.error(str(error))
     else:
         from .report import NOTEBOOKS, refresh_notebooks
 
