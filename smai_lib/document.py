@@ -24,6 +24,8 @@ REPORT = paths.ROOT / "report"
 READER = "markdown-smart+pipe_tables"  # what is typed is what is read
 # pictures show the tables that the text quotes, and their bits depend on the machine's fonts
 PICTURE = re.compile(r'src="data:[^"]*"')
+UNSEEN = re.compile(r"\]\([^)]*\)|\\[a-z]+|[][`${}*]")  # of a cell: targets of links, markup
+WIDEST = 42  # characters that count of a cell
 
 
 class ReportError(RuntimeError):
@@ -48,7 +50,9 @@ def table(frame: pd.DataFrame, columns: Mapping[str, str | Sequence[str]], capti
     for column, heading in columns.items():
         heading, form = (heading, "{}") if isinstance(heading, str) else heading
         shown[heading] = ["–" if pd.isna(value) else form.format(value).replace("|", "\\|") for value in frame[column]]
-        rules.append("---:" if pd.api.types.is_numeric_dtype(frame[column]) else ":---")
+        widths = [len(UNSEEN.sub("", cell)) for cell in shown[heading]]
+        rule = "-" * max(3, len(heading) // 2, *map(len, heading.split()), min(WIDEST, *[max(widths)] * 2))  # a wide table's shares of the width
+        rules.append(rule + ":" if pd.api.types.is_numeric_dtype(frame[column]) else ":" + rule)
     lines = [list(shown), rules, *zip(*shown.values(), strict=True)]
     body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
     return f'\n::: {{.scroll tabindex="0"}}\n{body}\n\n: {caption}\n:::\n'
