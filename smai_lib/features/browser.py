@@ -49,4 +49,4 @@ def browse(model: MultiTaskCNN, images: torch.Tensor, titles: Sequence[str]) -> 
     # a channel past the end of another block becomes its last
     block.observe(lambda change: channel.set_trait("max", widths[change.new] - 1), "value")
     return ipywidgets.interactive(lambda image, block, channel: view(model, images[image], block, channel),
-                                  image=image, block=block, channel=channel)
+                                  {"auto_display": True}, image=image, block=block, channel=channel)

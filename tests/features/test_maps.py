@@ -159,6 +159,7 @@ def test_purity_counts_the_most_common_class_and_skips_the_silent():
 def test_the_browser_follows_its_controls(split):
     model = network()
     browser = browse(model, split.images, ["item"] * len(split.images))
+    assert browser.auto_display  # else a reader moves the controls and sees nothing; `test_lab.py` looks
     image, block, channel = browser.children[:3]
     image.value, block.value, channel.value = 3, "block2", 7
     left, right = browser.result.axes[:2]
