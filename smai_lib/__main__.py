@@ -73,6 +73,11 @@ def options() -> argparse.ArgumentParser:
     return parser
 
 
+def end(*_) -> None:
+    """On SIGTERM, as an interrupt does: leave no worker behind."""
+    sys.exit(128 + signal.SIGTERM)
+
+
 def main() -> None:
     parser = options()
     arguments = parser.parse_args()
@@ -87,7 +92,8 @@ def main() -> None:
     try:
         tracking.wanted_mode()
         if where["engine"] == "ray":
-            cluster.connect(*list(where.values())[2:])
+            cluster.connect(*(where[name] for name in ("address", "workers", "cpus", "gpus")))
+            signal.signal(signal.SIGTERM, end)  # Ray's own would abort
     except ValueError as error:
         parser.error(str(error))
     if arguments.command == "fetch":
@@ -127,5 +133,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an interrupt does: leave no worker behind
+    signal.signal(signal.SIGTERM, end)
     main()

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -151,6 +152,32 @@ def test_a_lost_workers_run_goes_on_elsewhere_to_the_same_bits(address, tiny, tm
         assert one.folder.result()["metrics"] == other.folder.result()["metrics"]
         assert one.folder.history_file.read_bytes() == other.folder.history_file.read_bytes()
         assert one.weights_file.read_bytes() == other.weights_file.read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_study_leaves_no_run_going_and_begins_none(commands, address, tmp_path, monkeypatch, number):
+    def begun():
+        return sorted((tmp_path / "runs/quick/q1_configs").glob("*/config.json"))
+
+    def attempts():
+        return [process for process in psutil.process_iter(["cmdline"])
+                if (process.info["cmdline"] or [""])[0].startswith("ray::_attempt")]
+
+    monkeypatch.setenv("SMAI_FASHION_MNIST", "sample")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background, we and our children ignored it
+    command = ["q1_configs" if word == "q2_models" else word for word in commands[-1]]
+    process = subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(lambda: len(begun()) >= 2 or process.poll() is not None)
+    assert len(attempts()) == 2
+    process.send_signal(number)
+    assert process.wait(30) != 0  # which code is for Ray to say
+    end = time.monotonic() + 30
+    while left := attempts():
+        assert time.monotonic() < end, left
+        time.sleep(0.2)
+    folders = begun()
+    time.sleep(1)
+    assert begun() == folders and len(folders) < 10
 
 
 def test_one_failing_run_does_not_stop_the_others(address, tiny, tmp_path):

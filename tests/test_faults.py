@@ -215,3 +215,27 @@ def test_a_frozen_or_killed_wandb_stops_no_run(start, tmp_path, fault):
     assert process.returncode == 0, printed
     assert printed.count("wandb: run is not wholly mirrored") == 1, printed
     assert json.loads(next(tmp_path.glob("*/result.json")).read_text())["config"]["epochs"] == 3
+
+
+def test_two_runners_of_one_study_share_it_or_one_is_refused_and_the_bits_stay(start, tmp_path):
+    file = script(tmp_path, """
+        import pathlib, sys, torch
+        from smai_lib.core import runs
+        from smai_lib.multitask.config import MultiTaskConfig
+        from smai_lib.multitask.fashion_mnist import fashion_mnist
+        torch.set_num_threads(1)
+        data = fashion_mnist("sample", verbose=False).subset(300, 100, 100)
+        config = MultiTaskConfig(num_layers=2, base_filters=4, batch_size=32, epochs=6)
+        runs.run_all([runs.RunSpec(str(seed), "test", config, seed, data.fingerprint, pathlib.Path(sys.argv[1]))
+                      for seed in range(3)], data, engine="serial")
+    """)
+    together = [start(file, tmp_path / "two") for _ in range(2)]
+    for process in together:
+        _, printed = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0 or "is in use by another process; wait for it, or stop it" in printed, printed
+    for folder in ("two", "one"):
+        alone = start(file, tmp_path / folder)
+        assert alone.communicate(timeout=PATIENCE) and alone.returncode == 0
+    found = [[(file.parent.name, file.name, file.read_bytes()) for name in ("history.csv", "last.safetensors", "best.safetensors")
+              for file in sorted((tmp_path / folder).glob(f"*/{name}"))] for folder in ("one", "two")]
+    assert len(found[0]) == 9 and found[0] == found[1]

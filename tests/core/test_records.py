@@ -1,5 +1,7 @@
 """Damage to the files of one run: named, with the way out, and never used in silence."""
 
+import hashlib
+import io
 import json
 import os
 import shutil
@@ -179,3 +181,30 @@ def test_a_run_goes_on_in_the_precision_and_threads_that_it_began_with(make_spec
         runs.execute(spec, tiny, precision="bfloat16")
     with pytest.raises(runs.RunError, match="device: found 'cuda', expected 'cpu'"):
         runs.execute(spec, tiny, device="cuda")
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(make_spec, tiny, tmp_path):
+    """Also where its digest is right, as that of someone who can write it would be."""
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "was run"),)
+
+    spec = make_spec()
+    stopped(spec, tiny)
+    torch.save({"run_id": spec.run_id, "rows": Hostile()}, buffer := io.BytesIO())
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest().encode()
+    spec.folder.checkpoint_file.write_bytes(digest + b"\n" + buffer.getvalue())
+    with pytest.raises(runs.RunError, match="checkpoint.pt cannot be read"):
+        runs.execute(spec, tiny)
+    assert not (tmp_path / "was run").exists()
+
+
+def test_no_key_is_in_any_record(make_spec, tiny, tmp_path, monkeypatch):
+    key = "5ec2e7" * 6 + "abcd"  # of the form of wandb's
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    spec = make_spec(epochs=1)
+    runs.execute(spec, tiny)
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert any(file.suffix == ".wandb" for file in files) and spec.folder.result_file in files
+    assert [file for file in files if key.encode() in file.read_bytes()] == []
