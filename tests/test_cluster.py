@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,10 +87,11 @@ def address(ray, commands, tmp_path_factory):
 
 def end(process):
     """End what `ray start` started, which it does itself when it is asked to."""
-    family = [*process.children(recursive=True), process]
-    process.terminate()
-    for left in psutil.wait_procs(family, 20)[1]:
-        left.kill()
+    with suppress(psutil.NoSuchProcess):  # it has ended itself
+        family = [*process.children(recursive=True), process]
+        process.terminate()
+        for left in psutil.wait_procs(family, 20)[1]:
+            left.kill()
 
 
 @pytest.fixture
