@@ -346,6 +346,47 @@ def by_class(extreme):
     return listed(f"{name} ({100 * value:+.1f})" for name, value in getattr(gain, extreme)(3).items())
 
 
+# README's tables
+
+def multitask_rows():
+    """Q1's answers: published, and here; a dash where there is none."""
+    def measured(row):
+        return {"val": percent(row["val_accuracy"]), "test": percent(row["test_accuracy"]), "rmse": f"{row['test_rmse']:.4f}"}
+
+    ink, rows = ten.ink_baselines().set_index("ink predicted by")["rmse"], []
+    for network, runs in {"the report's": published, "our": ten}.items():
+        names = [name for name in studies.REPORTED_VAL_ACCURACY if runs and name in runs.first_seed().index]
+        rows += [{"answer": f"{name}, in {network} network", "published": percent(studies.REPORTED_VAL_ACCURACY[name])}
+                 | measured(runs.first_seed().loc[name]) for name in names]
+    for name, runs in {"our recipe": best, "our residual network": beyond}.items():
+        if runs:
+            mean = runs.summary().iloc[-1]
+            rows.append({"answer": name, "rmse": f"{mean['test_rmse']:.4f}"} | {
+                split: percent(mean[f"{split}_accuracy"], mean[f"{split}_accuracy sd"]) for split in ("val", "test")})
+    chance = percent(1 / len(fashion_mnist.CLASSES))  # the splits are stratified
+    rows += [{"answer": "one class and the mean ink for all", "val": chance, "test": chance, "rmse": f"{ink['constant (training mean)']:.4f}"},
+             {"answer": "`x.mean()`, which ink is", "rmse": f"{ink['x.mean()']:.4f}"}]
+    return pd.DataFrame(rows)
+
+
+def colorization_rows():
+    """Q2's answers, accuracy and NLL: published, and here; a dash where there is none."""
+    def both(accuracy, nll, deviation=None):
+        return f"{percent(accuracy)} / {nll:.3f}" + (f" ± {deviation:.3f}" if deviation is not None else "")
+
+    free, rows = models.baselines().set_index("name"), []
+    theirs = sweep.comparison().set_index("run").loc[sweep.best()]
+    for name in ("majority colour", "luminance table"):
+        rows.append({"answer": f"{name}, no network"} | {
+            split: both(free.loc[name, f"{split}_accuracy"], free.loc[name, f"{split}_nll"]) for split in ("val", "test")})
+    for name, runs in models.results().groupby("name", sort=False):
+        rows.append({"answer": name} | {column: both(runs[f"{split}_accuracy"].mean(), runs[f"{split}_nll"].mean(), runs[f"{split}_nll"].std())
+                                        for column, split in (("val", "val"), ("test", "test"), ("mirror", "test_mirror"))})
+        if name == "report CNN":
+            rows[-1]["published"] = both(theirs["published_accuracy"], theirs["published_nll"])
+    return pd.DataFrame(rows)
+
+
 # costs
 
 SIZES = {"NIC": 1, "NF": 32, "NC": 24}

@@ -110,10 +110,6 @@ def main() -> None:
             study = studies.STUDIES[name](arguments.profile, arguments.seed)
             study.run(device=arguments.device, **where)
             print(f"{name}: finished, under {paths.runs_dir() / arguments.profile / name}")
-        if arguments.profile == "full":
-            from .headline import refresh_readme
-
-            refresh_readme()
     elif arguments.command == "report":
         from . import document, report
 

@@ -20,7 +20,8 @@ import pypandoc
 
 from .core import paths, plotting
 
-REPORT = paths.ROOT / "report"
+REPORT, README = paths.ROOT / "report", paths.ROOT / "README.md"
+MARKED = re.compile(r"<!-- (\w+):.*?<!-- /\1 -->", re.DOTALL)  # what of README is written from results
 READER = "markdown-smart+pipe_tables"  # what is typed is what is read
 # pictures show the tables that the text quotes, and their bits depend on the machine's fonts
 PICTURE = re.compile(r'src="data:[^"]*"')
@@ -40,8 +41,8 @@ def claim(condition: bool, sentence: str, otherwise: str = "") -> str:
     return sentence if condition else otherwise
 
 
-def table(frame: pd.DataFrame, columns: Mapping[str, str | Sequence[str]], caption: str) -> str:
-    """A table in markdown, in a box that scrolls.
+def grid(frame: pd.DataFrame, columns: Mapping[str, str | Sequence[str]]) -> str:
+    """A table in markdown.
 
     Args:
         columns: column of `frame` -> heading, or heading and format; numbers are aligned to the right.
@@ -54,8 +55,12 @@ def table(frame: pd.DataFrame, columns: Mapping[str, str | Sequence[str]], capti
         rule = "-" * max(3, len(heading) // 2, *map(len, heading.split()), min(WIDEST, *[max(widths)] * 2))  # a wide table's shares of the width
         rules.append(rule + ":" if pd.api.types.is_numeric_dtype(frame[column]) else ":" + rule)
     lines = [list(shown), rules, *zip(*shown.values(), strict=True)]
-    body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    return f'\n::: {{.scroll tabindex="0"}}\n{body}\n\n: {caption}\n:::\n'
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def table(frame: pd.DataFrame, columns: Mapping[str, str | Sequence[str]], caption: str) -> str:
+    """`grid` with a caption, in a box that scrolls."""
+    return f'\n::: {{.scroll tabindex="0"}}\n{grid(frame, columns)}\n\n: {caption}\n:::\n'
 
 
 def _figure(folder: Path) -> Callable[..., str]:
@@ -70,8 +75,8 @@ def _figure(folder: Path) -> Callable[..., str]:
     return figure
 
 
-def render(folder: Path, **context) -> str:
-    """The report in markdown; its figures go to `folder`.
+def render(folder: Path, template: str = "report.md", **context) -> str:
+    """The report, or another template of `report/`, in markdown; its figures go to `folder`.
 
     Raises:
         ReportError: from `claim`, or from a link of `values.py`. ChecksumError: a table is not what was recorded.
@@ -79,8 +84,15 @@ def render(folder: Path, **context) -> str:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(REPORT), undefined=jinja2.StrictUndefined,
                                      trim_blocks=True, lstrip_blocks=True, comment_start_string="{##")  # {# is a heading's label
     values = runpy.run_path(str(REPORT / "values.py"), {"here": "", **context})
-    return environment.get_template("report.md").render(
-        values | {"claim": claim, "table": table, "figure": _figure(folder)})
+    return environment.get_template(template).render(
+        values | {"claim": claim, "grid": grid, "table": table, "figure": _figure(folder)})
+
+
+def refreshed(readme: str) -> str:
+    """README's text with what stands between its markers as `report/readme.md` makes it from recorded results."""
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = {block[1]: block[0] for block in MARKED.finditer(render(Path(folder), "readme.md"))}
+    return MARKED.sub(lambda block: fresh[block[1]], readme)
 
 
 def page(source: str, folder: Path, *, reader: str = READER, options: Sequence[str] = ()) -> str:
@@ -100,7 +112,9 @@ def _pdf(text: str, folder: Path, target: Path) -> None:
 
 
 def write(target: Path = REPORT / "report.html", **context) -> Path:
-    """Write the page, and beside it the PDF; returns the page."""
+    """Write the page, and beside it the PDF; returns the page. The committed report's results stand in README too."""
+    if target.parent == REPORT:
+        README.write_text(refreshed(README.read_text()))
     with tempfile.TemporaryDirectory() as folder:
         text = render(Path(folder), **context)
         target.write_text(page(text, Path(folder), options=["--number-sections"]))

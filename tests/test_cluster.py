@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from smai_lib import headline
+from smai_lib import document
 from smai_lib.colorization.config import ColorizationConfig
 from smai_lib.colorization.search import ColorSearch
 from smai_lib.colorization.space import Space
@@ -55,7 +55,7 @@ def commands():
 
     The first two, an `export` and an installation, are done.
     """
-    section = headline.README.read_text().split("\n## Beyond one machine\n")[1].split("\n## ")[0]
+    section = document.README.read_text().split("\n## Beyond one machine\n")[1].split("\n## ")[0]
     with socket.socket() as free:
         free.bind(("", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

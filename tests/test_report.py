@@ -5,7 +5,7 @@ import pandas as pd
 import papermill
 import pytest
 
-from smai_lib import headline, notebook, report
+from smai_lib import document, notebook, report
 from smai_lib.core import paths, runs
 from smai_lib.core.study import Study
 
@@ -41,7 +41,7 @@ def test_a_committed_notebook_keeps_the_house_rules(file):
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 def test_every_notebook_is_in_the_report_and_the_readme(file):
     assert file.stem in report.NOTEBOOKS
-    assert f"notebooks/{file.name}" in headline.README.read_text()
+    assert f"notebooks/{file.name}" in document.README.read_text()
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
