@@ -57,7 +57,8 @@ def refresh_notebooks(names: Sequence[str] = NOTEBOOKS) -> None:
         file = paths.NOTEBOOKS / f"{name}.ipynb"
         notebook = nbformat.read(file, as_version=4)
         NotebookClient(notebook, timeout=CELL_TIMEOUT_SECONDS, kernel_name="python3", record_timing=False,
-                       store_widget_state=False, resources={"metadata": {"path": str(paths.NOTEBOOKS)}}).execute()
+                       resources={"metadata": {"path": str(paths.NOTEBOOKS)}}).execute()
+        notebook.metadata.pop("widgets", None)  # what they showed: a live kernel shows it anew
         for data in (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])):
             if "image/png" in data:
                 data["image/png"] = _shrunk(data["image/png"])

@@ -5,7 +5,7 @@ import re
 import nbformat
 
 MARKED = re.compile(r"^ *(.*# replace (?:this|these)\b.*)$", re.MULTILINE)
-SOLUTION = re.compile(r"^(\d+)\. `([^`]+)`", re.MULTILINE)
+SOLUTION = re.compile(r"^(\d+)\. [^`\n]*`([^`]+)`", re.MULTILINE)
 
 
 def solved(notebook: nbformat.NotebookNode) -> dict[int, str]:
@@ -27,3 +27,10 @@ def solved(notebook: nbformat.NotebookNode) -> dict[int, str]:
             sources.setdefault(number, cell.source)
     assert exercises > 1 and next(solutions, None) is None
     return sources
+
+
+def answers(cells: list[nbformat.NotebookNode]) -> list[str]:
+    """What the exercises among the cells say."""
+    said = [output.data["text/plain"].strip("'\"") for cell in cells for output in cell.outputs
+            if "text/plain" in output.get("data", {})]
+    return [text for text in said if text.startswith(("solved", "not yet: "))]

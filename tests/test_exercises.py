@@ -5,15 +5,9 @@ import pytest
 from nbclient import NotebookClient
 
 from smai_lib.core import paths
-from tests.exercises import solved
+from tests.exercises import answers, solved
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
-
-
-def answers(cells: list[nbformat.NotebookNode]) -> list[str]:
-    """What the exercises among the cells say."""
-    said = [output.data["text/plain"].strip("'\"") for cell in cells for output in cell.outputs if "data" in output]
-    return [text for text in said if text.startswith(("solved", "not yet: "))]
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)

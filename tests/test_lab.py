@@ -13,11 +13,13 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+import nbformat
 import pytest
 from playwright import sync_api
 
 from smai_lib import report
 from smai_lib.core import paths
+from tests.exercises import answers, solved
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SCREENS = paths.ROOT / "runs" / "lab"  # ignored by git, and kept when the tests have ended
@@ -32,8 +34,18 @@ RUN = """async () => {
     await jupyterapp.commands.execute('notebook:run-all-cells');
     return jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells.filter(cell => cell.cell_type === 'code');
 }"""
+TYPE = """async ([number, source]) => {
+    const notebook = jupyterapp.shell.currentWidget.content;
+    notebook.activeCellIndex = number;
+    notebook.model.sharedModel.getCell(number).setSource(source);
+    await jupyterapp.commands.execute('notebook:run-cell');
+    return notebook.model.sharedModel.getCell(number).toJSON();
+}"""
+SHUT_DOWN = "async () => { await jupyterapp.shell.currentWidget?.sessionContext.shutdown(); }"
+CONTROLS = "select, input, .noUi-handle, button"
+WIDGETS = f".jp-Notebook .jp-Cell:has(.jupyter-widgets :is({CONTROLS}))"  # a progress bar has no control
 # what a widget shows beside its own controls: pictures, and text
-ANSWER = """cell => [...cell.querySelectorAll('.widget-output img, .widget-html-content')]
+ANSWER = """cell => [...cell.querySelectorAll('.jupyter-widgets img, .widget-html-content')]
     .map(shown => shown.src ?? shown.innerText).join()"""
 BROKEN = "[...document.images].filter(image => !image.complete || !image.naturalWidth).map(image => image.alt)"
 
@@ -122,28 +134,32 @@ def move(page, control) -> None:
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-def test_a_notebook_runs_in_jupyterlab_and_its_widgets_answer(file, lab, page):
-    page.goto(lab.format(file.name))
-    page.wait_for_function(f"globalThis.jupyterapp && {KERNEL} === 'idle'", timeout=90_000)
-    stored = sum('"application/vnd.jupyter.widget-view+json"' in line for line in file.read_text().splitlines())
+def test_a_notebook_runs_in_jupyterlab_its_widgets_answer_and_its_exercises_are_solved(file, lab, page):
     page.set_default_timeout(1000 * SECONDS_OF_A_NOTEBOOK)
-    cells = page.evaluate(RUN)
-    failed = [output.get("evalue") for cell in cells for output in cell["outputs"] if output["output_type"] == "error"]
-    assert failed == [] and all(cell["execution_count"] for cell in cells if "".join(cell["source"]).strip())
-    page.set_default_timeout(20_000)
-    widgets = page.locator(".jp-Notebook .jp-Cell:has(.widget-output, .widget-html-content)")
-    for number in range(widgets.count()):
-        cell = widgets.nth(number)
-        controls = cell.locator("select, input[type=number], .noUi-handle")
-        assert controls.count() > 0
-        for control in controls.all():
-            before = cell.evaluate(ANSWER)
-            move(page, control)
-            page.wait_for_function(f"([cell, before]) => ({ANSWER})(cell) !== before", arg=[cell.element_handle(), before])
-    print(stored, widgets.count())
-    assert keep_screens(page, file.stem, page.locator(".jp-Notebook .jp-WindowedPanel-outer, .jp-WindowedPanel-outer").first) > 3
-    assert page.errors == []
-    page.evaluate("async () => { await jupyterapp.shell.currentWidget.sessionContext.shutdown(); }")
+    page.goto(lab.format(file.name))
+    page.wait_for_function(f"globalThis.jupyterapp && {KERNEL} === 'idle'")
+    try:
+        cells = page.evaluate(RUN)
+        failed = [output.get("evalue") for cell in cells for output in cell["outputs"] if output["output_type"] == "error"]
+        assert failed == [] and all(cell["execution_count"] for cell in cells if "".join(cell["source"]).strip())
+        stored = file.read_text().count('"application/vnd.jupyter.widget-view+json"')
+        widgets = page.locator(WIDGETS)
+        assert widgets.count() == stored
+        for cell in widgets.all():
+            for control in cell.locator(".jupyter-widgets").locator(CONTROLS).all():
+                before = cell.evaluate(ANSWER)
+                assert before, "a widget that shows nothing"
+                move(page, control)
+                page.wait_for_function(f"([cell, before]) => ({ANSWER})(cell) !== before",
+                                       arg=[cell.element_handle(), before], timeout=60_000)
+        assert keep_screens(page, file.stem, page.locator(".jp-WindowedPanel-outer").first) > 3
+        typed = [page.evaluate(TYPE, [number, source]) for number, source in
+                 solved(nbformat.read(file, as_version=4)).items()]
+        said = answers([nbformat.from_dict(cell) for cell in typed])
+        assert len(said) > 1 and set(said) == {"solved"}, said
+        assert page.errors == []
+    finally:
+        page.evaluate(SHUT_DOWN)
 
 
 def check_page(page, file: Path, name: str) -> None:
