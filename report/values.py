@@ -589,7 +589,7 @@ def grader():
     rows = [
         row("Q1: 90/10 split, test images for the end only", ["Data"], "q1-data", library("multitask/fashion_mnist")),
         row("Q1: data of image, class and ink", ["Data"], "q1-data", library("multitask/fashion_mnist")),
-        row("Q1: light augmentation of training images", ["How good can this backbone get?"], "q1-far", library("multitask/objective")),
+        row("Q1: light augmentation of training images", ["The report's own network"], "q1-far", library("multitask/objective")),
         row("Q1: backbone of blocks with dropout, two heads, maps on request", ["Model"], "q1-data", library("multitask/model")),
         row("Q1: joint loss", ["Model"], "q1-data", library("multitask/objective")),
         row("Q1: hyper-parameters, at least five runs", ["The ten runs"], "q1-runs", library("multitask/studies")),
@@ -597,7 +597,7 @@ def grader():
         row("Q1: selection, twice, with test figures", ["The chosen run"], "q1-selection", "report/results/q1_configs.csv"),
         row("Q1: several ratios of lambda, trade-off", ["What the lambdas really do"], "q1-lambdas", "report/results/q1_lambda.csv"),
         row("Q1: maps after each block, three test images", ["Maps beside their input"], "q1-maps", library("features/maps")),
-        row("Q1: what layers hold, and for which task", ["Linear probes", "What each channel is worth"], "q1-maps", library("features/probes")),
+        row("Q1: what layers hold, and for which task", ["What each layer holds, and whom it serves"], "q1-maps", library("features/probes")),
         row("Q2: all of CIFAR-10, nearest of 24 supplied colours", ["The task"], "q2-task", library("colorization/palette")),
         row("Q2: the network as baseline; kernel, filters", ["Networks"], "q2-networks", library("colorization/model")),
         row("Q2: SGD or Adam, 25 epochs, best checkpoint kept", ["The report's runs, trained again"], "q2-runs", library("colorization/sweep")),

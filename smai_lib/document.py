@@ -52,7 +52,7 @@ def grid(frame: pd.DataFrame, columns: Mapping[str, str | Sequence[str]]) -> str
         heading, form = (heading, "{}") if isinstance(heading, str) else heading
         shown[heading] = ["–" if pd.isna(value) else form.format(value).replace("|", "\\|") for value in frame[column]]
         widths = [len(UNSEEN.sub("", cell)) for cell in shown[heading]]
-        rule = "-" * max(3, len(heading) // 2, *map(len, heading.split()), min(WIDEST, *[max(widths)] * 2))  # a wide table's shares of the width
+        rule = "-" * (3 + max(len(heading) // 2, *map(len, heading.split()), min(WIDEST, max(widths))))  # a wide table's shares of the width
         rules.append(rule + ":" if pd.api.types.is_numeric_dtype(frame[column]) else ":" + rule)
     lines = [list(shown), rules, *zip(*shown.values(), strict=True)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
@@ -69,7 +69,9 @@ def _figure(folder: Path) -> Callable[..., str]:
         image = np.ravel(drawn)[0].figure
         plotting.legible(image, height)
         with matplotlib.rc_context({"svg.hashsalt": name}):
-            image.savefig(folder / f"{name}.svg", metadata={"Date": None}, transparent=kind == "chart")
+            image.savefig(file := folder / f"{name}.svg", metadata={"Date": None}, transparent=kind == "chart")
+        if kind == "chart":  # which then has its own look on a dark page
+            file.write_text(file.read_text().replace("</svg>", f"<style>{(REPORT / 'dark.css').read_text()}</style></svg>"))
         return f'\n![{caption}]({name}.svg){{.{kind} alt="{alt}"}}\n'
 
     return figure
