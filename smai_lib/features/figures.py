@@ -77,34 +77,6 @@ def exciting(images: Mapping[str, torch.Tensor], titles: Mapping[str, Sequence[s
     return grid[0].figure
 
 
-def ablation_costs(table: pd.DataFrame) -> Figure:
-    """A panel a block of what `maps.ablate` returns: the cost of a channel in ink over that in accuracy."""
-    blocks = list(table.groupby("block"))
-    grid = new_axes(1, len(blocks), width=2.9, height=2.7)[0]
-    for axes, (block, rows) in zip(grid, blocks, strict=True):
-        axes.errorbar(100 * rows["accuracy_cost"], rows["rmse_cost"], xerr=100 * rows["accuracy_se"], fmt="o",
-                      markersize=3, elinewidth=0.5, color="C0", ecolor="0.7")
-        axes.axvline(0, color="0.4", linewidth=0.5)
-        axes.axhline(0, color="0.4", linewidth=0.5)
-        axes.set_title(block, fontsize=9)
-        axes.set_xlabel("accuracy lost, points")
-    grid[0].set_ylabel("ink RMSE gained")
-    return grid[0].figure
-
-
-def probe_curves(table: pd.DataFrame) -> Figure:
-    """What `probes.probe_blocks` returns: accuracy and ink RMSE over the depth, a line a network, pixels dashed."""
-    grid = new_axes(1, 2, width=3.6, height=2.7)[0]
-    pixels = table[table["network"] == "none"].iloc[0]
-    for axes, metric, label in zip(grid, ("accuracy", "rmse"), ("probe accuracy", "probe ink RMSE"), strict=True):
-        for name, rows in table[table["network"] != "none"].groupby("network", sort=False):
-            axes.plot(rows["layer"], rows[metric], marker="o", label=name)
-        axes.axhline(pixels[metric], color="0.4", linestyle="--", label="pixels")
-        axes.set_ylabel(label)
-    grid[0].legend(fontsize=7)
-    return grid[0].figure
-
-
 def side_by_side(image: torch.Tensor, maps: Mapping[str, torch.Tensor], channels: Sequence[int]) -> Figure:
     """One image, (1, 28, 28) uint8, and its maps in one block of several networks, a row each, in one colour scale.
 

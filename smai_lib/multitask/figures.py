@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from sklearn.metrics import ConfusionMatrixDisplay
 
@@ -56,45 +55,6 @@ def by_ratio(intervals: dict[str, pd.DataFrame], ratios: Sequence[float], label:
     axes.set(xlabel="lambda2 / lambda1", ylabel=label)
     axes.legend(fontsize=6)
     return axes
-
-
-def front(results: pd.DataFrame, axes: Axes) -> Axes:
-    """Accuracy over ink RMSE: a faint point a seed, a full one a mean, joined in the order of the ratios.
-
-    `results` has a row a run, with series, of which there are at most three, ratio, test_accuracy, test_rmse.
-    """
-    ratios = sorted(results["ratio"].unique())
-    colors = dict(zip(ratios, colormaps["viridis"](np.linspace(0, 0.95, len(ratios))), strict=True))
-    for marker, (name, runs) in zip("os^", results.groupby("series", sort=False), strict=False):
-        means = runs.groupby("ratio")[["test_rmse", "test_accuracy"]].mean()
-        axes.plot(means["test_rmse"], means["test_accuracy"], color="0.7", linewidth=0.8, zorder=1)
-        axes.scatter(runs["test_rmse"], runs["test_accuracy"], s=9, marker=marker, alpha=0.35,
-                     c=[colors[ratio] for ratio in runs["ratio"]])
-        axes.scatter(means["test_rmse"], means["test_accuracy"], s=34, marker=marker, edgecolors="black",
-                     linewidths=0.5, c=[colors[ratio] for ratio in means.index], label=name, zorder=3)
-        for ratio, point in means.iterrows():
-            axes.annotate(tick(ratio), point, fontsize=6, xytext=(4, 3), textcoords="offset points")
-    axes.set(xscale="log", xlabel="test ink RMSE", ylabel="test accuracy")
-    axes.legend(fontsize=7)
-    return axes
-
-
-def gradients(history: pd.DataFrame, colors: dict[str, str]) -> np.ndarray:
-    """Norms of the two losses' gradients on the backbone and their cosine, mean over seeds and range."""
-    panels = {"class_gradient": "gradient norm of CE", "ink_gradient": "gradient norm of MSE",
-              "gradient_cosine": "cosine of the two"}
-    grid = new_axes(1, len(panels), width=3.1, height=2.5)
-    for axes, (column, label) in zip(grid.flat, panels.items(), strict=True):
-        for name, color in colors.items():
-            by_epoch = history[history["name"] == name].groupby("epoch")[column].agg(["mean", "min", "max"])
-            axes.plot(by_epoch.index, by_epoch["mean"], color=color, marker="o", markersize=2, linewidth=1, label=name)
-            axes.fill_between(by_epoch.index, by_epoch["min"], by_epoch["max"], color=color, alpha=0.15, linewidth=0)
-        axes.set(xlabel="epoch", ylabel=label)
-        if column != "gradient_cosine":
-            axes.set_yscale("log")
-    grid.flat[2].axhline(0, color="0.5", linewidth=0.7)
-    grid.flat[0].legend(fontsize=6)
-    return grid
 
 
 def placement(band: pd.DataFrame, labels: dict[str, str]) -> np.ndarray:

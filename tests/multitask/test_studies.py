@@ -1,14 +1,12 @@
 import math
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from smai_lib import studies
 from smai_lib.core import checksums, paths, runs, weights
-from smai_lib.multitask import figures
 from smai_lib.multitask.config import MultiTaskConfig
 from smai_lib.multitask.studies import LAMBDA_RATIOS, TEN_CONFIGS, LambdaStudy, lambda_config, lambda_study
 
@@ -114,10 +112,3 @@ def test_the_shipped_best_run_is_as_accurate_as_its_rows_say(sample, make):
     accuracy = (output.logits.argmax(1) == sample.test.labels).float().mean().item()
     assert abs(accuracy - row["test_accuracy"]) < 4 * (0.92 * 0.08 / 1000) ** 0.5
     assert (output.ink - sample.test.ink).square().mean().sqrt().item() == pytest.approx(row["test_rmse"], rel=0.15)
-
-
-def test_gradients_of_a_single_epoch_are_points_to_be_seen():
-    history = pd.DataFrame([{"name": "a", "epoch": 1, "class_gradient": 2.0, "ink_gradient": 1.0, "gradient_cosine": 0.5}])
-    for axes, value in zip(figures.gradients(history, {"a": "C0"}).flat, (2.0, 1.0, 0.5), strict=True):
-        line = axes.get_lines()[0]
-        assert line.get_ydata() == pytest.approx([value]) and line.get_marker() == "o"
