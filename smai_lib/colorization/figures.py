@@ -11,14 +11,6 @@ from ..core import plotting
 from ..core.plotting import new_axes
 
 
-def palette_shares(colors: torch.Tensor, shares: Sequence[float]) -> Axes:
-    """The palette's colours, (NC, 3) uint8, as bars of the pixels that have them."""
-    axes = new_axes(width=7, height=2.2)[0, 0]
-    axes.bar(range(len(colors)), 100 * np.asarray(shares), color=colors.numpy() / 255, width=1.0, edgecolor="0.5")
-    axes.set(xlabel="colour, dark to light", ylabel="% of the pixels", xlim=(-0.7, len(colors) - 0.3))
-    return axes
-
-
 def pictures(columns: dict[str, torch.Tensor], titles: Sequence[str] | None = None, *, width: float = 0.85) -> np.ndarray:
     """A row per image and a column per version of it.
 
