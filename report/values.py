@@ -30,6 +30,7 @@ from smai_lib.multitask import figures as multitask_figures
 from smai_lib.multitask.published import PUBLISHED
 
 here, seed, pages = globals().get("here", ""), globals().get("seed", 0), globals().get("pages", ())
+BASE = paths.ROOT.as_uri() + "/" if here else "../"  # of links to the repository's files
 NARROW = "\u00a0"  # between a number and its unit
 
 
@@ -89,7 +90,7 @@ def section(heading, text=""):
             if file.stem in pages:
                 anchor = re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
                 return f"[{text or heading}]({file.stem}.html#{anchor})"
-            return f"[{text or heading}](../notebooks/{file.name}#{heading.replace(' ', '-')})"
+            return f"[{text or heading}]({BASE}notebooks/{file.name}#{heading.replace(' ', '-')})"
     raise ReportError(f"report/values.py links to a section {heading!r}, which no notebook has; correct the link")
 
 
@@ -97,7 +98,7 @@ def file(name):
     """A link to a file of the repository; ReportError if it is not there."""
     if not (paths.ROOT / name).exists():
         raise ReportError(f"report/values.py links to {name}, which is not there; correct the link")
-    return f"[{name.removeprefix('smai_lib/').removeprefix('report/')}]({'../' if not here else (paths.ROOT.as_uri() + '/')}{name})"
+    return f"[{name.removeprefix('smai_lib/').removeprefix('report/')}]({BASE}{name})"
 
 
 # Q1
@@ -526,15 +527,24 @@ def hours():
 
 
 def trained_here():
-    """A row a study: its best run on this machine, briefly trained, beside the recorded one."""
+    """A row a study that ran here: its best validation accuracy on this machine beside the recorded one."""
     rows = []
     for name, make in studies.STUDIES.items():
-        now, then = make(here).results(), recorded(name)
-        metric = next(column for column in ("val_accuracy", "test_accuracy") if column in now)
+        if not (paths.runs_dir() / here / name).exists():
+            continue
+        now, then = make(here, seed).results(), recorded(name)
         rows.append({"study": f"`{name}`", "runs": len(now), "epochs": int(now["epochs"].max()), "images": int(now["train_images"].iloc[0]),
-                     "metric": metric.replace("_", " "), "here": now[metric].max(),
-                     "recorded": then.results()[metric].max() if then else float("nan")})
-    return pd.DataFrame(rows)
+                     "source": now["data_source"].iloc[0], "here": now["val_accuracy"].max(),
+                     "recorded": then.results()["val_accuracy"].max() if then else None, "full": full_extent(then)})
+    return pd.DataFrame(rows).astype({"recorded": float})
+
+
+def full_extent(study):
+    """Epochs and images of a recorded study, for beside a short one."""
+    if study is None:
+        return "not recorded yet"
+    results = study.results()
+    return f"{results['epochs'].max()} epochs, {results['train_images'].iloc[0]:,} images"
 
 
 def this_machine():
@@ -559,7 +569,7 @@ def effects(gave, effect):
 
 def outside():
     rows = published.placement()
-    return [f"{row['run']}, {row['metric'].replace('_', ' ')}" for _, row in rows[rows["outside"]].iterrows()]
+    return [f"{row['run']}, {row['metric'].replace('_', ' ').replace('rmse', 'RMSE')}" for _, row in rows[rows["outside"]].iterrows()]
 
 
 def config_words():
@@ -610,6 +620,7 @@ def grader():
         row("Q2: at 32 × 32 and 64 × 64", ["In numbers"], "q2-formulas", library("costs/counting")),
         row("wandb: settings, curves, test figures, pictures", ["The ten runs"], "methods", library("core/tracking")),
         row("Drawing and computing apart", [], "methods", library("core/plotting")),
+        ("The report as a PDF", "", "", "[report.pdf](report.pdf)"),
         row("All that is graded in the repository", [], "methods", "report/results/SHA256SUMS"),
     ]
     return pd.DataFrame(rows, columns=["item", "notebook", "here", "file"])

@@ -105,8 +105,13 @@ def test_quick_trains_for_real_from_any_folder_and_becomes_a_page(tmp_path, monk
     monkeypatch.setenv("SMAI_FASHION_MNIST", "sample")
     monkeypatch.setattr(report, "NOTEBOOKS", ("q1_multitask",))
     monkeypatch.chdir(tmp_path)
-    page = report.make_report("quick", seed=1).read_text()
+    written = report.make_report("quick", seed=1)
+    page, text = written.with_name("q1_multitask.html").read_text(), written.read_text()
     assert len(list((tmp_path / "runs" / "quick" / "q1_configs").glob("*/result.json"))) == 10
+    assert 'id="here"' in text and ">q1_configs</code>" in text and ">q1_lambda</code></td>\n<td style=\"text-align: right;\">10" not in text
+    for anchor in re.findall(r'href="q1_multitask\.html#([^"]+)"', text):
+        assert f'id="{anchor}"' in page, anchor
+    assert '<details class="code">' in page and 'href="report.html"' in page
     assert "SAMPLE DATA" in page and "quick profile" in page and report.MEANING["quick"] in page
     assert "<math" in page and "data:image/png;base64," in page
     page = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)  # a picture's letters may be any
@@ -123,8 +128,8 @@ def test_live_outputs_are_left_out_of_the_page(tmp_path):
         node.new_output("stream", name="stdout", text="kept"),
     ])
     nbformat.write(node.new_notebook(cells=[cell]), tmp_path / "n.ipynb")
-    cleaned = code_cells(report.clean(tmp_path / "n.ipynb"))[0]
-    assert [output.text for output in cleaned.outputs] == ["kept"]
+    page = report.write_page(tmp_path / "n.ipynb", "quick").read_text()
+    assert "kept" in page and "50%" not in page and "0%</pre>" not in page and "0%</code>" not in page
 
 
 def test_formulas_in_outputs_become_mathml(tmp_path):
@@ -133,5 +138,5 @@ def test_formulas_in_outputs_become_mathml(tmp_path):
     formula = node.new_output("execute_result", data=data, execution_count=1)
     cell = node.new_code_cell("1", outputs=[formula], execution_count=1)
     nbformat.write(node.new_notebook(cells=[cell]), tmp_path / "n.ipynb")
-    page = report.bind([report.clean(tmp_path / "n.ipynb")], tmp_path / "page.html", "quick").read_text()
+    page = report.write_page(tmp_path / "n.ipynb", "quick").read_text()
     assert "<math" in page and ">Math<" not in page
