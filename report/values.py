@@ -8,9 +8,9 @@ import hashlib
 import json
 import platform
 import re
+from functools import cache
 from importlib.metadata import version
 
-import nbformat
 import pandas as pd
 import sympy
 import torch
@@ -80,13 +80,17 @@ provenance = json.loads((paths.RESULTS / "provenance.json").read_text())
 
 # links
 
+@cache
+def headings(file):
+    """Of a notebook."""
+    return [line.strip("# \n") for cell in json.loads(file.read_text())["cells"] if cell["cell_type"] == "markdown"
+            for line in cell["source"] if line.startswith("#")]
+
+
 def section(heading, text=""):
     """A link to the section of that heading, in whichever notebook it is; ReportError if there is none."""
     for file in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
-        cells = nbformat.read(file, as_version=4).cells
-        found = [line.lstrip("# ") for cell in cells if cell.cell_type == "markdown"
-                 for line in cell.source.splitlines() if line.startswith("#")]
-        if heading in found:
+        if heading in headings(file):
             if file.stem in pages:
                 anchor = re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
                 return f"[{text or heading}]({file.stem}.html#{anchor})"
@@ -169,6 +173,7 @@ def ratio_figure():
     return left
 
 
+@cache
 def lambda_claims():
     """The reference report's three claims: the ratio that stands for each, the difference from ratio 1, the verdict."""
     no_network = ten.ink_baselines().set_index("ink predicted by")["rmse"]
@@ -455,6 +460,7 @@ def mean_of(name, column):
 UNITS = {"%": lambda value: percent(value, digits=2 if value % 0.01 else 1), "points": points, "": "{:.4g}".format, "nats": f"{{:.4g}}{NARROW}nats".format}
 
 
+@cache
 def bars():
     """A row a bar: what, the goal, what was found (None: not recorded yet), hit or missed."""
     table = sweep.baselines().set_index("name").loc["luminance table"]

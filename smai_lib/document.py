@@ -63,22 +63,26 @@ def table(frame: pd.DataFrame, columns: Mapping[str, str | Sequence[str]], capti
     return f'\n::: {{.scroll tabindex="0"}}\n{grid(frame, columns)}\n\n: {caption}\n:::\n'
 
 
-def _figure(folder: Path) -> Callable[..., str]:
-    def figure(drawn, name: str, caption: str, alt: str, *, height: float = 2.7, kind: str = "chart") -> str:
+def _figure(folder: Path, drawn: bool) -> Callable[..., str]:
+    def figure(axes, name: str, caption: str, alt: str, *, height: float = 2.7, kind: str = "chart") -> str:
         """A figure as wide as a page's text, written to `folder`; `kind` is "chart", or "picture" whose colours matter."""
-        image = np.ravel(drawn)[0].figure
+        text = f'\n![{caption}]({name}.svg){{.{kind} alt="{alt}"}}\n'
+        if not drawn:
+            (folder / f"{name}.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+            return text
+        image = np.ravel(axes)[0].figure
         plotting.legible(image, height)
         with matplotlib.rc_context({"svg.hashsalt": name}):
             image.savefig(file := folder / f"{name}.svg", metadata={"Date": None}, transparent=kind == "chart")
         if kind == "chart":  # which then has its own look on a dark page
             file.write_text(file.read_text().replace("</svg>", f"<style>{(REPORT / 'dark.css').read_text()}</style></svg>"))
-        return f'\n![{caption}]({name}.svg){{.{kind} alt="{alt}"}}\n'
+        return text
 
     return figure
 
 
-def render(folder: Path, template: str = "report.md", **context) -> str:
-    """The report, or another template of `report/`, in markdown; its figures go to `folder`.
+def render(folder: Path, template: str = "report.md", *, drawn: bool = True, **context) -> str:
+    """The report, or another template of `report/`, in markdown; its figures go to `folder`, blank unless `drawn`.
 
     Raises:
         ReportError: from `claim`, or from a link of `values.py`. ChecksumError: a table is not what was recorded.
@@ -87,7 +91,7 @@ def render(folder: Path, template: str = "report.md", **context) -> str:
                                      trim_blocks=True, lstrip_blocks=True, comment_start_string="{##")  # {# is a heading's label
     values = runpy.run_path(str(REPORT / "values.py"), {"here": "", **context})
     return environment.get_template(template).render(
-        values | {"claim": claim, "grid": grid, "table": table, "figure": _figure(folder)})
+        values | {"claim": claim, "grid": grid, "table": table, "figure": _figure(folder, drawn)})
 
 
 def refreshed(readme: str) -> str:
@@ -127,7 +131,7 @@ def write(target: Path = REPORT / "report.html", **context) -> Path:
 def check(committed: Path = REPORT / "report.html") -> None:
     """ReportError, naming the first line that differs, unless the committed report is what would be written now."""
     with tempfile.TemporaryDirectory() as folder:
-        text = render(Path(folder))
+        text = render(Path(folder), drawn=False)
         fresh = page(text, Path(folder), options=["--number-sections"])
     old, new = ([PICTURE.sub("", line) for line in each.splitlines()] for each in (committed.read_text(), fresh))
     for number, (found, expected) in enumerate(zip_longest(old, new, fillvalue=""), start=1):
