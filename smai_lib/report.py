@@ -82,9 +82,8 @@ def write_page(file: Path, profile: str) -> Path:
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"
                             and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})]
             for data in (output.get("data", {}) for output in cell.outputs):
-                if "text/latex" in data and "text/html" not in data:  # pandoc drops LaTeX outputs
-                    data["text/html"] = pypandoc.convert_text(
-                        data["text/latex"], "html", format="markdown", extra_args=["--mathml"])
+                for kind in {"text/latex", "text/markdown"} & {*data}:  # outputs that pandoc drops
+                    data.setdefault("text/html", pypandoc.convert_text(data[kind], "html", format="markdown", extra_args=["--mathml"]))
     page = file.with_suffix(".html")
     page.write_text(document.page(nbformat.writes(notebook), file.parent, reader="ipynb", options=[
         f"--lua-filter={document.REPORT / 'fold.lua'}", f"--metadata=pagetitle:{file.stem}, profile {profile}",

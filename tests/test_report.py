@@ -133,11 +133,13 @@ def test_live_outputs_are_left_out_of_the_page(tmp_path):
     assert "kept" in page and "50%" not in page and "0%</pre>" not in page and "0%</code>" not in page
 
 
-def test_formulas_in_outputs_become_mathml(tmp_path):
+def test_formulas_and_conclusions_in_outputs_are_shown(tmp_path):
     node = nbformat.v4
     data = {"text/latex": r"$\displaystyle N_F^2$", "text/plain": "Math"}
     formula = node.new_output("execute_result", data=data, execution_count=1)
-    cell = node.new_code_cell("1", outputs=[formula], execution_count=1)
+    told = node.new_output("display_data", data={"text/markdown": "- It *rains*.", "text/plain": "Markdown"})
+    cell = node.new_code_cell("1", outputs=[formula, told], execution_count=1)
     nbformat.write(node.new_notebook(cells=[cell]), tmp_path / "n.ipynb")
     page = report.write_page(tmp_path / "n.ipynb", "quick").read_text()
     assert "<math" in page and ">Math<" not in page
+    assert "<li>It <em>rains</em>.</li>" in page and ">Markdown<" not in page
