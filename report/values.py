@@ -244,8 +244,7 @@ def rungs():
     table = ladder.rungs()
     axes = plotting.intervals(table["rung"][1:], 100 * table["low"][1:], 100 * table["step"][1:], 100 * table["high"][1:],
                               "step in test accuracy, points", reference={"no change": 0})
-    axes.set_title("From config 1 as published to the recipe, one change at a time")
-    return axes
+    return below([axes], "From config 1 as published to the recipe, one change at a time")
 
 
 # Q2
@@ -573,9 +572,13 @@ def effects(gave, effect):
     return [run.removeprefix("without ") for run, found in gave.items() if effect in found]
 
 
+MEASURES = {"val_accuracy": "validation accuracy", "val_rmse": "validation RMSE", "test_accuracy": "test accuracy",
+            "test_mistaken_rmse": "test RMSE as printed"}
+
+
 def outside():
     rows = published.placement()
-    return [f"{row['run']}, {row['metric'].replace('_', ' ').replace('rmse', 'RMSE')}" for _, row in rows[rows["outside"]].iterrows()]
+    return [f"{row['run']}, {MEASURES[row['metric']]}" for _, row in rows[rows["outside"]].iterrows()]
 
 
 def config_words():
