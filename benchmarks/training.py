@@ -1,6 +1,6 @@
 """Images a second: the textbook loop against ours, side by side in one run.
 
-    python benchmarks/training.py [--rounds 5]
+    python benchmarks/training.py [--rounds 5] [--record]
 
 Absolute times mean little on shared machines. The arms take turns within every round, and each
 round gives one ratio, so a busy minute slows all arms alike.
@@ -24,7 +24,7 @@ from smai_lib.colorization.data import ColorizationData
 from smai_lib.colorization.model import ColorizationCNN, ColorizationUNet
 from smai_lib.colorization.studies import REPORT_CNN, UNET
 from smai_lib.colorization.sweep import sweep_data
-from smai_lib.core import engines, sources
+from smai_lib.core import checksums, engines, paths, sources
 from smai_lib.core.config import Config
 from smai_lib.core.layers import textbook
 from smai_lib.core.training import choose_precision, fit
@@ -217,7 +217,12 @@ def _bench(task: Task, rounds: int) -> pd.DataFrame:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--record", action="store_true", help="write report/results/speed.csv, which the report quotes")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error(f"argument --rounds: found {arguments.rounds}, expected at least 1")
-    bench(arguments.rounds)
+    table = bench(arguments.rounds)
+    if arguments.record:
+        table["cpu"], table["torch"], table["rounds"] = torch.backends.cpu.get_cpu_capability(), torch.__version__, arguments.rounds
+        table.to_csv(file := paths.RESULTS / "speed.csv")
+        checksums.record(file)
