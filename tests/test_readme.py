@@ -51,7 +51,8 @@ def folder(tmp_path_factory):
 
 def environment(folder: Path) -> dict[str, str]:
     """Small data, and an own folder of runs."""
-    return os.environ | {"SMAI_RUNS": str(folder / "runs"), "SMAI_FASHION_MNIST": "sample", "SMAI_COLOR_IMAGES": "sample",
+    inherited = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # another test's
+    return inherited | {"SMAI_RUNS": str(folder / "runs"), "SMAI_FASHION_MNIST": "sample", "SMAI_COLOR_IMAGES": "sample",
                          "PYTHONPATH": str(paths.ROOT), "WANDB_MODE": "offline"}
 
 
