@@ -16,10 +16,9 @@ $(VENV)/installed: requirements.txt requirements.lock pyproject.toml
 	$(RUN) pip install -q --disable-pip-version-check --no-deps -e .
 	touch $@
 
-# trains everything, briefly, on the real data, and prints the report's path: a page under runs/quick/
+# trains everything, briefly, on the real data, executes the notebooks and prints the report's path, under runs/quick/
 report: install
 	$(RUN) smai_lib fetch
-	$(RUN) smai_lib run --profile quick
 	$(RUN) smai_lib report --profile quick
 
 test: lint
@@ -33,7 +32,6 @@ lab: install
 # the reported study: hours, and it continues where it was stopped; writes report/ and figures
 full: install
 	$(RUN) smai_lib fetch
-	$(RUN) smai_lib run --profile full
 	$(RUN) smai_lib report --profile full
 	$(RUN) smai_lib report
 

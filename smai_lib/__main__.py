@@ -64,8 +64,8 @@ def options() -> argparse.ArgumentParser:
                      help="of a run (default: auto, CUDA where a run has it)")
     run.add_argument("--oversubscribe", action="store_true", help="allow more workers than cores, which is slower")
     report = commands.add_parser("report", help="write the report, as a page and as a PDF")
-    report.add_argument("--profile", choices=PROFILES[1:], help="first execute the notebooks, and add a chapter on what was "
-                        "trained here; the default only reads recorded results, and writes report/report.html")
+    report.add_argument("--profile", choices=PROFILES[1:], help="first train every study, execute the notebooks, and add a chapter "
+                        "on what was trained here; the default only reads recorded results, and writes report/report.html")
     report.add_argument("--check", action="store_true", help="write nothing; say whether report/report.html is current")
     report.add_argument("--seed", type=at_least(0), default=0, help="the notebooks' parameter (default: 0)")
     books = commands.add_parser("notebooks", help="execute the notebooks in place, as the repository stores them")
@@ -107,8 +107,7 @@ def main() -> None:
             parser.error(str(error))
     elif arguments.command == "run":
         for name in arguments.studies or studies.STUDIES:
-            study = studies.STUDIES[name](arguments.profile, arguments.seed)
-            study.run(device=arguments.device, **where)
+            studies.STUDIES[name](arguments.profile, arguments.seed).run(device=arguments.device, **where)
             print(f"{name}: finished, under {paths.runs_dir() / arguments.profile / name}")
     elif arguments.command == "report":
         from . import document, report
@@ -117,6 +116,8 @@ def main() -> None:
             if arguments.check:
                 document.check()
             elif arguments.profile:
+                for build in studies.STUDIES.values():
+                    build(arguments.profile, arguments.seed).run()
                 report.make_report(arguments.profile, arguments.seed)
             else:
                 print(document.write())

@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from . import document
-from .core import config, paths, runs, study
+from .core import config, engines, paths, runs, study
 
 NOTEBOOKS = ("q1_multitask", "q1_lambda", "q1_best", "q1_feature_maps", "q2_colorization", "q2_cost_formulas")
 MEANING = {
@@ -25,26 +25,29 @@ BANNER = '<p class="banner">Profile <b>{}</b>: {}. <a href="report.html">The rep
 
 
 def make_report(profile: str, seed: int = 0) -> Path:
-    """Execute every notebook under `profile`, as a page of its own; the path of the report beside them is printed.
+    """Execute every notebook under `profile`, as a page of its own, one a core; the path of the report is printed.
 
     Raises:
         ValueError: an unknown profile, or a seed that is no whole number.
-        RunError: another process is making the same report.
+        RunError: another process makes the same report, or two notebooks would train the same: `run` its studies first.
         papermill.PapermillExecutionError: a cell failed; the report is not written.
     """
     study.check_profile(profile)
     config.require_number("seed", seed, int)
     folder = paths.runs_dir() / profile
     with runs.exclusive(folder, runs.RunError):
-        for name in NOTEBOOKS:
-            output = folder / f"{name}.ipynb"
-            papermill.execute_notebook(
-                paths.NOTEBOOKS / f"{name}.ipynb", output, parameters={"profile": profile, "seed": seed},
-                kernel_name="python3", execution_timeout=CELL_TIMEOUT_SECONDS, autosave_cell_every=30)
-            write_page(output, profile)
+        engines.work(_execute, NOTEBOOKS, (folder, {"profile": profile, "seed": seed}), total=len(NOTEBOOKS), unit="notebook")
         page = document.write(folder / "report.html", here=profile, seed=seed, pages=NOTEBOOKS)
     print(page)
     return page
+
+
+def _execute(name: str, asked: tuple[Path, dict], report: engines.Report) -> None:
+    papermill.execute_notebook(
+        paths.NOTEBOOKS / f"{name}.ipynb", output := asked[0] / f"{name}.ipynb", asked[1], kernel_name="python3",
+        execution_timeout=CELL_TIMEOUT_SECONDS, autosave_cell_every=30, progress_bar=False)
+    write_page(output, asked[1]["profile"])
+    report(1)
 
 
 def refresh_notebooks(names: Sequence[str] = NOTEBOOKS) -> None:
@@ -84,8 +87,7 @@ def write_page(file: Path, profile: str) -> Path:
             for data in (output.get("data", {}) for output in cell.outputs):
                 for kind in {"text/latex", "text/markdown"} & {*data}:  # outputs that pandoc drops
                     data.setdefault("text/html", pypandoc.convert_text(data[kind], "html", format="markdown", extra_args=["--mathml"]))
-    page = file.with_suffix(".html")
-    page.write_text(document.page(nbformat.writes(notebook), file.parent, reader="ipynb", options=[
+    (page := file.with_suffix(".html")).write_text(document.page(nbformat.writes(notebook), file.parent, reader="ipynb", options=[
         f"--lua-filter={document.REPORT / 'fold.lua'}", f"--metadata=pagetitle:{file.stem}, profile {profile}",
         f"--variable=include-before:{BANNER.format(profile, MEANING[profile])}"]))
     return page
