@@ -99,16 +99,17 @@ def main() -> None:
     if arguments.command == "fetch":
         fashion_mnist.describe()
         color_images()
-    elif arguments.command in ("train", "color"):
+    elif arguments.command in ("train", "color", "run"):
         asked = {name: value for name, value in vars(arguments).items() if name != "command"}
         try:
-            print(*(own.color(**asked)[1:] if arguments.command == "color" else own.summary(own.train(**asked))), sep="\n")
+            if arguments.command == "run":
+                for name in arguments.studies or studies.STUDIES:
+                    studies.STUDIES[name](arguments.profile, arguments.seed).run(device=arguments.device, **where)
+                    print(f"{name}: finished, under {paths.runs_dir() / arguments.profile / name}")
+            else:
+                print(*(own.color(**asked)[1:] if arguments.command == "color" else own.summary(own.train(**asked))), sep="\n")
         except (DataError, NonFiniteLossError, RunError, OSError, ValueError) as error:  # a ConfigError is a ValueError
-            parser.error(str(error))
-    elif arguments.command == "run":
-        for name in arguments.studies or studies.STUDIES:
-            studies.STUDIES[name](arguments.profile, arguments.seed).run(device=arguments.device, **where)
-            print(f"{name}: finished, under {paths.runs_dir() / arguments.profile / name}")
+            parser.error("\n".join([str(error), *getattr(error, "__notes__", [])]))  # of a run: way out, trace
     elif arguments.command == "report":
         from . import document, report
 

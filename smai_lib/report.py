@@ -37,8 +37,7 @@ def make_report(profile: str, seed: int = 0) -> Path:
     folder = paths.runs_dir() / profile
     with runs.exclusive(folder, runs.RunError):
         engines.work(_execute, NOTEBOOKS, (folder, {"profile": profile, "seed": seed}), total=len(NOTEBOOKS), unit="notebook")
-        page = document.write(folder / "report.html", here=profile, seed=seed, pages=NOTEBOOKS)
-    print(page)
+        print(page := document.write(folder / "report.html", here=profile, seed=seed, pages=NOTEBOOKS))
     return page
 
 

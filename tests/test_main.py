@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from smai_lib import __main__ as command_line
-from smai_lib import own
+from smai_lib import own, studies
+from smai_lib.core import runs
 
 
 @pytest.mark.parametrize("arguments, mode, message", [
@@ -29,6 +30,28 @@ def test_bad_arguments_end_in_one_line_and_exit_code_2(monkeypatch, capsys, argu
         command_line.main()
     assert ended.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_full_study_on_stand_in_data_ends_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["smai_lib", "run", "q1_configs", "--profile", "full"])
+    monkeypatch.setenv("SMAI_FASHION_MNIST", "sample")
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert ended.value.code == 2
+    assert "the full profile reports on the study's own data, and only" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_failing_run_ends_with_its_way_out(monkeypatch, capsys):
+    def fail(*_):
+        error = runs.RunError("no room")
+        error.add_note("finished runs are kept")
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["smai_lib", "run", "q1_configs"])
+    monkeypatch.setitem(studies.STUDIES, "q1_configs", fail)
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert ended.value.code == 2 and capsys.readouterr().err.endswith("error: no room\nfinished runs are kept\n")
 
 
 def test_it_runs_as_a_module():
