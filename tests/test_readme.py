@@ -124,6 +124,11 @@ def test_readme_shows_the_shipped_results():
     assert document.refreshed(text.replace("U-Net |", "U-Net | 99.99 % |", 1)) == text
 
 
+def test_files_that_the_readme_names_are_there():
+    named = re.findall(r"(?:`|\(|\")((?:smai_lib|report|notebooks|figures|tests|benchmarks)/[\w./]*)", TEXT)
+    assert len(named) > 10 and [name for name in named if not (paths.ROOT / name).exists()] == []
+
+
 def test_the_librarys_example_runs_and_leaves_a_result(tmp_path, monkeypatch):
     """As it stands in the README, in a folder of its own, on the sample."""
     monkeypatch.setenv("SMAI_FASHION_MNIST", "sample")
