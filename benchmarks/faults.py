@@ -1,6 +1,6 @@
 """The soak of faults behind `make faults`: many more than the tests inject, each followed by a comparison of every bit.
 
-    python benchmarks/faults.py [--kills N] [--seed S]
+    python benchmarks/faults.py [--kills N] [--seed S] [--record]
 
 Processes are killed at random moments, and files are cut, emptied and flipped. After each fault the work is
 started again, by the way out that the error names where there is one, and what is then on disk is compared with
@@ -188,6 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20, help="of a run, of a worker and of a runner (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and bits (default: 0)")
+    parser.add_argument("--record", action="store_true", help="write report/results/faults.csv, which the report quotes")
     parser.add_argument("--runner", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     os.environ["WANDB_MODE"] = "disabled"
@@ -217,9 +218,11 @@ def main() -> None:
         injected=("survived", "size"), survived=("survived", "sum"), identical=("identical", "sum"))
     table.loc["all"] = table.sum()
     print(table.to_string())
-    file = paths.runs_dir() / "faults.csv"
+    file = paths.RESULTS / "faults.csv" if arguments.record else paths.runs_dir() / "faults.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(file)
+    if arguments.record:
+        checksums.record(file)
     print(file)
     sys.exit(int(not (table["injected"] == table["survived"]).all() or not (table["injected"] == table["identical"]).all()))
 

@@ -468,6 +468,16 @@ def speed_ratios():
     return table[table["arm"].str.startswith("(c)")].set_index("network")["ratio to (a)"].to_dict()
 
 
+def faults():
+    """How many faults `benchmarks/faults.py --record` injected, how many were kills, and the share that was survived bit for bit; or None."""
+    if not (paths.RESULTS / "faults.csv").exists():
+        return None
+    table = study.shipped("faults.csv").set_index("fault")
+    whole = table.loc["all"]
+    return {"injected": whole["injected"], "kills": table.loc[table.index.str.startswith("SIGKILL"), "injected"].sum(),
+            "survived": whole[["survived", "identical"]].min() / whole["injected"]}
+
+
 def bars():
     """A row a bar: what, the goal, what was found (None: not recorded yet), hit or missed."""
     table = sweep.baselines().set_index("name").loc["luminance table"]
@@ -499,6 +509,7 @@ def bars():
         (f"Q2, {our_best}: test accuracy aimed at", ">=", 0.685, models and mean_of(our_best, "test_mirror_accuracy"), "%"),
         (f"Q2, {our_best}: test NLL", "<=", 0.785, models and mean_of(our_best, "test_mirror_nll"), "nats"),
         (f"Q2, {our_best}: test NLL aimed at", "<=", 0.75, models and mean_of(our_best, "test_mirror_nll"), "nats"),
+        ("Injected faults that were survived with every bit as undisturbed", ">=", 1.0, faults() and faults()["survived"], "%"),
         *((f"Q2, {name}: times the training speed of a textbook loop", ">=", 2.4, ratio, "") for name, ratio in speed.items()),
     ]
     rows = []
