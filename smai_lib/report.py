@@ -25,7 +25,7 @@ BANNER = '<p class="banner">Profile <b>{}</b>: {}. <a href="report.html">The rep
 
 
 def make_report(profile: str, seed: int = 0) -> Path:
-    """Execute every notebook under `profile`, as a page of its own, one a core; the path of the report is printed.
+    """Execute every notebook under `profile`, as a page of its own, one a core, the last first; the path of the report is printed.
 
     Raises:
         ValueError: an unknown profile, or a seed that is no whole number.
@@ -36,7 +36,7 @@ def make_report(profile: str, seed: int = 0) -> Path:
     config.require_number("seed", seed, int)
     folder = paths.runs_dir() / profile
     with runs.exclusive(folder, runs.RunError):
-        engines.work(_execute, NOTEBOOKS, (folder, {"profile": profile, "seed": seed}), total=len(NOTEBOOKS), unit="notebook")
+        engines.work(_execute, NOTEBOOKS[::-1], (folder, {"profile": profile, "seed": seed}), total=len(NOTEBOOKS), unit="notebook")
         print(page := document.write(folder / "report.html", here=profile, seed=seed, pages=NOTEBOOKS))
     return page
 
