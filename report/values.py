@@ -291,7 +291,7 @@ def glance():
     table = sweep.baselines().set_index("name").loc["luminance table"]
     compared = sweep.comparison().set_index("run").loc[sweep.best()]
     again = published and published.comparison().set_index("run")
-    recipe, sizes = best.results().query("name == 'recipe'"), totals().iloc[0]
+    farthest, sizes = (beyond or best).results().query("name == 'recipe'"), totals().iloc[0]
     q1 = [("Q1: accuracy, best of the ten runs", "val_accuracy", "accuracy", percent, "idxmax", percent(1 / len(fashion_mnist.CLASSES))),
           ("Q1: ink RMSE, best of the ten runs", "val_rmse", "rmse", "{:.4f}".format, "idxmin",
            f"{ten.ink_baselines().set_index('ink predicted by').loc['constant (training mean)', 'rmse']:.4f} (test)")]
@@ -300,7 +300,7 @@ def glance():
         name = getattr(PUBLISHED[key], choose)()
         mine = again.loc[name, key] if again is not None and name in again.index else None
         rows.append((f"{what} ({name})", form(PUBLISHED.loc[name, key]), "not recorded yet" if mine is None else form(mine), free,
-                     form(recipe[f"val_mirror_{metric}"].mean()), form(recipe[f"test_mirror_{metric}"].mean())))
+                     form(farthest[f"val_mirror_{metric}"].mean()), form(farthest[f"test_mirror_{metric}"].mean())))
     for what, key, form in (("Q2: pixels right", "accuracy", percent), ("Q2: NLL, nats a pixel", "nll", "{:.3f}".format)):
         ours = [form(mean_of(models.best(), f"{split}_mirror_{key}")) if models else "not recorded yet" for split in ("val", "test")]
         rows.append((f"{what} ({sweep.best()})", form(compared[f"published_{key}"]), form(compared[key]), form(table[f"val_{key}"]), *ours))
@@ -693,7 +693,9 @@ TRIED = {
     "Q1: three plain blocks": "Judged on validation, in single runs that were not recorded: shifted images, partly erased images, mixup, a teacher's "
     "answers, batches of 64 and six times the weight decay were no better. Kernels of five pixels, overlapping pools and more dropout were "
     "behind when they were stopped.",
-    "Q1, residual": "The first tries and what they gave are in the section on how far it goes.",
+    "Q1, residual": "The network was chosen for its size and speed before its runs, which are all that was trained of it. A narrower and deeper one, three "
+    "pairs a block with 16 filters, 15 epochs, a single run that was not recorded, had 94.34 % on test, mirrored. Orthogonalised updates (Muon) and "
+    "answers averaged over shifted images were not tried.",
     "Q1, published": "Split, order of the images and seeds of the published runs are not known; ours are others.",
     "Q1, ladder": "The order of the rungs was fixed before they were trained; no other was tried.",
     "Q2, published runs": "A last epoch at a constant rate wobbles; seeds of one run differ by as much.",
