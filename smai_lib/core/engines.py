@@ -124,6 +124,7 @@ def _serve(pipe, task, shared) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts the whole group; the hirer decides
     threading.Thread(target=_end_with_the_hirer, daemon=True).start()  # also in the middle of anything
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of what it starts, a notebook's kernel say
     while True:
         try:
             item = pipe.recv()
