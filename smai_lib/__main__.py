@@ -122,7 +122,7 @@ def main() -> None:
                 report.make_report(arguments.profile, arguments.seed)
             else:
                 print(document.write())
-        except (document.ReportError, ChecksumError) as error:
+        except (document.ReportError, ChecksumError, DataError, RunError) as error:
             parser.error(str(error))
     else:
         from .report import NOTEBOOKS, refresh_notebooks

@@ -32,8 +32,9 @@ def test_bad_arguments_end_in_one_line_and_exit_code_2(monkeypatch, capsys, argu
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_full_study_on_stand_in_data_ends_in_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["smai_lib", "run", "q1_configs", "--profile", "full"])
+@pytest.mark.parametrize("command", [["run", "q1_configs"], ["report"]])
+def test_a_full_study_on_stand_in_data_ends_in_one_line(monkeypatch, capsys, command):
+    monkeypatch.setattr(sys, "argv", ["smai_lib", *command, "--profile", "full"])
     monkeypatch.setenv("SMAI_FASHION_MNIST", "sample")
     with pytest.raises(SystemExit) as ended:
         command_line.main()
