@@ -5,7 +5,7 @@ import pandas as pd
 import papermill
 import pytest
 
-from smai_lib import document, notebook, report
+from smai_lib import document, notebook, report, studies
 from smai_lib.core import paths, runs
 from smai_lib.core.study import Study
 
@@ -108,6 +108,9 @@ def test_quick_trains_for_real_from_any_folder_and_becomes_a_page(tmp_path, monk
     written = report.make_report("quick", seed=1)
     page, text = written.with_name("q1_multitask.html").read_text(), written.read_text()
     assert len(list((tmp_path / "runs" / "quick" / "q1_configs").glob("*/result.json"))) == 10
+    for study in (studies.ten_configs("quick", 1), studies.published_configs("quick", 1), studies.lambda_study("quick", 1)):
+        trained = {file.parent.name for file in (tmp_path / "runs" / "quick" / study.name).glob("*/result.json")}
+        assert trained == {spec.run_id for spec in study.specs}, study.name  # `run` beforehand leaves nothing to train
     chapter = text[text.index('<h1 data-number="3" id="here"'):text.index('id="q1"')]
     assert "<code>q1_configs</code>" in chapter and ">sample<" in chapter and "q2_sweep" not in chapter
     for anchor in re.findall(r'href="q1_multitask\.html#([^"]+)"', text):
@@ -118,6 +121,12 @@ def test_quick_trains_for_real_from_any_folder_and_becomes_a_page(tmp_path, monk
     page = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)  # a picture's letters may be any
     for outside in ('src="http', 'href="http', "cdn", "application/vnd.jupyter.widget"):
         assert outside not in page, outside
+
+
+@pytest.mark.parametrize("name", report.NOTEBOOKS)
+def test_a_notebook_lets_each_study_choose_its_images(name):
+    """Those of another study are fewer under `quick`: other runs, which `run` did not train."""
+    assert "profile, seed, data" not in (paths.NOTEBOOKS / f"{name}.ipynb").read_text()
 
 
 def test_live_outputs_are_left_out_of_the_page(tmp_path):

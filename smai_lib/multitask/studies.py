@@ -39,7 +39,7 @@ TEN_CONFIGS = {f"config {number}": MultiTaskConfig.from_dict(keys) for number, k
 REPORTED_VAL_ACCURACY = {"config 3": 0.89083, "config 1": 0.885}  # the reference report's best two
 LAMBDA_RATIOS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0, math.inf)  # 0 and infinity train one task alone
 LAMBDA_SEEDS = 5
-QUICK_IMAGES = (6000, 1000, 1000)  # of the many runs of the lambda study
+QUICK_IMAGES, TEN_IMAGES = (6000, 1000, 1000), (18_000, 6000, 10_000)  # of the many runs of other studies; of the ten
 
 
 class TenConfigs(Study):
@@ -129,7 +129,7 @@ class LambdaStudy(Study):
 
 def ten_configs(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> TenConfigs:
     """The reference report's ten configurations (Q1)."""
-    return assemble(TenConfigs, "q1_configs", profile, over_seeds(TEN_CONFIGS, seed, 1), lambda: data or fashion_mnist())
+    return assemble(TenConfigs, "q1_configs", profile, over_seeds(TEN_CONFIGS, seed, 1), lambda: few_images(profile, data, TEN_IMAGES))
 
 
 def lambda_config(ratio: float, **settings) -> MultiTaskConfig:
@@ -150,7 +150,7 @@ def lambda_study(profile: str = "recorded", seed: int = 0, data: FashionMNIST | 
     return assemble(LambdaStudy, "q1_lambda", profile, wanted, lambda: few_images(profile, data))
 
 
-def few_images(profile: str, data: FashionMNIST | None) -> FashionMNIST:
-    """The images of a study of many runs: under `quick` only the first few thousand."""
+def few_images(profile: str, data: FashionMNIST | None, images: tuple[int, int, int] = QUICK_IMAGES) -> FashionMNIST:
+    """What a study trains and measures on: under `quick` only the first `images` of each split."""
     data = data or fashion_mnist()
-    return data.subset(*QUICK_IMAGES) if profile == "quick" else data
+    return data.subset(*images) if profile == "quick" else data
