@@ -8,12 +8,11 @@ RUN := $(VENV)/bin/python -m
 
 .PHONY: install report test lab full notebooks bench faults lint
 
-# --no-compile: torch brings thousands of modules of which few are ever imported; those are compiled then
 install: $(VENV)/installed
 
 $(VENV)/installed: requirements.txt requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install -q --no-compile --disable-pip-version-check $(PIP_ARGS) -c requirements.lock -r requirements.txt
+	$(RUN) pip install -q --disable-pip-version-check $(PIP_ARGS) -c requirements.lock -r requirements.txt
 	$(RUN) pip install -q --disable-pip-version-check --no-deps -e .
 	touch $@
 
