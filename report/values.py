@@ -66,14 +66,14 @@ def listed(names):
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-# the studies; None where nothing is recorded yet
+# the studies
 
 def recorded(name):
-    return studies.STUDIES[name]("recorded") if (paths.RESULTS / f"{name}.csv").exists() else None
+    return studies.STUDIES[name]("recorded")
 
 
-ten, lambdas, best = (recorded(f"q1_{name}") for name in ("configs", "lambda", "best"))
-published, ladder, beyond = (recorded(f"q1_{name}") for name in ("published", "ladder", "beyond"))
+ten, lambdas, best, published, ladder, beyond = (
+    recorded(f"q1_{name}") for name in ("configs", "lambda", "best", "published", "ladder", "beyond"))
 sweep, models, search = (recorded(f"q2_{name}") for name in ("sweep", "models", "search"))
 provenance = json.loads((paths.RESULTS / "provenance.json").read_text())
 
@@ -247,6 +247,11 @@ def rungs():
     return below([axes], "From config 1 as published to the recipe, one change at a time")
 
 
+def biggest_steps():
+    """The three changes that gave most accuracy, in the ladder's order."""
+    return ladder.rungs().nlargest(3, "step").sort_index()
+
+
 # Q2
 
 def supplied_colors():
@@ -290,19 +295,18 @@ def glance():
     """The published figures of validation, and what stands beside them, a row a measure."""
     table = sweep.baselines().set_index("name").loc["luminance table"]
     compared = sweep.comparison().set_index("run").loc[sweep.best()]
-    again = published and published.comparison().set_index("run")
-    farthest, sizes = (beyond or best).results().query("name == 'recipe'"), totals().iloc[0]
+    again = published.comparison().set_index("run")
+    farthest, sizes = beyond.results().query("name == 'recipe'"), totals().iloc[0]
     q1 = [("Q1: accuracy, best of the ten runs", "val_accuracy", "accuracy", percent, "idxmax", percent(1 / len(fashion_mnist.CLASSES))),
           ("Q1: ink RMSE, best of the ten runs", "val_rmse", "rmse", "{:.4f}".format, "idxmin",
            f"{ten.ink_baselines().set_index('ink predicted by').loc['constant (training mean)', 'rmse']:.4f} (test)")]
     rows = []
     for what, key, metric, form, choose, free in q1:
         name = getattr(PUBLISHED[key], choose)()
-        mine = again.loc[name, key] if again is not None and name in again.index else None
-        rows.append((f"{what} ({name})", form(PUBLISHED.loc[name, key]), "not recorded yet" if mine is None else form(mine), free,
+        rows.append((f"{what} ({name})", form(PUBLISHED.loc[name, key]), form(again.loc[name, key]), free,
                      form(farthest[f"val_mirror_{metric}"].mean()), form(farthest[f"test_mirror_{metric}"].mean())))
     for what, key, form in (("Q2: pixels right", "accuracy", percent), ("Q2: NLL, nats a pixel", "nll", "{:.3f}".format)):
-        ours = [form(mean_of(models.best(), f"{split}_mirror_{key}")) if models else "not recorded yet" for split in ("val", "test")]
+        ours = [form(mean_of(models.best(), f"{split}_mirror_{key}")) for split in ("val", "test")]
         rows.append((f"{what} ({sweep.best()})", form(compared[f"published_{key}"]), form(compared[key]), form(table[f"val_{key}"]), *ours))
     rows.append((f"Q2: connections, k = {sizes['k']}, {sizes['side']}", f"{sizes['published']:,}", f"{sizes['macs']:,}", "–", "–", "–"))
     return pd.DataFrame(rows, columns=["what", "published", "again", "free", "best_val", "best_test"])
@@ -319,7 +323,7 @@ def answers():
     ours = sweep.results().set_index("name").loc[sweep.best()]
     rows.append({"answer": f"{sweep.best()}, here, last epoch; test: lowest validation loss", "val_accuracy": percent(ours["val_accuracy"]),
                  "val_nll": f"{ours['val_nll']:.3f}", "test_accuracy": percent(ours["test_accuracy"]), "test_nll": f"{ours['test_nll']:.3f}"})
-    for name in models.results()["name"].unique() if models else ():
+    for name in models.results()["name"].unique():
         rows.append({"answer": f"{name}, mirrored"} | {f"{split}_{key}": two_seeds(models, f"{split}_mirror_{key}", name)
                                                      for split in ("val", "test") for key in ("accuracy", "nll")})
     return pd.DataFrame(rows)
@@ -481,34 +485,32 @@ def faults():
 def bars():
     """A row a bar: what, the goal, what was found (None: not recorded yet), hit or missed."""
     table = sweep.baselines().set_index("name").loc["luminance table"]
-    again = published and published.agreement()
-    placed = published.placement()["outside"] if published else ()
-    some = f" ({len(published.comparison())} of {len(PUBLISHED)})" if published else ""
-    our_best, speed = models.best() if models else "our best", speed_ratios()
+    again, placed = published.agreement(), published.placement()["outside"]
+    our_best, speed = models.best(), speed_ratios()
     everything = [
         ("Q1: three plain blocks, below 500,000 parameters, 20 epochs: test accuracy", ">=", 0.94, last(best, "test_accuracy"), "%"),
-        (f"Q1, published runs{some}: mean absolute difference of validation accuracy", "<=", 0.01,
-         again and again["mean_absolute_difference"], "points"),
-        (f"Q1, published runs{some}: rank correlation", ">=", 0.9, again and again["rank_correlation"], ""),
+        ("Q1, published runs: mean absolute difference of validation accuracy", "<=", 0.01,
+         again["mean_absolute_difference"], "points"),
+        ("Q1, published runs: rank correlation", ">=", 0.9, again["rank_correlation"], ""),
         ("Q1, published runs: share of the published figures inside our seeds' interval", ">=", 1.0,
-         1 - placed.mean() if len(placed) else None, "%"),
-        ("Q1, ladder: part of the way that its rungs explain", ">=", 0.9, ladder and ladder.explained(), "%"),
-        ("Q1, residual network: test accuracy", ">=", 0.946, beyond and last(beyond, "test_accuracy"), "%"),
-        ("Q1, residual network: test accuracy aimed at", ">=", 0.95, beyond and last(beyond, "test_accuracy"), "%"),
-        ("Q1, residual network: test ink RMSE", "<=", 0.006, beyond and last(beyond, "test_rmse"), ""),
+         1 - placed.mean(), "%"),
+        ("Q1, ladder: part of the way that its rungs explain", ">=", 0.9, ladder.explained(), "%"),
+        ("Q1, residual network: test accuracy", ">=", 0.946, last(beyond, "test_accuracy"), "%"),
+        ("Q1, residual network: test accuracy aimed at", ">=", 0.95, last(beyond, "test_accuracy"), "%"),
+        ("Q1, residual network: test ink RMSE", "<=", 0.006, last(beyond, "test_rmse"), ""),
         ("Q2, table without a network: distance of test accuracy from the known figure", "<=", 0.003, abs(table["test_accuracy"] - 0.613), "points"),
         ("Q2, published runs: rank correlation of losses", ">=", 0.95, sweep.agreement()["rank_correlation"], ""),
         ("Q2, published runs but run 17: mean absolute difference of losses", "<=", 0.04,
          sweep.agreement(without=("run 17",))["mean_absolute_difference"], "nats"),
         ("Q2, best published run: distance of its best loss from the published one", "<=", 0.03,
          abs(sweep.comparison()["best_nll"].min() - studies.BEST_PUBLISHED), "nats"),
-        ("Q2, the report's network tuned: validation accuracy", ">=", 0.525, models and mean_of("tuned CNN", "val_accuracy"), "%"),
+        ("Q2, the report's network tuned: validation accuracy", ">=", 0.525, mean_of("tuned CNN", "val_accuracy"), "%"),
         ("Q2, with the table as prior: test accuracy above the table's", ">=", 0.03,
-         models and mean_of("CNN + prior", "test_mirror_accuracy") - table["test_accuracy"], "points"),
-        (f"Q2, {our_best}: test accuracy", ">=", 0.67, models and mean_of(our_best, "test_mirror_accuracy"), "%"),
-        (f"Q2, {our_best}: test accuracy aimed at", ">=", 0.685, models and mean_of(our_best, "test_mirror_accuracy"), "%"),
-        (f"Q2, {our_best}: test NLL", "<=", 0.785, models and mean_of(our_best, "test_mirror_nll"), "nats"),
-        (f"Q2, {our_best}: test NLL aimed at", "<=", 0.75, models and mean_of(our_best, "test_mirror_nll"), "nats"),
+         mean_of("CNN + prior", "test_mirror_accuracy") - table["test_accuracy"], "points"),
+        (f"Q2, {our_best}: test accuracy", ">=", 0.67, mean_of(our_best, "test_mirror_accuracy"), "%"),
+        (f"Q2, {our_best}: test accuracy aimed at", ">=", 0.685, mean_of(our_best, "test_mirror_accuracy"), "%"),
+        (f"Q2, {our_best}: test NLL", "<=", 0.785, mean_of(our_best, "test_mirror_nll"), "nats"),
+        (f"Q2, {our_best}: test NLL aimed at", "<=", 0.75, mean_of(our_best, "test_mirror_nll"), "nats"),
         ("Injected faults that were survived with every bit as undisturbed", ">=", 1.0, faults() and faults()["survived"], "%"),
         *((f"Q2, {name}: times the training speed of a textbook loop", ">=", 2.4, ratio, "") for name, ratio in speed.items()),
     ]
@@ -547,7 +549,7 @@ def studies_made():
 
 def hours():
     """Processor hours of all recorded runs that the report speaks of."""
-    return sum(study.results()["seconds"].sum() for study in (ten, lambdas, best, published, ladder, beyond, sweep, models, search) if study) / 3600
+    return sum(study.results()["seconds"].sum() for study in (ten, lambdas, best, published, ladder, beyond, sweep, models, search)) / 3600
 
 
 def trained_here():
@@ -559,14 +561,12 @@ def trained_here():
         now, then = make(here, seed).results(), recorded(name)
         rows.append({"study": f"`{name}`", "runs": len(now), "epochs": int(now["epochs"].max()), "images": int(now["train_images"].iloc[0]),
                      "source": now["data_source"].iloc[0], "here": now["val_accuracy"].max(),
-                     "recorded": then.results()["val_accuracy"].max() if then else None, "full": full_extent(then)})
-    return pd.DataFrame(rows).astype({"recorded": float})
+                     "recorded": then.results()["val_accuracy"].max(), "full": full_extent(then)})
+    return pd.DataFrame(rows)
 
 
 def full_extent(study):
     """Epochs and images of a recorded study, for beside a short one."""
-    if study is None:
-        return "not recorded yet"
     results = study.results()
     return f"{results['epochs'].max()} epochs, {results['train_images'].iloc[0]:,} images"
 
@@ -679,9 +679,9 @@ def verdicts():
              for claimed, found in named.items()]
     honest = PUBLISHED["val_rmse"].max()
     rows += [("Test RMSE of ink", "a mistake" if PUBLISHED["test_mistaken_rmse"].min() > 5 * honest else "plausible",
-              f"printed between {PUBLISHED['test_mistaken_rmse'].min():.3f} and {PUBLISHED['test_mistaken_rmse'].max():.3f}, where validation has at most "
-              f"{honest:.3f}: test ink was taken from normalised images and divided by 255 once more"
-              + (f"; repeated, the mistake gives {published.comparison()['test_mistaken_rmse'].mean():.3f}" if published else "")),
+              (f"printed between {PUBLISHED['test_mistaken_rmse'].min():.3f} and {PUBLISHED['test_mistaken_rmse'].max():.3f}, where validation has at most "
+               f"{honest:.3f}: test ink was taken from normalised images and divided by 255 once more"
+               f"; repeated, the mistake gives {published.comparison()['test_mistaken_rmse'].mean():.3f}")),
              ("Config 7 has equal lambdas", "misprint", "its notebook had twice the weight on the class"),
              ("Best validation accuracies", "passed, in another network", f"{percent(ten.results()['val_accuracy'].max())} here; one run each")]
     return pd.DataFrame(rows, columns=["said", "verdict", "evidence"])

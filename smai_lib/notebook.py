@@ -6,9 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from .core import paths
 from .core.config import require_number
-from .core.study import Study
 
 INJECTED = "# Parameters"  # how papermill heads the cell that it injects
 
@@ -38,15 +36,7 @@ def show(frame: pd.DataFrame, **formats: str) -> HTML:
         escape="html", axis="columns").to_html(exclude_styles=True))
 
 
-def ready(study: Study) -> bool:
-    """Whether `study` has results to show; what is only read and not recorded yet has none, which is printed."""
-    found = study.profile != "recorded" or (paths.RESULTS / f"{study.name}.csv").exists()
-    if not found:
-        print(f"{study.name}: not recorded yet; `python -m smai_lib run {study.name} --profile full` trains it")
-    return found
-
-
 def conclude(checked: bool, *sentences: str) -> Markdown:
     """What a cell has just asserted, in sentences; where nothing was `checked`, that."""
     return Markdown("\n".join(f"- {sentence}" for sentence in sentences) if checked else
-                    "*Nothing is concluded: too few epochs, images or seeds, or not recorded yet.*")
+                    "*Nothing is concluded: too few epochs, images or seeds.*")

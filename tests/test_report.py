@@ -7,7 +7,6 @@ import pytest
 
 from smai_lib import document, notebook, report, studies
 from smai_lib.core import paths, runs
-from smai_lib.core.study import Study
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 
@@ -75,14 +74,6 @@ def test_two_reports_at_once_are_one(monkeypatch):
 def test_names_in_a_table_are_text():
     table = notebook.show(pd.DataFrame({"name": ["<script>alert(1)</script>"], "<b>": [0.5]}))
     assert "<script>" not in table.data and "<b>" not in table.data and "&lt;script&gt;" in table.data and "0.5000" in table.data
-
-
-def test_a_study_that_is_not_recorded_yet_is_said_to_be_none(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(paths, "RESULTS", tmp_path)
-    recorded, quick = (Study("q1_none", profile, [], lambda: None) for profile in ("recorded", "quick"))
-    assert not notebook.ready(recorded) and "q1_none: not recorded yet" in capsys.readouterr().out
-    (tmp_path / "q1_none.csv").touch()
-    assert notebook.ready(recorded) and notebook.ready(quick) and not capsys.readouterr().out
 
 
 def test_a_conclusion_is_told_only_where_it_was_checked():
