@@ -47,8 +47,8 @@ class Recorded:
         first = results.iloc[0]
         warning = f"{STAND_INS[first['data_source']]} · " if first["data_source"] in STAND_INS else ""
         return (f"{warning}{self.profile} profile · {self.extent(results)} · {first['train_images']:,} training "
-                f"images from {first['data_source']} · seed {_span(results['seed'])} · {first['precision']} on "
-                f"{first['device']} · torch {first['torch']}")
+                f"images from {first['data_source']} · seed {_span(results['seed'])} · "
+                f"{' and '.join(results['precision'].unique())} on {first['device']} · torch {first['torch']}")
 
     def extent(self, results: pd.DataFrame) -> str:
         """How much was run, in words for the caption."""
