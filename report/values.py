@@ -685,8 +685,8 @@ def verdicts():
     honest = PUBLISHED["val_rmse"].max()
     rows += [("Test RMSE of ink", "a mistake" if PUBLISHED["test_mistaken_rmse"].min() > 5 * honest else "plausible",
               (f"printed between {PUBLISHED['test_mistaken_rmse'].min():.3f} and {PUBLISHED['test_mistaken_rmse'].max():.3f}, where validation has at most "
-               f"{honest:.3f}: test ink was taken from normalised images and divided by 255 once more"
-               f"; repeated, the mistake gives {published.comparison()['test_mistaken_rmse'].mean():.3f}")),
+               f"{honest:.3f}: test ink was taken from normalised images and divided by 255 once more; "
+               f"repeated, the mistake gives {published.comparison()['test_mistaken_rmse'].mean():.3f}")),
              ("Config 7 has equal lambdas", "misprint", "its notebook had twice the weight on the class"),
              ("Best validation accuracies", "passed, in another network", f"{percent(ten.results()['val_accuracy'].max())} here; one run each")]
     return pd.DataFrame(rows, columns=["said", "verdict", "evidence"])
@@ -710,8 +710,8 @@ TRIED = {
     "it images are learnt by heart. Dropout of 0.1 without shifts, 20 epochs, on validation, mirrored: 0.7961 nats with 16 "
     "filters, 0.7906 and 66.67 % with 24. More filters, four epochs: 0.8178 with 24, where 16 have 0.8216. The grey level as hat functions, "
     "one a range of levels, as input: no gain. More filters are better and slower; that road was not walked to its end.",
-    "Q2, U-Net: times": "Its speed, measured with a dropout of 0.1, which it has no more. The textbook loop runs at the share of the machine's float32 peak that make bench prints, ours at a smaller share of "
-    "a bfloat16 peak that is several times as high. On one thread a third of our step is convolution, a seventh is BatchNorm, and a fifth is the "
+    "Q2, U-Net: times": "Its speed, measured with a dropout of 0.1, which it has no more. The textbook loop runs at the share of the machine's "
+    "float32 peak that make bench prints, ours at a smaller share of a bfloat16 peak that is several times as high. On one thread a third of our step is convolution, a seventh is BatchNorm, and a fifth is the "
     "head at full resolution, which stays in float32: classifier, prior, log-softmax. Without gain: the classifier as a linear layer. Of help: "
     "transposed convolutions as one matrix product, max instead of argmax, the prior looked up as an embedding.",
 }
