@@ -12,7 +12,7 @@ from .core.checksums import ChecksumError
 from .core.runs import RunError
 from .core.sources import DataError
 from .core.study import PROFILES
-from .core.training import NonFiniteLossError
+from .core.training import NonFiniteLossError, choose_device
 from .multitask import fashion_mnist
 
 PROFILE_HELP = "quick: briefly, in minutes; full: the reported study, in hours (default: quick)"
@@ -94,6 +94,8 @@ def main() -> None:
         if where["engine"] == "ray":
             cluster.connect(*(where[name] for name in ("address", "workers", "cpus", "gpus")))
             signal.signal(signal.SIGTERM, end)  # Ray's own would abort
+        else:
+            choose_device(getattr(arguments, "device", "auto"))
     except ValueError as error:
         parser.error(str(error))
     if arguments.command == "fetch":

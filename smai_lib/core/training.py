@@ -47,7 +47,9 @@ class Objective(Protocol):
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """`"auto"` is CUDA where there is one, else the CPU."""
+    """`"auto"` is CUDA where there is one, else the CPU; ValueError for CUDA where there is none."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: found 'cuda', expected 'cpu' or 'auto', since torch sees no GPU here")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)
@@ -119,6 +121,9 @@ def fit(model: nn.Module, objective: Objective, train, validation, config: Confi
     device = choose_device(device)
     precision = choose_precision(precision, device)
     _keep_memory()
+    if device.type == "cuda":  # it adds in any order, or always in the same one, which is slower
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        torch.use_deterministic_algorithms(True)
     train, validation = (type(split)(*(x.to(device) for x in split)) for split in (train, validation))
     model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(model, config)
