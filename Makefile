@@ -21,10 +21,13 @@ report: install
 	$(RUN) smai_lib fetch
 	$(RUN) smai_lib report --profile quick
 
+# a process a core, each with one thread, since threads of several processes wait for each other
+test: export OMP_NUM_THREADS := 1
+test: PYTEST := pytest -n logical --maxprocesses 4 --dist loadfile
 test: lint
 	$(RUN) smai_lib fetch
-	$(RUN) pytest
-	$(RUN) pytest --nbval --nbval-current-env --nbval-cell-timeout 300 notebooks
+	$(RUN) $(PYTEST)
+	$(RUN) $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 300 notebooks
 
 lab: install
 	$(VENV)/bin/jupyter lab notebooks
