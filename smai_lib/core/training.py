@@ -121,9 +121,9 @@ def fit(model: nn.Module, objective: Objective, train, validation, config: Confi
     device = choose_device(device)
     precision = choose_precision(precision, device)
     _keep_memory()
-    if device.type == "cuda":  # it adds in any order, or always in the same one, which is slower
+    if device.type == "cuda":  # else it adds in any order; what cannot do otherwise warns
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(True, warn_only=True)
     train, validation = (type(split)(*(x.to(device) for x in split)) for split in (train, validation))
     model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(model, config)
