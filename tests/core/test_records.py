@@ -161,6 +161,7 @@ def test_files_reach_the_disk_before_they_have_their_name(tmp_path, monkeypatch)
 
 def test_a_run_goes_on_in_the_precision_and_threads_that_it_began_with(make_spec, tiny, tmp_path, monkeypatch):
     spec, straight = make_spec(), make_spec(root=tmp_path / "straight")
+    monkeypatch.setattr(runs, "choose_device", lambda device: torch.device("cpu"))
     whole = runs.execute(straight, tiny, precision="float32")
     monkeypatch.setattr(runs, "choose_precision", lambda precision, device: {"auto": "float32"}.get(precision, precision))
     stopped(spec, tiny)

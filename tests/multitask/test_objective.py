@@ -129,7 +129,7 @@ def test_uncertainty_weighting_by_its_formula(tiny):
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     config = small(weighting="uncertainty", learning_rate=0.01, epochs=1)
     objective, model = config.build(tiny, 0)
-    row = fit(model, objective, tiny.train, tiny.validation, config, seed=0).rows[-1]
+    row = fit(model, objective, tiny.train, tiny.validation, config, seed=0, device="cpu").rows[-1]
     assert row["log_variance_class"] > row["log_variance_ink"]  # CE is the larger loss, so it gets the larger variance
 
 
@@ -187,7 +187,7 @@ def test_gradients_of_the_two_losses_by_hand(tiny):
 def test_the_mirror_average_is_that_of_the_probabilities(tiny):
     config = small(epochs=1, learning_rate=5e-3)
     objective, model = config.build(tiny, 0)
-    fit(model, objective, tiny.train, tiny.validation, config, seed=0)
+    fit(model, objective, tiny.train, tiny.validation, config, seed=0, device="cpu")
     examined = objective.examine(model, tiny)["metrics"]
     images = objective.inputs(tiny.test, slice(None))
     with torch.no_grad():
