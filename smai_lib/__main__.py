@@ -94,8 +94,8 @@ def main() -> None:
         if where["engine"] == "ray":
             cluster.connect(*(where[name] for name in ("address", "workers", "cpus", "gpus")))
             signal.signal(signal.SIGTERM, end)  # Ray's own would abort
-        else:
-            choose_device(getattr(arguments, "device", "auto"))
+        elif arguments.command == "run":
+            choose_device(arguments.device)
     except ValueError as error:
         parser.error(str(error))
     if arguments.command == "fetch":

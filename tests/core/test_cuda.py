@@ -1,4 +1,4 @@
-"""The same on a GPU: several runs share it, and a run is the same bits again, also after a kill. Skipped without one."""
+"""The same on a GPU: several runs share it, and a run is the same bits again, also when interrupted. Skipped without one."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def task(request, sample, made_up_colors):
 
 
 @gpu
-def test_runs_that_share_a_gpu_equal_those_alone_and_those_killed_and_continued(task, tmp_path):
+def test_runs_that_share_a_gpu_equal_those_alone_and_those_interrupted_and_continued(task, tmp_path):
     configs, data = task
     alone, together, broken = (specs_of(configs, data, tmp_path / name) for name in ("alone", "together", "broken"))
     runs.run_all(alone, data, device="cuda", engine="serial")
