@@ -40,7 +40,10 @@ def load():
 
 
 def specs_in(root: Path, data, count: int = 3) -> list[runs.RunSpec]:
-    return [runs.RunSpec(f"run {seed}", "faults", CONFIG, seed, data.fingerprint, root) for seed in range(count)]
+    return [
+        runs.RunSpec(f"run {seed}", "faults", CONFIG, seed, data.fingerprint, root)
+        for seed in range(count)
+    ]
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -51,25 +54,42 @@ def contents(root: Path) -> dict[str, bytes]:
             found[f"{file.parent.name}/{file.name}"] = file.read_bytes()
         elif file.name == "result.json":
             result = json.loads(file.read_text())
-            found[f"{file.parent.name}/{file.name}"] = json.dumps(result["metrics"] | result["nested"]).encode()
+            found[f"{file.parent.name}/{file.name}"] = json.dumps(
+                result["metrics"] | result["nested"]
+            ).encode()
     return found
 
 
 def start(root: Path, count: int, workers: int) -> subprocess.Popen:
     """A runner of `count` runs: itself for one, by worker processes for more."""
-    return subprocess.Popen([sys.executable, __file__, "--runner", str(root), str(count), str(workers)],
-                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, __file__, "--runner", str(root), str(count), str(workers)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def runner(root: str, count: str, workers: str) -> None:
     torch.set_num_threads(1)
     data = load()
     print("ready", flush=True)
-    runs.run_all(specs_in(Path(root), data, int(count)), data, engine="processes" if int(workers) else "serial",
-                 workers=int(workers))
+    runs.run_all(
+        specs_in(Path(root), data, int(count)),
+        data,
+        engine="processes" if int(workers) else "serial",
+        workers=int(workers),
+    )
 
 
-def kill_at_random(victim: str, kills: int, whole: dict[str, bytes], folder: Path, seconds: float, draw: random.Random):
+def kill_at_random(
+    victim: str,
+    kills: int,
+    whole: dict[str, bytes],
+    folder: Path,
+    seconds: float,
+    draw: random.Random,
+):
     """Rows for so many SIGKILLs of `victim`, each at a moment of its own within the work."""
     count, workers = (1, 0) if victim == "run" else (3, 2)
     ids = [spec.run_id for spec in specs_in(folder, load(), count)]
@@ -83,7 +103,11 @@ def kill_at_random(victim: str, kills: int, whole: dict[str, bytes], folder: Pat
         time.sleep(moment)
         target = psutil.Process(process.pid)
         if victim == "worker":
-            hired = [child for child in target.children() if "spawn_main" in " ".join(child.cmdline())] if target.is_running() else []
+            hired = (
+                [child for child in target.children() if "spawn_main" in " ".join(child.cmdline())]
+                if target.is_running()
+                else []
+            )
             target = draw.choice(hired) if hired else target
         done = [file for file in root.glob("*/result.json")]
         stamps = {file: file.stat().st_mtime_ns for file in done}
@@ -95,8 +119,12 @@ def kill_at_random(victim: str, kills: int, whole: dict[str, bytes], folder: Pat
             if again.returncode == 0:
                 break
         kept = all(file.stat().st_mtime_ns == stamp for file, stamp in stamps.items())
-        yield {"fault": f"SIGKILL of a {victim}", "survived": again.returncode == 0 and kept,
-               "identical": contents(root) == expected, "said": said[-200:] if again.returncode else ""}
+        yield {
+            "fault": f"SIGKILL of a {victim}",
+            "survived": again.returncode == 0 and kept,
+            "identical": contents(root) == expected,
+            "said": said[-200:] if again.returncode else "",
+        }
         shutil.rmtree(root)
 
 
@@ -142,7 +170,11 @@ def damage_files(whole: dict[str, bytes], folder: Path, draw: random.Random):
     runs.execute(finished, data)
     interrupted(half, data)
     for state, origin in (("a finished run", finished), ("an interrupted run", half)):
-        for name in sorted(file.name for file in origin.folder.path.iterdir() if file.suffix and file.name != ".lock"):
+        for name in sorted(
+            file.name
+            for file in origin.folder.path.iterdir()
+            if file.suffix and file.name != ".lock"
+        ):
             for way, damage in ways.items():
                 spec = replace(origin, root=folder / "damaged")
                 shutil.copytree(origin.folder.path, spec.folder.path)
@@ -155,9 +187,15 @@ def damage_files(whole: dict[str, bytes], folder: Path, draw: random.Random):
                     path = file if "delete it" in said else spec.folder.path
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
                     runs.execute(spec, data)
-                expected = {key: value for key, value in whole.items() if key.startswith(spec.run_id)}
-                yield {"fault": f"{name} of {state} {way}", "survived": said == "written anew" or str(file) in said,
-                       "identical": contents(folder / "damaged") == expected, "said": said}
+                expected = {
+                    key: value for key, value in whole.items() if key.startswith(spec.run_id)
+                }
+                yield {
+                    "fault": f"{name} of {state} {way}",
+                    "survived": said == "written anew" or str(file) in said,
+                    "identical": contents(folder / "damaged") == expected,
+                    "said": said,
+                }
                 shutil.rmtree(folder / "damaged")
     yield from damage_what_is_read(ways, folder)
 
@@ -165,10 +203,17 @@ def damage_files(whole: dict[str, bytes], folder: Path, draw: random.Random):
 def damage_what_is_read(ways, folder: Path):
     """Rows for what no run writes: it is to be refused by name."""
     table, trained = paths.RESULTS / "q1_configs.csv", paths.WEIGHTS / "q1_configs_best.safetensors"
-    cases = [("shipped table", table, paths.RESULTS, lambda file: shipped(file.name), "RESULTS"),
-             ("shipped weights", trained, paths.WEIGHTS, weights.read, "WEIGHTS"),
-             ("data file", paths.SAMPLE / "train-labels-idx1-ubyte.gz", paths.SAMPLE,
-              lambda file: fashion_mnist.fashion_mnist("sample", verbose=False), "SAMPLE")]
+    cases = [
+        ("shipped table", table, paths.RESULTS, lambda file: shipped(file.name), "RESULTS"),
+        ("shipped weights", trained, paths.WEIGHTS, weights.read, "WEIGHTS"),
+        (
+            "data file",
+            paths.SAMPLE / "train-labels-idx1-ubyte.gz",
+            paths.SAMPLE,
+            lambda file: fashion_mnist.fashion_mnist("sample", verbose=False),
+            "SAMPLE",
+        ),
+    ]
     for label, file, origin, read, name in cases:
         for way, damage in ways.items():
             copy = Path(shutil.copytree(origin, folder / "copy", symlinks=False)) / file.name
@@ -180,15 +225,26 @@ def damage_what_is_read(ways, folder: Path):
                     read(copy)
                 except NAMED as error:
                     said = str(error)
-            yield {"fault": f"{label} {way}", "survived": file.name in said, "identical": True, "said": said}
+            yield {
+                "fault": f"{label} {way}",
+                "survived": file.name in said,
+                "identical": True,
+                "said": said,
+            }
             shutil.rmtree(folder / "copy")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20, help="of a run, of a worker and of a runner (default: 20)")
+    parser.add_argument(
+        "--kills", type=int, default=20, help="of a run, of a worker and of a runner (default: 20)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments and bits (default: 0)")
-    parser.add_argument("--record", action="store_true", help="write report/results/faults.csv, which the report quotes")
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="write report/results/faults.csv, which the report quotes",
+    )
     parser.add_argument("--runner", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     os.environ["WANDB_MODE"] = "disabled"
@@ -204,18 +260,35 @@ def main() -> None:
         _, said = undisturbed.communicate()
         assert undisturbed.returncode == 0, said.decode()
         whole = contents(folder / "whole")
-        took = sum(json.loads(file.read_text())["seconds"] for file in (folder / "whole").glob("*/result.json"))
-        print(f"undisturbed: {len(whole)} files, {took:.1f} s of training in {time.monotonic() - began:.0f} s", flush=True)
+        took = sum(
+            json.loads(file.read_text())["seconds"]
+            for file in (folder / "whole").glob("*/result.json")
+        )
+        print(
+            f"undisturbed: {len(whole)} files, {took:.1f} s of training in {time.monotonic() - began:.0f} s",
+            flush=True,
+        )
         faults = [damage_files(whole, folder, draw)]
-        faults += [kill_at_random(victim, arguments.kills, whole, folder, took / (3 if victim == "run" else 2), draw)
-                   for victim in ("run", "worker", "runner")]
+        faults += [
+            kill_at_random(
+                victim, arguments.kills, whole, folder, took / (3 if victim == "run" else 2), draw
+            )
+            for victim in ("run", "worker", "runner")
+        ]
         for rows_of in faults:
             for row in rows_of:
                 rows.append(row)
                 if not (row["survived"] and row["identical"]):
                     print("NOT SURVIVED:", row, flush=True)
-    table = pd.DataFrame(rows).groupby("fault", sort=False).agg(
-        injected=("survived", "size"), survived=("survived", "sum"), identical=("identical", "sum"))
+    table = (
+        pd.DataFrame(rows)
+        .groupby("fault", sort=False)
+        .agg(
+            injected=("survived", "size"),
+            survived=("survived", "sum"),
+            identical=("identical", "sum"),
+        )
+    )
     table.loc["all"] = table.sum()
     print(table.to_string())
     file = paths.RESULTS / "faults.csv" if arguments.record else paths.runs_dir() / "faults.csv"
@@ -224,7 +297,12 @@ def main() -> None:
     if arguments.record:
         checksums.record(file)
     print(file)
-    sys.exit(int(not (table["injected"] == table["survived"]).all() or not (table["injected"] == table["identical"]).all()))
+    sys.exit(
+        int(
+            not (table["injected"] == table["survived"]).all()
+            or not (table["injected"] == table["identical"]).all()
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -61,7 +61,9 @@ class Task:
 
 def _textbook_blocks(blocks: nn.Sequential) -> nn.Sequential:
     # ours pools before the ReLU, and works in place
-    return nn.Sequential(*(nn.Sequential(block.conv, block.norm, nn.ReLU(), block.pool) for block in blocks))
+    return nn.Sequential(
+        *(nn.Sequential(block.conv, block.norm, nn.ReLU(), block.pool) for block in blocks)
+    )
 
 
 class GarmentOneByOne(Dataset):
@@ -117,16 +119,20 @@ def tasks() -> list[Task]:
     config = TEN_CONFIGS["config 1"]
     garments = fashion_mnist().subset(54 * config.batch_size, 10, 10)
     colors = sweep_data().subset(24 * UNET.batch_size, 10, 10)
-    return [Task("config 1", config, garments, GarmentOneByOne, garment_loss),
-            Task("colorization CNN", REPORT_CNN, colors, ColorOneByOne, color_loss),
-            Task("U-Net", UNET, colors, ColorOneByOne, color_loss)]
+    return [
+        Task("config 1", config, garments, GarmentOneByOne, garment_loss),
+        Task("colorization CNN", REPORT_CNN, colors, ColorOneByOne, color_loss),
+        Task("U-Net", UNET, colors, ColorOneByOne, color_loss),
+    ]
 
 
 def _textbook(task: Task) -> float:
     """Images a second of a plain float32 DataLoader loop, with torch's own choice of threads."""
     model = task.textbook_model().train()
     optimizer = torch.optim.Adam(model.parameters(), lr=task.config.learning_rate)
-    loader = DataLoader(task.dataset(task.data, task.config), batch_size=task.config.batch_size, shuffle=True)
+    loader = DataLoader(
+        task.dataset(task.data, task.config), batch_size=task.config.batch_size, shuffle=True
+    )
     started = time.perf_counter()
     for batch in loader:
         optimizer.zero_grad()
@@ -139,13 +145,23 @@ def _ours(config, data) -> float:
     """Seconds of one epoch in this process."""
     started = time.perf_counter()
     objective, model = config.build(data, 0)
-    fit(model, objective, data.train, data.validation, replace(config, epochs=1), seed=0, device="cpu")
+    fit(
+        model,
+        objective,
+        data.train,
+        data.validation,
+        replace(config, epochs=1),
+        seed=0,
+        device="cpu",
+    )
     return time.perf_counter() - started
 
 
 def _timed(worker: int, shared, report) -> float:
     config, data, start = shared
-    _ours(config, data.subset(2 * config.batch_size, 10, 10))  # first batches pay for kernel selection
+    _ours(
+        config, data.subset(2 * config.batch_size, 10, 10)
+    )  # first batches pay for kernel selection
     start.wait()
     return _ours(config, data)
 
@@ -180,7 +196,9 @@ def training_flops(model: nn.Module, size: tuple[int, ...]) -> float:
 
 def bench(rounds: int) -> pd.DataFrame:
     """Print and return, per network and arm: images a second, ratio to the textbook loop, share of the peak."""
-    return pd.concat({task.name: _bench(task, rounds) for task in tasks()}, names=["network", "arm"])
+    return pd.concat(
+        {task.name: _bench(task, rounds) for task in tasks()}, names=["network", "arm"]
+    )
 
 
 def _bench(task: Task, rounds: int) -> pd.DataFrame:
@@ -188,8 +206,9 @@ def _bench(task: Task, rounds: int) -> pd.DataFrame:
     precision = choose_precision("auto", torch.device("cpu"))  # of ours; the textbook's is float32
     arms = {
         f"(a) textbook loop, {torch.get_num_threads()} threads": _textbook,
-        f"(b) ours, one process, {torch.get_num_threads()} threads":
-            lambda task: len(task.data.train.images) / _ours(task.config, task.data),
+        f"(b) ours, one process, {torch.get_num_threads()} threads": lambda task: (
+            len(task.data.train.images) / _ours(task.config, task.data)
+        ),
         f"(c) ours, {count} processes of one thread": lambda task: _one_process_a_core(task, count),
     }
     used = dict(zip(arms, ("float32", precision, precision), strict=True))
@@ -199,30 +218,47 @@ def _bench(task: Task, rounds: int) -> pd.DataFrame:
         rows.append({name: arm(task) for name, arm in arms.items()} | peaks)
         print("  ".join(f"{name.split()[0]} {rows[-1][name]:,.0f}" for name in arms), "images/s")
     speeds = pd.DataFrame(rows)
-    flops = training_flops(task.config.build(task.data, 0)[1], (1, *task.data.train.images.shape[-2:]))
+    flops = training_flops(
+        task.config.build(task.data, 0)[1], (1, *task.data.train.images.shape[-2:])
+    )
     base = speeds[next(iter(arms))]
-    summary = pd.DataFrame({
-        "images a second": speeds[list(arms)].median(),
-        "ratio to (a)": {name: (speeds[name] / base).median() for name in arms},
-        "precision": used,
-        "share of its matmul peak": {name: (speeds[name] * flops / speeds[kind]).median()
-                                     for name, kind in used.items()},
-    })
-    peaks = ", ".join(f"{speeds[kind].median() / 1e9:.0f} in {kind}" for kind in dict.fromkeys(used.values()))
-    print(f"\n{task.name}, medians of {rounds} rounds, {flops / 1e6:.1f} MFLOP an image, measured peak of a "
-          f"matrix multiplication in GFLOP/s: {peaks}\n{summary.round(3).to_string()}\n")
+    summary = pd.DataFrame(
+        {
+            "images a second": speeds[list(arms)].median(),
+            "ratio to (a)": {name: (speeds[name] / base).median() for name in arms},
+            "precision": used,
+            "share of its matmul peak": {
+                name: (speeds[name] * flops / speeds[kind]).median() for name, kind in used.items()
+            },
+        }
+    )
+    peaks = ", ".join(
+        f"{speeds[kind].median() / 1e9:.0f} in {kind}" for kind in dict.fromkeys(used.values())
+    )
+    print(
+        f"\n{task.name}, medians of {rounds} rounds, {flops / 1e6:.1f} MFLOP an image, measured peak of a "
+        f"matrix multiplication in GFLOP/s: {peaks}\n{summary.round(3).to_string()}\n"
+    )
     return summary
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--record", action="store_true", help="write report/results/speed.csv, which the report quotes")
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="write report/results/speed.csv, which the report quotes",
+    )
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error(f"argument --rounds: found {arguments.rounds}, expected at least 1")
     table = bench(arguments.rounds)
     if arguments.record:
-        table["cpu"], table["torch"], table["rounds"] = torch.backends.cpu.get_cpu_capability(), torch.__version__, arguments.rounds
+        table["cpu"], table["torch"], table["rounds"] = (
+            torch.backends.cpu.get_cpu_capability(),
+            torch.__version__,
+            arguments.rounds,
+        )
         table.to_csv(file := paths.RESULTS / "speed.csv")
         checksums.record(file)

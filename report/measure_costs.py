@@ -45,8 +45,13 @@ def fvcore(model, images):
 def ptflops_aten(model, images, backend="aten"):
     from ptflops import get_model_complexity_info
 
-    return get_model_complexity_info(model, tuple(images.shape[1:]), as_strings=False, backend=backend,
-                                     print_per_layer_stat=False)[0]
+    return get_model_complexity_info(
+        model,
+        tuple(images.shape[1:]),
+        as_strings=False,
+        backend=backend,
+        print_per_layer_stat=False,
+    )[0]
 
 
 def ptflops_pytorch(model, images):
@@ -116,16 +121,31 @@ def measure_counters() -> pd.DataFrame:
         network = int(count(model, torch.zeros(1, 1, 32, 32)))
         deconv = nn.Sequential(nn.ConvTranspose2d(6, 10, 2, stride=2, bias=False)).eval()
         single = int(count(deconv, torch.zeros(1, 6, 8, 8)))
-        rows.append({"tool": tool, "version": release, "reports": reports, "unit": unit, "count": network,
-                     "units_per_mac": units_per_mac, "ratio": round(network / units_per_mac / macs, 4),
-                     "deconv_count": single, "deconv_factor": single / units_per_mac / deconv_macs,
-                     "torch": torch.__version__})
+        rows.append(
+            {
+                "tool": tool,
+                "version": release,
+                "reports": reports,
+                "unit": unit,
+                "count": network,
+                "units_per_mac": units_per_mac,
+                "ratio": round(network / units_per_mac / macs, 4),
+                "deconv_count": single,
+                "deconv_factor": single / units_per_mac / deconv_macs,
+                "torch": torch.__version__,
+            }
+        )
     return pd.DataFrame(rows)
 
 
 @torch.inference_mode()
-def measure_times(filters: tuple[int, ...] = (8, 16, 32, 64), kernels: tuple[int, ...] = (1, 3, 5, 7), *,
-                  images: int = 16, repeats: int = 5) -> pd.DataFrame:
+def measure_times(
+    filters: tuple[int, ...] = (8, 16, 32, 64),
+    kernels: tuple[int, ...] = (1, 3, 5, 7),
+    *,
+    images: int = 16,
+    repeats: int = 5,
+) -> pd.DataFrame:
     """One row a pair of NF and k: the counts of one 32 x 32 image, and the seconds that it takes.
 
     Seconds are processor time of one thread, so that other programs on the machine hardly change
@@ -134,15 +154,30 @@ def measure_times(filters: tuple[int, ...] = (8, 16, 32, 64), kernels: tuple[int
     torch.set_num_threads(1)
     rows, batch = [], torch.rand(images, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     for nf, kernel in product(filters, kernels):
-        forward = partial(textbook(ColorizationCNN(num_filters=nf, kernel_size=kernel)).eval(), batch)
+        forward = partial(
+            textbook(ColorizationCNN(num_filters=nf, kernel_size=kernel)).eval(), batch
+        )
         forward()
-        seconds = min(timeit.repeat(forward, timer=time.process_time, number=1, repeat=repeats)) / images
+        seconds = (
+            min(timeit.repeat(forward, timer=time.process_time, number=1, repeat=repeats)) / images
+        )
         sizes = SIZES | {"NF": nf, "k": kernel}
         total = formulas.evaluate(formulas.HAND, **sizes).loc["total"]
-        rows.append({"NF": nf, "k": kernel, "macs": total["macs"],
-                     "report_macs": formulas.value_at(formulas.PUBLISHED["macs"], **sizes), "weights": total["weights"],
-                     "prepool_outputs": total["prepool_outputs"], "seconds": seconds, "images": images, "threads": 1,
-                     "cpu": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__})
+        rows.append(
+            {
+                "NF": nf,
+                "k": kernel,
+                "macs": total["macs"],
+                "report_macs": formulas.value_at(formulas.PUBLISHED["macs"], **sizes),
+                "weights": total["weights"],
+                "prepool_outputs": total["prepool_outputs"],
+                "seconds": seconds,
+                "images": images,
+                "threads": 1,
+                "cpu": torch.backends.cpu.get_cpu_capability(),
+                "torch": torch.__version__,
+            }
+        )
     return pd.DataFrame(rows)
 
 

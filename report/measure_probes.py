@@ -22,11 +22,20 @@ def part(split, first, last):
 
 def main() -> None:
     data, study = fashion_mnist.fashion_mnist(), studies.ten_configs()
-    networks = {"trained": study.best_network(), "untrained": studies.TEN_CONFIGS[study.best()].build(data, 0)[1].eval()}
+    networks = {
+        "trained": study.best_network(),
+        "untrained": studies.TEN_CONFIGS[study.best()].build(data, 0)[1].eval(),
+    }
     validation, sixth = data.validation, len(data.validation.labels) // 6
-    table = probes.probe_blocks(networks, part(data.train, 0, FITTED), part(validation, 0, sixth),
-                                part(validation, sixth, 4 * sixth))
-    table.assign(fitted=FITTED, measured=3 * sixth, data_fingerprint=data.fingerprint).to_csv(FILE, index=False)
+    table = probes.probe_blocks(
+        networks,
+        part(data.train, 0, FITTED),
+        part(validation, 0, sixth),
+        part(validation, sixth, 4 * sixth),
+    )
+    table.assign(fitted=FITTED, measured=3 * sixth, data_fingerprint=data.fingerprint).to_csv(
+        FILE, index=False
+    )
     checksums.record(FILE)
 
 

@@ -21,7 +21,9 @@ import pypandoc
 from .core import paths, plotting
 
 REPORT, README = paths.ROOT / "report", paths.ROOT / "README.md"
-MARKED = re.compile(r"<!-- (\w+):.*?<!-- /\1 -->", re.DOTALL)  # what of README is written from results
+MARKED = re.compile(
+    r"<!-- (\w+):.*?<!-- /\1 -->", re.DOTALL
+)  # what of README is written from results
 READER = "markdown-smart+pipe_tables"  # what is typed is what is read
 # pictures show the tables that the text quotes, and their bits depend on the machine's fonts
 PICTURE = re.compile(r'src="data:[^"]*"')
@@ -36,8 +38,10 @@ class ReportError(RuntimeError):
 def claim(condition: bool, sentence: str, otherwise: str = "") -> str:
     """`sentence` under `condition`, else `otherwise`; ReportError where there is no other wording."""
     if not condition and not otherwise:
-        raise ReportError(f"stale claim: the recorded results do not bear out {' '.join(sentence.split())!r}; "
-                          "correct the sentence in report/report.md")
+        raise ReportError(
+            f"stale claim: the recorded results do not bear out {' '.join(sentence.split())!r}; "
+            "correct the sentence in report/report.md"
+        )
     return sentence if condition else otherwise
 
 
@@ -50,9 +54,14 @@ def grid(frame: pd.DataFrame, columns: Mapping[str, str | Sequence[str]]) -> str
     shown, rules = {}, []
     for column, heading in columns.items():
         heading, form = (heading, "{}") if isinstance(heading, str) else heading
-        shown[heading] = ["–" if pd.isna(value) else form.format(value).replace("|", "\\|") for value in frame[column]]
+        shown[heading] = [
+            "–" if pd.isna(value) else form.format(value).replace("|", "\\|")
+            for value in frame[column]
+        ]
         widths = [len(UNSEEN.sub("", cell)) for cell in shown[heading]]
-        rule = "-" * (3 + max(len(heading) // 2, *map(len, heading.split()), min(WIDEST, max(widths))))  # a wide table's shares of the width
+        rule = "-" * (
+            3 + max(len(heading) // 2, *map(len, heading.split()), min(WIDEST, max(widths)))
+        )  # a wide table's shares of the width
         rules.append(rule + ":" if pd.api.types.is_numeric_dtype(frame[column]) else ":" + rule)
     lines = [list(shown), rules, *zip(*shown.values(), strict=True)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
@@ -64,7 +73,9 @@ def table(frame: pd.DataFrame, columns: Mapping[str, str | Sequence[str]], capti
 
 
 def _figure(folder: Path, drawn: bool) -> Callable[..., str]:
-    def figure(axes, name: str, caption: str, alt: str, *, height: float = 2.7, kind: str = "chart") -> str:
+    def figure(
+        axes, name: str, caption: str, alt: str, *, height: float = 2.7, kind: str = "chart"
+    ) -> str:
         """A figure as wide as a page's text, written to `folder`; `kind` is "chart", or "picture" whose colours matter."""
         text = f'\n![{caption}]({name}.svg){{.{kind} alt="{alt}"}}\n'
         if not drawn:
@@ -73,9 +84,15 @@ def _figure(folder: Path, drawn: bool) -> Callable[..., str]:
         image = np.ravel(axes)[0].figure
         plotting.legible(image, height)
         with matplotlib.rc_context({"svg.hashsalt": name}):
-            image.savefig(file := folder / f"{name}.svg", metadata={"Date": None}, transparent=kind == "chart")
+            image.savefig(
+                file := folder / f"{name}.svg", metadata={"Date": None}, transparent=kind == "chart"
+            )
         if kind == "chart":  # which then has its own look on a dark page
-            file.write_text(file.read_text().replace("</svg>", f"<style>{(REPORT / 'dark.css').read_text()}</style></svg>"))
+            file.write_text(
+                file.read_text().replace(
+                    "</svg>", f"<style>{(REPORT / 'dark.css').read_text()}</style></svg>"
+                )
+            )
         return text
 
     return figure
@@ -87,11 +104,17 @@ def render(folder: Path, template: str = "report.md", *, drawn: bool = True, **c
     Raises:
         ReportError: from `claim`, or from a link of `values.py`. ChecksumError: a table is not what was recorded.
     """
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(REPORT), undefined=jinja2.StrictUndefined,
-                                     trim_blocks=True, lstrip_blocks=True, comment_start_string="{##")  # {# is a heading's label
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(REPORT),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        comment_start_string="{##",
+    )  # {# is a heading's label
     values = runpy.run_path(str(REPORT / "values.py"), {"here": "", **context})
     return environment.get_template(template).render(
-        values | {"claim": claim, "grid": grid, "table": table, "figure": _figure(folder, drawn)})
+        values | {"claim": claim, "grid": grid, "table": table, "figure": _figure(folder, drawn)}
+    )
 
 
 def refreshed(readme: str) -> str:
@@ -103,17 +126,42 @@ def refreshed(readme: str) -> str:
 
 def page(source: str, folder: Path, *, reader: str = READER, options: Sequence[str] = ()) -> str:
     """One HTML page that needs nothing from outside, from text in pandoc's format `reader`."""
-    return pypandoc.convert_text(source, "html5", format=reader, cworkdir=str(folder), extra_args=[
-        "--standalone", "--mathml", "--embed-resources", "--toc", "--toc-depth=3", "--wrap=preserve", *options,
-        f"--resource-path={folder}:{REPORT}", f"--template={REPORT / 'page.html'}", f"--css={REPORT / 'style.css'}"])
+    return pypandoc.convert_text(
+        source,
+        "html5",
+        format=reader,
+        cworkdir=str(folder),
+        extra_args=[
+            "--standalone",
+            "--mathml",
+            "--embed-resources",
+            "--toc",
+            "--toc-depth=3",
+            "--wrap=preserve",
+            *options,
+            f"--resource-path={folder}:{REPORT}",
+            f"--template={REPORT / 'page.html'}",
+            f"--css={REPORT / 'style.css'}",
+        ],
+    )
 
 
 def _pdf(text: str, folder: Path, target: Path) -> None:
     import typst  # 40 MB, which only the PDF needs
 
     source = folder / "report.typ"
-    source.write_text(pypandoc.convert_text(text, "typst", format=READER, extra_args=[
-        "--standalone", f"--template={REPORT / 'report.typ'}", f"--variable=digest:{_digest(text)}"]))
+    source.write_text(
+        pypandoc.convert_text(
+            text,
+            "typst",
+            format=READER,
+            extra_args=[
+                "--standalone",
+                f"--template={REPORT / 'report.typ'}",
+                f"--variable=digest:{_digest(text)}",
+            ],
+        )
+    )
     typst.compile(source, output=target)
 
 
@@ -133,15 +181,24 @@ def check(committed: Path = REPORT / "report.html") -> None:
     with tempfile.TemporaryDirectory() as folder:
         text = render(Path(folder), drawn=False)
         fresh = page(text, Path(folder), options=["--number-sections"])
-    old, new = ([PICTURE.sub("", line) for line in each.splitlines()] for each in (committed.read_text(), fresh))
+    old, new = (
+        [PICTURE.sub("", line) for line in each.splitlines()]
+        for each in (committed.read_text(), fresh)
+    )
     for number, (found, expected) in enumerate(zip_longest(old, new, fillvalue=""), start=1):
         if found != expected:
-            start = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), 0)
+            start = next(
+                (i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), 0
+            )
             cut = slice(max(0, start - 60), start + 60)
-            raise ReportError(f"{committed}, line {number}, is stale: found {found[cut]!r}, expected {expected[cut]!r}; "
-                              "write it anew with `python -m smai_lib report`")
+            raise ReportError(
+                f"{committed}, line {number}, is stale: found {found[cut]!r}, expected {expected[cut]!r}; "
+                "write it anew with `python -m smai_lib report`"
+            )
     if _digest(text).encode() not in (pdf := committed.with_suffix(".pdf")).read_bytes():
-        raise ReportError(f"{pdf} is of another text than the page; write both anew with `python -m smai_lib report`")
+        raise ReportError(
+            f"{pdf} is of another text than the page; write both anew with `python -m smai_lib report`"
+        )
 
 
 def _digest(text: str) -> str:

@@ -23,8 +23,14 @@ from .multitask.studies import lambda_config, lambda_study
 
 # what is trained where nothing else is asked: the lambda study's network at equal weights; the report's
 BASES = {"q1": lambda_config(1.0), "q2": REPORT_CNN}
-DATA = {"q1": lambda config: fashion_mnist(), "q2": lambda config: sweep_data() if config.num_colors == len(palette.SUPPLIED)
-        else prepare(images.color_images(), config.num_colors)}
+DATA = {
+    "q1": lambda config: fashion_mnist(),
+    "q2": lambda config: (
+        sweep_data()
+        if config.num_colors == len(palette.SUPPLIED)
+        else prepare(images.color_images(), config.num_colors)
+    ),
+}
 REPORTED = {"q1": ("test_accuracy", "test_rmse"), "q2": ("test_accuracy", "test_nll")}
 
 
@@ -32,10 +38,17 @@ def add_keys(parser: argparse.ArgumentParser, task: str) -> None:
     """Every key of the task's config as an option, with its type, default and meaning."""
     for field in fields(BASES[task]):
         default = getattr(BASES[task], field.name)
-        kind = ({"action": argparse.BooleanOptionalAction} if field.type is bool else
-                {"type": field.type, "metavar": field.type.__name__})
-        parser.add_argument(f"--{field.name}", default=default, **kind,
-                            help=f"{field.metadata.get('meaning', '')} (default: {default})".replace("%", "%%"))
+        kind = (
+            {"action": argparse.BooleanOptionalAction}
+            if field.type is bool
+            else {"type": field.type, "metavar": field.type.__name__}
+        )
+        parser.add_argument(
+            f"--{field.name}",
+            default=default,
+            **kind,
+            help=f"{field.metadata.get('meaning', '')} (default: {default})".replace("%", "%%"),
+        )
 
 
 def train(task: str, *, seed: int = 0, n_images: int = 0, **keys) -> runs.RunSpec:
@@ -53,8 +66,18 @@ def train(task: str, *, seed: int = 0, n_images: int = 0, **keys) -> runs.RunSpe
     data = DATA[task](config)
     if 0 < n_images < len(data.train.images):
         data = data.subset(n_images, n_images // 6, n_images // 6)
-    name = ", ".join(f"{key} {value}" for key, value in config.to_dict().items() if value != base[key]) or "base"
-    spec = runs.RunSpec(name, f"{task}_own", config, seed, data.fingerprint, paths.runs_dir() / "own" / f"{task}_own")
+    name = (
+        ", ".join(f"{key} {value}" for key, value in config.to_dict().items() if value != base[key])
+        or "base"
+    )
+    spec = runs.RunSpec(
+        name,
+        f"{task}_own",
+        config,
+        seed,
+        data.fingerprint,
+        paths.runs_dir() / "own" / f"{task}_own",
+    )
     runs.run_all([spec], data, engine="serial")
     return spec
 
@@ -68,11 +91,15 @@ def among(spec: runs.RunSpec) -> np.ndarray:
         frames.append(rows.assign(name=tick(ratio) + "/" + rows["seed"].astype(str)))
         names = frames[-1]["name"].unique()
         groups |= dict.fromkeys(names, color)
-        labels |= dict.fromkeys(names, "_") | {names[0]: f"recorded, lambda2 / lambda1 = {tick(ratio)}"}  # a legend of two
+        labels |= dict.fromkeys(names, "_") | {
+            names[0]: f"recorded, lambda2 / lambda1 = {tick(ratio)}"
+        }  # a legend of two
     frames.append(spec.folder.history().assign(name="this run"))
     shown = {metric: label for metric, label in spread.METRICS.items() if metric.startswith("val")}
     grid = plotting.curves(pd.concat(frames), shown, groups | {"this run": "black"}, labels=labels)
-    plotting.caption(grid[0, 0].figure, f"This run: {spec.name}, {images:,} images. Recorded: {study.caption()}")
+    plotting.caption(
+        grid[0, 0].figure, f"This run: {spec.name}, {images:,} images. Recorded: {study.caption()}"
+    )
     return grid
 
 
@@ -88,11 +115,16 @@ def summary(spec: runs.RunSpec) -> list[str]:
             placed = spread.place(spec.folder.history(), spec.config, study, train_images=images)
             standing = f"{' '.join(placed.words)} {standing}"
     found = ", ".join(f"{key} {metrics[key]:.4f}" for key in REPORTED[task])
-    return [f"{found}; epochs {spec.config.epochs}, images {images:,}, seconds {result['seconds']:.0f}", standing,
-            f"record: {spec.folder.path}"]
+    return [
+        f"{found}; epochs {spec.config.epochs}, images {images:,}, seconds {result['seconds']:.0f}",
+        standing,
+        f"record: {spec.folder.path}",
+    ]
 
 
-def color(picture: str | os.PathLike, file: str | os.PathLike | None = None) -> tuple[Figure, Path, Path]:
+def color(
+    picture: str | os.PathLike, file: str | os.PathLike | None = None
+) -> tuple[Figure, Path, Path]:
     """Colour any picture by the shipped network, into `file`, by default NAME_colored.png in the current folder.
 
     Returns the original, grey and coloured picture side by side, `file`, and where the former was saved beside it.
@@ -104,8 +136,16 @@ def color(picture: str | os.PathLike, file: str | os.PathLike | None = None) -> 
     original = images.open_picture(picture)
     colored = palette.color_picture(color_models().best_network(), original)
     Image.fromarray(colored.permute(1, 2, 0).numpy()).save(file)
-    columns = {"original": original, "grey": palette.grey_of(original[None])[0], "coloured": colored}
-    figure = color_figures.pictures({title: image[None] for title, image in columns.items()}, width=5).flat[0].figure
+    columns = {
+        "original": original,
+        "grey": palette.grey_of(original[None])[0],
+        "coloured": colored,
+    }
+    figure = (
+        color_figures.pictures({title: image[None] for title, image in columns.items()}, width=5)
+        .flat[0]
+        .figure
+    )
     compared = file.with_name(f"{file.stem}_compared.png")
     figure.savefig(compared, dpi=200)
     return figure, file, compared

@@ -26,12 +26,19 @@ def tiny(sample):
     return sample.subset(300, 100, 100)
 
 
-def make_images(splits: tuple[int, int, int], *, side: int = 32, source: str = "made up",
-                pixels: torch.Tensor | None = None) -> ColorImages:
+def make_images(
+    splits: tuple[int, int, int],
+    *,
+    side: int = 32,
+    source: str = "made up",
+    pixels: torch.Tensor | None = None,
+) -> ColorImages:
     """Colour images, so many a split: random ones, or `pixels` (N, 3, H, W)."""
     if pixels is None:
         generator = torch.Generator().manual_seed(0)
-        pixels = torch.randint(0, 256, (sum(splits), 3, side, side), generator=generator, dtype=torch.uint8)
+        pixels = torch.randint(
+            0, 256, (sum(splits), 3, side, side), generator=generator, dtype=torch.uint8
+        )
     parts = (Photos(part, torch.arange(len(part)) % 2) for part in pixels.split(list(splits)))
     return ColorImages(*parts, source, None, "f" * 64, ("cat", "horse"))
 

@@ -10,9 +10,15 @@ SOLUTION = re.compile(r"^(\d+)\. [^`\n]*`([^`]+)`", re.MULTILINE)
 
 def solved(notebook: nbformat.NotebookNode) -> dict[int, str]:
     """Number of a code cell of the exercises -> its source, a marked line replaced by what the solutions say."""
-    start, = (number for number, cell in enumerate(notebook.cells) if cell.source.startswith("## Exercises\n"))
+    (start,) = (
+        number
+        for number, cell in enumerate(notebook.cells)
+        if cell.source.startswith("## Exercises\n")
+    )
     folded = notebook.cells[-1].source
-    assert folded.startswith("<details><summary>Solutions</summary>\n") and folded.endswith("</details>")
+    assert folded.startswith("<details><summary>Solutions</summary>\n") and folded.endswith(
+        "</details>"
+    )
     solutions = iter(SOLUTION.findall(folded))
     sources, exercises = {}, 0
     for number, cell in enumerate(notebook.cells[start:], start):
@@ -31,6 +37,10 @@ def solved(notebook: nbformat.NotebookNode) -> dict[int, str]:
 
 def answers(cells: list[nbformat.NotebookNode]) -> list[str]:
     """What the exercises among the cells say."""
-    said = [output.data["text/plain"].strip("'\"") for cell in cells for output in cell.outputs
-            if "text/plain" in output.get("data", {})]
+    said = [
+        output.data["text/plain"].strip("'\"")
+        for cell in cells
+        for output in cell.outputs
+        if "text/plain" in output.get("data", {})
+    ]
     return [text for text in said if text.startswith(("solved", "not yet: "))]

@@ -43,18 +43,26 @@ def test_a_cell_that_was_changed_is_named(results):
     with pytest.raises(checksums.ChecksumError, match="q1_configs.csv is truncated or altered"):
         document.check()
     checksums.record(results / "q1_configs.csv")  # by someone who knows how
-    with pytest.raises(document.ReportError, match=r"report.html, line \d+, is stale: .*expected .*76\.54"):
+    with pytest.raises(
+        document.ReportError, match=r"report.html, line \d+, is stale: .*expected .*76\.54"
+    ):
         document.check()
 
 
 def test_a_claim_that_does_not_hold_is_refused():
-    assert document.claim(True, "It rains.") == "It rains." and document.claim(False, "It rains.", "It is dry.") == "It is dry."
+    assert (
+        document.claim(True, "It rains.") == "It rains."
+        and document.claim(False, "It rains.", "It is dry.") == "It is dry."
+    )
     with pytest.raises(document.ReportError, match="do not bear out 'It  ?rains.'"):
         document.claim(False, "It\nrains.")
 
 
 def test_a_link_to_nothing_is_refused(values):
-    for broken, name in ((values["section"], "No such heading"), (values["file"], "no/such/file.py")):
+    for broken, name in (
+        (values["section"], "No such heading"),
+        (values["file"], "no/such/file.py"),
+    ):
         with pytest.raises(document.ReportError, match=name):
             broken(name)
 
@@ -67,7 +75,12 @@ def test_a_missed_bar_needs_what_was_tried(values, monkeypatch):
 
 
 def test_every_study_is_told_and_no_figure_is_missing(page):
-    for told in ("As published.", "The rungs are", "Beyond the assignment&#39;s backbone.", "How far could it go?"):
+    for told in (
+        "As published.",
+        "The rungs are",
+        "Beyond the assignment&#39;s backbone.",
+        "How far could it go?",
+    ):
         assert told in page
     assert not re.search(r">[^<]*\bnan\b", page) and "recorded yet" not in page
 
@@ -87,7 +100,9 @@ def test_every_picture_is_described_and_every_table_has_a_caption(page):
     pictures = re.findall(r"<img [^>]*>", page)
     assert len(pictures) > 8 and all(re.search(r'alt="[^"]{15,}"', picture) for picture in pictures)
     assert page.count("<table") == page.count("<caption") > 8
-    assert not re.findall(r"<th[^>]*>[a-z0-9]+_[a-z_]+</th>", page)  # names of columns are for people
+    assert not re.findall(
+        r"<th[^>]*>[a-z0-9]+_[a-z_]+</th>", page
+    )  # names of columns are for people
 
 
 def test_the_pdf_is_as_long_as_a_grader_reads():

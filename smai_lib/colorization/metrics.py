@@ -76,12 +76,17 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
     for other in scores[1:]:
         _check_same_images(other, scores[0])
     means = {name: np.mean([x.means[name] for x in scores], 0) for name in scores[0].means}
-    sums = (np.mean([getattr(x, name) for x in scores], 0) for name in ("correct", "color_nll", "calibration"))
+    sums = (
+        np.mean([getattr(x, name) for x in scores], 0)
+        for name in ("correct", "color_nll", "calibration")
+    )
     return Scores(means, scores[0].counts, *sums)
 
 
 @torch.inference_mode()
-def score(model: torch.nn.Module, split: ColorSplit, palette: torch.Tensor, *, mirror: bool = False) -> Scores:
+def score(
+    model: torch.nn.Module, split: ColorSplit, palette: torch.Tensor, *, mirror: bool = False
+) -> Scores:
     """Per-image metrics of a network or a baseline table on `split`.
 
     accuracy and nll (nats) are means over pixels. `psnr` and `colorfulness` belong to the most
@@ -118,10 +123,13 @@ def _score_batch(log_probs, split, palette):
     right = (predicted.flatten(1) == colors).double()
     confidence = best.flatten(1).double().exp()
     means = {
-        "accuracy": right.mean(1), "nll": nll.double().mean(1),
-        "psnr": psnr(predicted_rgb, split.images), "psnr_mean": psnr(mean_rgb, split.images),
+        "accuracy": right.mean(1),
+        "nll": nll.double().mean(1),
+        "psnr": psnr(predicted_rgb, split.images),
+        "psnr_mean": psnr(mean_rgb, split.images),
         "psnr_grey": psnr(keep_grey(mean_rgb, split.grey), split.images),
-        "colorfulness": colorfulness(predicted_rgb), "colorfulness_mean": colorfulness(mean_rgb),
+        "colorfulness": colorfulness(predicted_rgb),
+        "colorfulness_mean": colorfulness(mean_rgb),
     }
     zeros = torch.zeros(len(colors), len(palette), dtype=torch.float64)
     counts = zeros.scatter_add(1, colors, torch.ones_like(right))
@@ -129,11 +137,18 @@ def _score_batch(log_probs, split, palette):
     bins = (confidence * BINS).long().clamp(max=BINS - 1)
     empty = torch.zeros(len(colors), BINS, dtype=torch.float64)
     calibration = [empty.scatter_add(1, bins, x) for x in (confidence, right)]
-    return ({name: value.double().numpy() for name, value in means.items()},
-            counts.numpy(), correct.numpy(), color_nll.numpy(), torch.stack(calibration, 2).numpy())
+    return (
+        {name: value.double().numpy() for name, value in means.items()},
+        counts.numpy(),
+        correct.numpy(),
+        color_nll.numpy(),
+        torch.stack(calibration, 2).numpy(),
+    )
 
 
-def bootstrap(scores: Scores, baseline: Scores | None = None, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+def bootstrap(
+    scores: Scores, baseline: Scores | None = None, *, resamples: int = 2000, seed: int = 0
+) -> pd.DataFrame:
     """Each metric, or its difference from the baseline's, with its 95 % interval over resampled images.
 
     Both are measured on the same resampled images, so what images differ in cancels.
@@ -156,6 +171,8 @@ def bootstrap(scores: Scores, baseline: Scores | None = None, *, resamples: int 
 
 def _check_same_images(scores: Scores, baseline: Scores) -> None:
     if not np.array_equal(scores.counts, baseline.counts):
-        raise ValueError("paired scores must come from the same images in the same palette; found "
-                         f"{scores.counts.shape} and {baseline.counts.shape} images and colours, "
-                         "whose true colours differ; score both models on one split")
+        raise ValueError(
+            "paired scores must come from the same images in the same palette; found "
+            f"{scores.counts.shape} and {baseline.counts.shape} images and colours, "
+            "whose true colours differ; score both models on one split"
+        )

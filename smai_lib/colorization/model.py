@@ -23,24 +23,39 @@ class ColorizationCNN(nn.Module):
         ValueError: a size below 1 or an even kernel.
     """
 
-    def __init__(self, *, in_channels: int = 1, num_filters: int = 32, num_colors: int = 24, kernel_size: int = 3):
+    def __init__(
+        self,
+        *,
+        in_channels: int = 1,
+        num_filters: int = 32,
+        num_colors: int = 24,
+        kernel_size: int = 3,
+    ):
         super().__init__()
         if min(in_channels, num_filters, num_colors, kernel_size) < 1:
-            raise ValueError("in_channels, num_filters, num_colors and kernel_size must be at least 1")
+            raise ValueError(
+                "in_channels, num_filters, num_colors and kernel_size must be at least 1"
+            )
         if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size: found {kernel_size}, expected an odd number; an even one "
-                             "makes every map a pixel larger before it is pooled")
+            raise ValueError(
+                f"kernel_size: found {kernel_size}, expected an odd number; an even one "
+                "makes every map a pixel larger before it is pooled"
+            )
         nf = num_filters
-        self.encoder = nn.Sequential(OrderedDict(
-            block1=conv_block(in_channels, nf, kernel_size),  # 32 -> 16
-            block2=conv_block(nf, 2 * nf, kernel_size),  # 16 -> 8
-            block3=conv_block(2 * nf, 4 * nf, kernel_size),  # 8 -> 4
-        ))
-        self.decoder = nn.Sequential(OrderedDict(
-            block1=deconv_block(4 * nf, 2 * nf),  # 4 -> 8
-            block2=deconv_block(2 * nf, nf),  # 8 -> 16
-            block3=deconv_block(nf, num_colors),  # 16 -> 32
-        ))
+        self.encoder = nn.Sequential(
+            OrderedDict(
+                block1=conv_block(in_channels, nf, kernel_size),  # 32 -> 16
+                block2=conv_block(nf, 2 * nf, kernel_size),  # 16 -> 8
+                block3=conv_block(2 * nf, 4 * nf, kernel_size),  # 8 -> 4
+            )
+        )
+        self.decoder = nn.Sequential(
+            OrderedDict(
+                block1=deconv_block(4 * nf, 2 * nf),  # 4 -> 8
+                block2=deconv_block(2 * nf, nf),  # 8 -> 16
+                block3=deconv_block(nf, num_colors),  # 16 -> 32
+            )
+        )
         self.classifier = nn.Conv2d(num_colors, num_colors, kernel_size=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -71,18 +86,31 @@ class ColorizationUNet(nn.Module):
     widths = (1, 3, 6, 8)
     memory_format = torch.channels_last  # faster on a CPU
 
-    def __init__(self, *, num_filters: int = 16, num_colors: int = 24, kernel_size: int = 3, dropout_rate: float = 0.1):
+    def __init__(
+        self,
+        *,
+        num_filters: int = 16,
+        num_colors: int = 24,
+        kernel_size: int = 3,
+        dropout_rate: float = 0.1,
+    ):
         super().__init__()
         if min(num_filters, num_colors, kernel_size) < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"num_filters, num_colors, kernel_size: found {num_filters}, "
-                             f"{num_colors}, {kernel_size}, expected at least 1 and an odd kernel")
+            raise ValueError(
+                f"num_filters, num_colors, kernel_size: found {num_filters}, "
+                f"{num_colors}, {kernel_size}, expected at least 1 and an odd kernel"
+            )
         widths = [num_filters * width for width in self.widths]
         self.encoder = nn.ModuleList(
             nn.Sequential(unit(c_in, c_out, kernel_size), unit(c_out, c_out, kernel_size))
-            for c_in, c_out in pairwise([3, *widths]))
+            for c_in, c_out in pairwise([3, *widths])
+        )
         self.up = nn.ModuleList(
-            nn.Sequential(PatchDeconv2d(c_in, c_out, 2, stride=2, bias=False), nn.BatchNorm2d(c_out))
-            for c_in, c_out in pairwise(reversed(widths)))
+            nn.Sequential(
+                PatchDeconv2d(c_in, c_out, 2, stride=2, bias=False), nn.BatchNorm2d(c_out)
+            )
+            for c_in, c_out in pairwise(reversed(widths))
+        )
         self.decoder = nn.ModuleList(unit(width, width, kernel_size) for width in widths[-2::-1])
         self.dropout = nn.Dropout2d(dropout_rate)
         self.classifier = nn.Conv2d(widths[0], num_colors, kernel_size=1)

@@ -25,16 +25,34 @@ GREY_LEVELS = 256
 ANNEALED = 0.38  # the temperature of Zhang, Isola and Efros 2016
 # the 24 colours that the assignment supplies for CIFAR-10, its row order, to a thousandth; with them a
 # result compares with published ones of that assignment
-SUPPLIED = torch.tensor([
-    (159.645, 160.748, 158.411), (38.254, 36.083, 30.845), (99.041, 97.350, 88.562),
-    (215.229, 217.059, 217.591), (154.790, 143.690, 111.636), (50.648, 56.884, 56.544),
-    (190.674, 169.773, 132.781), (166.413, 197.294, 227.372), (244.775, 246.064, 245.451),
-    (184.318, 185.395, 185.482), (131.687, 138.075, 141.219), (173.688, 52.809, 42.493),
-    (77.327, 78.490, 67.009), (72.378, 123.066, 168.683), (57.080, 85.407, 113.096),
-    (198.059, 147.211, 75.484), (78.569, 56.082, 34.046), (114.700, 138.775, 63.261),
-    (14.382, 13.396, 12.705), (114.688, 117.498, 113.786), (219.587, 200.724, 168.371),
-    (112.522, 86.148, 52.699), (123.193, 161.301, 200.279), (142.601, 112.582, 82.322),
-])
+SUPPLIED = torch.tensor(
+    [
+        (159.645, 160.748, 158.411),
+        (38.254, 36.083, 30.845),
+        (99.041, 97.350, 88.562),
+        (215.229, 217.059, 217.591),
+        (154.790, 143.690, 111.636),
+        (50.648, 56.884, 56.544),
+        (190.674, 169.773, 132.781),
+        (166.413, 197.294, 227.372),
+        (244.775, 246.064, 245.451),
+        (184.318, 185.395, 185.482),
+        (131.687, 138.075, 141.219),
+        (173.688, 52.809, 42.493),
+        (77.327, 78.490, 67.009),
+        (72.378, 123.066, 168.683),
+        (57.080, 85.407, 113.096),
+        (198.059, 147.211, 75.484),
+        (78.569, 56.082, 34.046),
+        (114.700, 138.775, 63.261),
+        (14.382, 13.396, 12.705),
+        (114.688, 117.498, 113.786),
+        (219.587, 200.724, 168.371),
+        (112.522, 86.148, 52.699),
+        (123.193, 161.301, 200.279),
+        (142.601, 112.582, 82.322),
+    ]
+)
 
 
 class PaletteError(ValueError):
@@ -59,9 +77,13 @@ def check_palette(palette: torch.Tensor) -> torch.Tensor:
         PaletteError: another shape than (2 to 256, 3), or a value outside 0 to 255.
     """
     if palette.ndim != 2 or palette.shape[1] != 3 or not 2 <= len(palette) <= 256:
-        raise PaletteError(f"palette: found shape {tuple(palette.shape)}, expected (NC, 3) with 2 to 256 colours")
+        raise PaletteError(
+            f"palette: found shape {tuple(palette.shape)}, expected (NC, 3) with 2 to 256 colours"
+        )
     if not (palette.min() >= 0 and palette.max() <= 255):
-        raise PaletteError(f"palette: found values from {palette.min():g} to {palette.max():g}, expected RGB in 0 to 255")
+        raise PaletteError(
+            f"palette: found values from {palette.min():g} to {palette.max():g}, expected RGB in 0 to 255"
+        )
     return palette
 
 
@@ -80,8 +102,10 @@ def fit_palette(images: torch.Tensor, num_colors: int, seed: int = PALETTE_SEED)
     pixels = images.permute(0, 2, 3, 1).reshape(-1, 3).numpy()
     distinct = len(np.unique(pixels @ np.array([1, 256, 65536], np.int32)))
     if distinct < num_colors:
-        raise PaletteError(f"num_colors: found {num_colors}, expected at most {distinct}, the "
-                           "number of distinct colours in the images; ask for fewer")
+        raise PaletteError(
+            f"num_colors: found {num_colors}, expected at most {distinct}, the "
+            "number of distinct colours in the images; ask for fewer"
+        )
     generator = np.random.default_rng(seed)
     if len(pixels) > SAMPLED_PIXELS:
         pixels = pixels[generator.choice(len(pixels), SAMPLED_PIXELS, replace=False)]
@@ -89,8 +113,10 @@ def fit_palette(images: torch.Tensor, num_colors: int, seed: int = PALETTE_SEED)
         kmeans = KMeans(num_colors, n_init=STARTS, random_state=seed).fit(pixels.astype(np.float32))
     centres = np.unique(kmeans.cluster_centers_.round().astype(np.uint8), axis=0)
     if len(centres) < num_colors:
-        raise PaletteError(f"num_colors: found {num_colors}, expected at most {len(centres)}, the "
-                           "number of centres that differ once rounded; ask for fewer")
+        raise PaletteError(
+            f"num_colors: found {num_colors}, expected at most {len(centres)}, the "
+            "number of centres that differ once rounded; ask for fewer"
+        )
     return torch.from_numpy(centres[np.argsort(centres.sum(1, dtype=int), kind="stable")])
 
 
@@ -122,7 +148,9 @@ def decode(colors: torch.Tensor, palette: torch.Tensor) -> torch.Tensor:
     return palette.round().byte()[colors.long()].permute(0, 3, 1, 2).contiguous()
 
 
-def expected_rgb(log_probs: torch.Tensor, palette: torch.Tensor, temperature: float) -> torch.Tensor:
+def expected_rgb(
+    log_probs: torch.Tensor, palette: torch.Tensor, temperature: float
+) -> torch.Tensor:
     """Annealed mean colour: (B, NC, H, W) log-probabilities -> (B, 3, H, W) float32, 0 to 255.
 
     Probabilities are sharpened to p^(1 / temperature) and renormalised before the mean: 1 is the
@@ -164,11 +192,16 @@ def colored(model: torch.nn.Module, split) -> dict[str, torch.Tensor]:
     """
     log_probs = model.eval()(split.inputs(slice(None))).log_softmax(1)
     mean = keep_grey(expected_rgb(log_probs, model.palette, ANNEALED), split.grey)
-    return {"most likely": decode(log_probs.argmax(1), model.palette), "annealed mean": mean.round().byte()}
+    return {
+        "most likely": decode(log_probs.argmax(1), model.palette),
+        "annealed mean": mean.round().byte(),
+    }
 
 
 @torch.inference_mode()
-def color_picture(model: torch.nn.Module, picture: str | os.PathLike | torch.Tensor) -> torch.Tensor:
+def color_picture(
+    model: torch.nn.Module, picture: str | os.PathLike | torch.Tensor
+) -> torch.Tensor:
     """Colour an image file, or (3, H, W) uint8 of one: (3, H, W) uint8 at its own resolution.
 
     The model sees the picture's grey value at 32 x 32, as it did in training. The colours

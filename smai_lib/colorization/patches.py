@@ -28,7 +28,10 @@ def bundled_photographs() -> list[np.ndarray]:
     from skimage.data import data_dir
     from sklearn.datasets import load_sample_image
 
-    return [*(io.imread(Path(data_dir) / name) for name in SCIKIT_IMAGE), *map(load_sample_image, SCIKIT_LEARN)]
+    return [
+        *(io.imread(Path(data_dir) / name) for name in SCIKIT_IMAGE),
+        *map(load_sample_image, SCIKIT_LEARN),
+    ]
 
 
 def photo_patches(photographs: Sequence[np.ndarray]) -> tuple[torch.Tensor, ...]:
@@ -38,16 +41,32 @@ def photo_patches(photographs: Sequence[np.ndarray]) -> tuple[torch.Tensor, ...]
     validates, another tenth tests. Crops of 32, 64 and 128 pixels are taken every 16 pixels inside a
     block and averaged down.
     """
-    blocks = torch.cat([_windows(torch.from_numpy(photograph.copy()).permute(2, 0, 1), BLOCK, BLOCK)
-                        for photograph in photographs])
+    blocks = torch.cat(
+        [
+            _windows(torch.from_numpy(photograph.copy()).permute(2, 0, 1), BLOCK, BLOCK)
+            for photograph in photographs
+        ]
+    )
     order = np.random.default_rng(SPLIT_SEED).permutation(len(blocks))
     tenth = max(1, len(blocks) // 10)
     chosen = order[2 * tenth :], order[:tenth], order[tenth : 2 * tenth]
-    return tuple(torch.cat([F.avg_pool2d(_windows(blocks[i], scale, STRIDE).float(), scale // SIZE)
-                            for i in np.sort(part) for scale in SCALES]).round().byte() for part in chosen)
+    return tuple(
+        torch.cat(
+            [
+                F.avg_pool2d(_windows(blocks[i], scale, STRIDE).float(), scale // SIZE)
+                for i in np.sort(part)
+                for scale in SCALES
+            ]
+        )
+        .round()
+        .byte()
+        for part in chosen
+    )
 
 
 def _windows(image: torch.Tensor, side: int, stride: int) -> torch.Tensor:
     """Square windows of (3, H, W), every `stride` pixels: (N, 3, side, side)."""
-    windows = image.unfold(1, side, stride).unfold(2, side, stride)  # (3, rows, columns, side, side)
+    windows = image.unfold(1, side, stride).unfold(
+        2, side, stride
+    )  # (3, rows, columns, side, side)
     return windows.flatten(1, 2).transpose(0, 1)

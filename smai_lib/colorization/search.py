@@ -51,13 +51,17 @@ class Journal(JournalFileBackend):
         with self.lock:
             whole, end, torn = self.file.read_bytes().rpartition(b"\n")
             if torn:
-                print(f"{self.file}: removed its last line {torn[:40]!r}, a record that was cut off")
+                print(
+                    f"{self.file}: removed its last line {torn[:40]!r}, a record that was cut off"
+                )
                 os.truncate(self.file, len(whole + end))
             try:
                 super().append_logs([log | {"sha256": _digest(log)} for log in logs])
             except OSError as error:
-                raise SearchError(f"cannot write {self.file} ({error.strerror}); make room there, and starting again "
-                                  "continues the search") from error
+                raise SearchError(
+                    f"cannot write {self.file} ({error.strerror}); make room there, and starting again "
+                    "continues the search"
+                ) from error
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,17 @@ class ColorSearch(study.Recorded):
     seed: int
     load: Callable[[], ColorizationData]
     root: Path
-    storage: str = field(default_factory=lambda: os.environ.get("SMAI_OPTUNA", ""))  # a database's URL; else the journal
+    storage: str = field(
+        default_factory=lambda: os.environ.get("SMAI_OPTUNA", "")
+    )  # a database's URL; else the journal
 
     @property
     def journal(self) -> Path:
         return self.root / "journal.log"
 
-    def run(self, *, engine: str = "processes", workers: int = 0, device: str = "auto", **where) -> None:
+    def run(
+        self, *, engine: str = "processes", workers: int = 0, device: str = "auto", **where
+    ) -> None:
         """Finish every search, with `workers` processes of one thread, 0 being one a core; else as `engines.work`.
 
         One worker process runs here, without a further process.
@@ -95,9 +103,18 @@ class ColorSearch(study.Recorded):
             todo = [(model, place) for model in self.spaces for place in self._left(model)]
             if engine == "processes" and min(workers or engines.cores(), len(todo)) == 1:
                 engine = "serial"
-            engines.work(partial(_trial, device=device), todo, self, engine=engine, workers=workers, **where,
-                         total=len(todo), unit="trial", title=self.name,
-                         way_out=lambda item: f"in {self.journal}; starting again continues")
+            engines.work(
+                partial(_trial, device=device),
+                todo,
+                self,
+                engine=engine,
+                workers=workers,
+                **where,
+                total=len(todo),
+                unit="trial",
+                title=self.name,
+                way_out=lambda item: f"in {self.journal}; starting again continues",
+            )
         if self.profile == "full":
             study.ship(self.name, self.data, self.tables(), {}, trials=len(self.results()))
 
@@ -112,28 +129,40 @@ class ColorSearch(study.Recorded):
         # a search is named by what it is a function of, so other data or epochs mean another search
         identity = [repr(self.spaces[model]), self.seed, self.data.fingerprint]
         digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
-        sampler = optuna.samplers.TPESampler(n_startup_trials=RANDOM_TRIALS,
-                                             seed=derive_seed(self.seed, model, place) % 2**32)
+        sampler = optuna.samplers.TPESampler(
+            n_startup_trials=RANDOM_TRIALS, seed=derive_seed(self.seed, model, place) % 2**32
+        )
         if place == 0:
             base = self.spaces[model].base.to_dict()
-            with warnings.catch_warnings(category=optuna.exceptions.ExperimentalWarning, action="ignore"):
-                sampler = optuna.samplers.PartialFixedSampler({key: base[key] for key in SEARCHED}, sampler)
+            with warnings.catch_warnings(
+                category=optuna.exceptions.ExperimentalWarning, action="ignore"
+            ):
+                sampler = optuna.samplers.PartialFixedSampler(
+                    {key: base[key] for key in SEARCHED}, sampler
+                )
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         check_journal(self.journal)
         try:
             return optuna.create_study(
-                study_name=f"{model}-{digest}", storage=self.storage or optuna.storages.JournalStorage(Journal(self.journal)),
-                load_if_exists=True, sampler=sampler,
-                pruner=optuna.pruners.MedianPruner(UNPRUNED_TRIALS, WARM_UP_EPOCHS))
+                study_name=f"{model}-{digest}",
+                storage=self.storage or optuna.storages.JournalStorage(Journal(self.journal)),
+                load_if_exists=True,
+                sampler=sampler,
+                pruner=optuna.pruners.MedianPruner(UNPRUNED_TRIALS, WARM_UP_EPOCHS),
+            )
         except (ValueError, KeyError, TypeError, AssertionError, IndexError) as error:
-            raise SearchError(f"{self.journal} cannot be replayed ({type(error).__name__}: {error}); restore it, or "
-                              "move it away to start a new search") from error
+            raise SearchError(
+                f"{self.journal} cannot be replayed ({type(error).__name__}: {error}); restore it, or "
+                "move it away to start a new search"
+            ) from error
 
     def _left(self, model: str) -> list[int]:
         """Places of the trials that are to be done yet."""
         done = self.optuna_study(model).get_trials(deepcopy=False, states=DONE)
         taken = {trial.user_attrs.get("place", trial.number) for trial in done}
-        return [place for place in range(self.trials) if place not in taken][:max(0, self.trials - len(done))]
+        return [place for place in range(self.trials) if place not in taken][
+            : max(0, self.trials - len(done))
+        ]
 
     def results(self) -> pd.DataFrame:
         """One row a trial, complete or pruned, in the order of their start, and where it comes from.
@@ -143,36 +172,64 @@ class ColorSearch(study.Recorded):
         return self.table("", self._results)
 
     def _results(self) -> pd.DataFrame:
-        where = {"seed": self.seed, "train_images": len(self.data.train.images), "data_source": self.data.source,
-                 "data_fingerprint": self.data.fingerprint}
+        where = {
+            "seed": self.seed,
+            "train_images": len(self.data.train.images),
+            "data_source": self.data.source,
+            "data_fingerprint": self.data.fingerprint,
+        }
         return pd.DataFrame(
-            {"model": model, "trial": trial.number, "state": trial.state.name.lower(), **trial.params,
-             "epochs": len(trial.intermediate_values), "val_nll": trial.value,
-             **{key: trial.user_attrs[key] for key in ("parameters", "val_accuracy")},
-             "seconds": round(trial.duration.total_seconds(), 1), **where, **_device(trial), "torch": torch.__version__}
-            for model in self.spaces for trial in self._trials(model))
+            {
+                "model": model,
+                "trial": trial.number,
+                "state": trial.state.name.lower(),
+                **trial.params,
+                "epochs": len(trial.intermediate_values),
+                "val_nll": trial.value,
+                **{key: trial.user_attrs[key] for key in ("parameters", "val_accuracy")},
+                "seconds": round(trial.duration.total_seconds(), 1),
+                **where,
+                **_device(trial),
+                "torch": torch.__version__,
+            }
+            for model in self.spaces
+            for trial in self._trials(model)
+        )
 
     def history(self) -> pd.DataFrame:
         """One row a trial and epoch: model, trial, epoch, val_nll."""
-        return self.table("_history", lambda: pd.DataFrame(
-            {"model": model, "trial": trial.number, "epoch": epoch, "val_nll": value}
-            for model in self.spaces for trial in self._trials(model)
-            for epoch, value in trial.intermediate_values.items()))
+        return self.table(
+            "_history",
+            lambda: pd.DataFrame(
+                {"model": model, "trial": trial.number, "epoch": epoch, "val_nll": value}
+                for model in self.spaces
+                for trial in self._trials(model)
+                for epoch, value in trial.intermediate_values.items()
+            ),
+        )
 
     def extent(self, results: pd.DataFrame) -> str:
         return f"{len(results)} trials, {(results['state'] == 'pruned').sum()} of them pruned"
 
     def _trials(self, model: str) -> list[FrozenTrial]:
         # pruned by a loss that is not finite: no epoch, no value
-        return [trial for trial in self.optuna_study(model).get_trials(states=DONE) if trial.intermediate_values]
+        return [
+            trial
+            for trial in self.optuna_study(model).get_trials(states=DONE)
+            if trial.intermediate_values
+        ]
 
 
 def _device(trial: FrozenTrial) -> dict[str, str]:
-    device = choose_device(trial.user_attrs.get("device", "auto"))  # one of an older journal does not say
+    device = choose_device(
+        trial.user_attrs.get("device", "auto")
+    )  # one of an older journal does not say
     return {"device": device.type, "precision": choose_precision("auto", device)}
 
 
-def _trial(item: tuple[str, int], search: ColorSearch, report: engines.Report, *, device: str) -> None:
+def _trial(
+    item: tuple[str, int], search: ColorSearch, report: engines.Report, *, device: str
+) -> None:
     """One trial of the search for a model, at a place in it: train a suggestion, to its validation NLL at the end."""
     name, place = item
     found = search.optuna_study(name, place)
@@ -190,8 +247,16 @@ def _trial(item: tuple[str, int], search: ColorSearch, report: engines.Report, *
             raise optuna.TrialPruned
 
     try:
-        fitted = fit(model, objective, search.data.train, search.data.validation, config, seed=search.seed, device=device,
-                     on_epoch=on_epoch)
+        fitted = fit(
+            model,
+            objective,
+            search.data.train,
+            search.data.validation,
+            config,
+            seed=search.seed,
+            device=device,
+            on_epoch=on_epoch,
+        )
         found.tell(trial, fitted.rows[-1]["val_nll"])
     except (optuna.TrialPruned, NonFiniteLossError):
         found.tell(trial, state=TrialState.PRUNED)
@@ -207,7 +272,9 @@ def check_journal(file: Path) -> None:
     if not file.exists():
         return
     lines = file.read_bytes().split(b"\n")[:-1]  # Optuna passes over a last line without an end
-    sealed = any(b'"sha256"' in line for line in lines[:2])  # else it was begun before there were digests
+    sealed = any(
+        b'"sha256"' in line for line in lines[:2]
+    )  # else it was begun before there were digests
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
@@ -216,5 +283,7 @@ def check_journal(file: Path) -> None:
         except (ValueError, TypeError, AttributeError):
             valid = False
         if not valid:
-            raise SearchError(f"{file}, line {number}: found {line[:40]!r}, expected a record of Optuna's with its SHA-256; "
-                              "restore the file, or move it away to start a new search. Nothing was changed")
+            raise SearchError(
+                f"{file}, line {number}: found {line[:40]!r}, expected a record of Optuna's with its SHA-256; "
+                "restore the file, or move it away to start a new search. Nothing was changed"
+            )

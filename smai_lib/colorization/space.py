@@ -24,7 +24,9 @@ class Space:
 
     def suggest(self, trial: Trial) -> ColorizationConfig:
         """The configuration of one trial."""
-        chosen = {"learning_rate": trial.suggest_float("learning_rate", *self.learning_rate, log=True)}
+        chosen = {
+            "learning_rate": trial.suggest_float("learning_rate", *self.learning_rate, log=True)
+        }
         chosen |= {key: trial.suggest_categorical(key, getattr(self, key)) for key in SEARCHED[1:]}
         return replace(self.base, **chosen)
 
@@ -34,11 +36,21 @@ class Space:
         Args:
             results: rows of one model, as in `ColorSearch.results`.
         """
-        ranges = {"learning_rate": optuna.distributions.FloatDistribution(*self.learning_rate, log=True)}
-        ranges |= {key: optuna.distributions.CategoricalDistribution(getattr(self, key)) for key in SEARCHED[1:]}
+        ranges = {
+            "learning_rate": optuna.distributions.FloatDistribution(*self.learning_rate, log=True)
+        }
+        ranges |= {
+            key: optuna.distributions.CategoricalDistribution(getattr(self, key))
+            for key in SEARCHED[1:]
+        }
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         found = optuna.create_study()
         for _, row in results[results["state"] == "complete"].iterrows():
-            found.add_trial(optuna.trial.create_trial(
-                params={key: row[key] for key in SEARCHED}, distributions=ranges, value=row["val_nll"]))
+            found.add_trial(
+                optuna.trial.create_trial(
+                    params={key: row[key] for key in SEARCHED},
+                    distributions=ranges,
+                    value=row["val_nll"],
+                )
+            )
         return found

@@ -14,22 +14,51 @@ from .images import color_images
 from .palette import SUPPLIED
 from .tables import measured_baselines
 
-PUBLISHED = pd.DataFrame([
-    (1e-4, 32, 16, 5, "Adam", 1.5157, 44.36), (1e-4, 64, 8, 5, "Adam", 1.7391, 38.15), (1e-4, 128, 16, 3, "Adam", 1.7876, 37.28),
-    (1e-4, 64, 32, 3, "Adam", 1.6165, 41.66), (3e-4, 32, 8, 3, "Adam", 1.8619, 35.32), (3e-4, 64, 8, 5, "Adam", 1.6708, 39.39),
-    (3e-4, 128, 16, 3, "Adam", 1.7254, 38.52), (3e-4, 64, 32, 3, "Adam", 1.5742, 42.44), (1e-3, 32, 16, 3, "Adam", 1.6855, 39.72),
-    (1e-3, 32, 32, 5, "Adam", 1.3077, 50.11), (1e-3, 64, 8, 3, "Adam", 1.8450, 35.50), (1e-3, 64, 16, 3, "Adam", 1.6743, 39.85),
-    (1e-3, 64, 16, 5, "Adam", 1.5862, 41.34), (1e-3, 64, 32, 3, "Adam", 1.5318, 43.54), (1e-3, 128, 16, 5, "Adam", 1.4859, 44.35),
-    (3e-3, 64, 16, 3, "Adam", 1.6753, 39.89), (1e-4, 128, 32, 3, "SGD", 2.7519, 14.62), (3e-4, 32, 32, 3, "SGD", 1.8730, 34.96),
-    (3e-4, 64, 8, 5, "SGD", 2.1485, 29.39), (3e-3, 32, 16, 5, "SGD", 1.5193, 43.79), (3e-3, 128, 8, 3, "SGD", 1.9175, 34.12),
-], columns=["learning_rate", "batch_size", "num_filters", "kernel_size", "optimizer", "nll", "accuracy"],
-    index=[f"run {number}" for number in range(1, 22)])
+PUBLISHED = pd.DataFrame(
+    [
+        (1e-4, 32, 16, 5, "Adam", 1.5157, 44.36),
+        (1e-4, 64, 8, 5, "Adam", 1.7391, 38.15),
+        (1e-4, 128, 16, 3, "Adam", 1.7876, 37.28),
+        (1e-4, 64, 32, 3, "Adam", 1.6165, 41.66),
+        (3e-4, 32, 8, 3, "Adam", 1.8619, 35.32),
+        (3e-4, 64, 8, 5, "Adam", 1.6708, 39.39),
+        (3e-4, 128, 16, 3, "Adam", 1.7254, 38.52),
+        (3e-4, 64, 32, 3, "Adam", 1.5742, 42.44),
+        (1e-3, 32, 16, 3, "Adam", 1.6855, 39.72),
+        (1e-3, 32, 32, 5, "Adam", 1.3077, 50.11),
+        (1e-3, 64, 8, 3, "Adam", 1.8450, 35.50),
+        (1e-3, 64, 16, 3, "Adam", 1.6743, 39.85),
+        (1e-3, 64, 16, 5, "Adam", 1.5862, 41.34),
+        (1e-3, 64, 32, 3, "Adam", 1.5318, 43.54),
+        (1e-3, 128, 16, 5, "Adam", 1.4859, 44.35),
+        (3e-3, 64, 16, 3, "Adam", 1.6753, 39.89),
+        (1e-4, 128, 32, 3, "SGD", 2.7519, 14.62),
+        (3e-4, 32, 32, 3, "SGD", 1.8730, 34.96),
+        (3e-4, 64, 8, 5, "SGD", 2.1485, 29.39),
+        (3e-3, 32, 16, 5, "SGD", 1.5193, 43.79),
+        (3e-3, 128, 8, 3, "SGD", 1.9175, 34.12),
+    ],
+    columns=[
+        "learning_rate",
+        "batch_size",
+        "num_filters",
+        "kernel_size",
+        "optimizer",
+        "nll",
+        "accuracy",
+    ],
+    index=[f"run {number}" for number in range(1, 22)],
+)
 PUBLISHED["accuracy"] = (PUBLISHED["accuracy"] / 100).round(4)
 BEST_PUBLISHED = 1.3015  # lowest validation loss of run 10 over its epochs
 EPOCHS = 30
 QUICK_IMAGES = (4500, 500, 500)
-CONFIGS = {name: ColorizationConfig(**row, momentum=0.9 if row["optimizer"] == "SGD" else 0.0, epochs=EPOCHS, keep="best")
-           for name, row in PUBLISHED.drop(columns=["nll", "accuracy"]).to_dict("index").items()}
+CONFIGS = {
+    name: ColorizationConfig(
+        **row, momentum=0.9 if row["optimizer"] == "SGD" else 0.0, epochs=EPOCHS, keep="best"
+    )
+    for name, row in PUBLISHED.drop(columns=["nll", "accuracy"]).to_dict("index").items()
+}
 
 
 class Sweep(Study):
@@ -67,9 +96,13 @@ class Sweep(Study):
         return {}
 
 
-def color_sweep(profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None) -> Sweep:
+def color_sweep(
+    profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None
+) -> Sweep:
     """The 21 published configurations, on all of CIFAR-10 in the supplied colours."""
-    return assemble(Sweep, "q2_sweep", profile, over_seeds(CONFIGS, seed), lambda: sweep_data(profile, data))
+    return assemble(
+        Sweep, "q2_sweep", profile, over_seeds(CONFIGS, seed), lambda: sweep_data(profile, data)
+    )
 
 
 def sweep_data(profile: str = "full", data: ColorizationData | None = None) -> ColorizationData:

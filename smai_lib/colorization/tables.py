@@ -39,8 +39,13 @@ class GreyTable(nn.Module):
         rows, height = len(self.log_probs), images.shape[2]
         if rows not in (1, height):
             raise ValueError(f"the table has {rows} rows, expected {height}, the images' height")
-        cell = images[:, 0].mul(255).round().long() + torch.arange(rows, device=images.device).view(1, rows, 1) * GREY_LEVELS
-        return F.embedding(cell, self.log_probs.flatten(0, 1)).permute(0, 3, 1, 2)  # channels last; indexing is slower
+        cell = (
+            images[:, 0].mul(255).round().long()
+            + torch.arange(rows, device=images.device).view(1, rows, 1) * GREY_LEVELS
+        )
+        return F.embedding(cell, self.log_probs.flatten(0, 1)).permute(
+            0, 3, 1, 2
+        )  # channels last; indexing is slower
 
 
 def baselines(data: ColorizationData) -> dict[str, GreyTable]:
@@ -104,13 +109,27 @@ def _table(counts: torch.Tensor, coarser: torch.Tensor, strength: float) -> Grey
 def measured_baselines(data: ColorizationData) -> pd.DataFrame:
     """One row an answer that needs no network: its metrics on validation and test."""
     splits = {"val_": data.validation, "test_": data.test}
-    rows = {name: pd.concat([metrics.score(answer, split, data.palette).metrics().add_prefix(prefix)
-                             for prefix, split in splits.items()], axis=1) for name, answer in baselines(data).items()}
+    rows = {
+        name: pd.concat(
+            [
+                metrics.score(answer, split, data.palette).metrics().add_prefix(prefix)
+                for prefix, split in splits.items()
+            ],
+            axis=1,
+        )
+        for name, answer in baselines(data).items()
+    }
     return pd.concat(rows, names=["name"]).reset_index("name").reset_index(drop=True)
 
 
-def ceiling(data: ColorizationData, *, sizes: Sequence[int] = (1, 3, 5, 7), queries: int = 2000,
-            most: int = 100_000, seed: int = 0) -> pd.DataFrame:
+def ceiling(
+    data: ColorizationData,
+    *,
+    sizes: Sequence[int] = (1, 3, 5, 7),
+    queries: int = 2000,
+    most: int = 100_000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """How far any answer may get that sees a grey patch: an estimate from pixels with nearly equal patches.
 
     Each test pixel asked about is paired with the training pixel of the same grey level whose patch is nearest
@@ -127,7 +146,9 @@ def ceiling(data: ColorizationData, *, sizes: Sequence[int] = (1, 3, 5, 7), quer
         A row a patch size: `size`, `agreement` A, `distance` (root mean square, in grey levels) and `ceiling`.
     """
     generator = torch.Generator().manual_seed(seed)
-    asked = torch.stack([torch.randint(n, (queries,), generator=generator) for n in data.test.colors.shape], 1)
+    asked = torch.stack(
+        [torch.randint(n, (queries,), generator=generator) for n in data.test.colors.shape], 1
+    )
     levels = data.test.grey[asked[:, 0], 0, asked[:, 1], asked[:, 2]]
     alike, squared = ({size: [] for size in sizes} for _ in range(2))
     for level in levels.unique():
@@ -136,18 +157,29 @@ def ceiling(data: ColorizationData, *, sizes: Sequence[int] = (1, 3, 5, 7), quer
             continue
         known = known[torch.randperm(len(known), generator=generator)[:most]]
         for size in sizes:
-            (wanted, color), (patches, colors) = (_patches(split, pixels, size) for split, pixels in (
-                (data.test, asked[levels == level]), (data.train, known)))
+            (wanted, color), (patches, colors) = (
+                _patches(split, pixels, size)
+                for split, pixels in ((data.test, asked[levels == level]), (data.train, known))
+            )
             distance, index = torch.cdist(wanted, patches).min(1)
             alike[size] += (colors[index] == color).tolist()
             squared[size] += (distance.square() / size**2).tolist()
-    table = pd.DataFrame({"size": sizes, "agreement": [np.mean(alike[size]) for size in sizes],
-                          "distance": [np.mean(squared[size]) ** 0.5 for size in sizes]})
+    table = pd.DataFrame(
+        {
+            "size": sizes,
+            "agreement": [np.mean(alike[size]) for size in sizes],
+            "distance": [np.mean(squared[size]) ** 0.5 for size in sizes],
+        }
+    )
     share = 1 - 1 / len(data.palette)
-    return table.assign(ceiling=1 - share * (1 - (1 - (1 - table["agreement"]) / share).clip(lower=0) ** 0.5))
+    return table.assign(
+        ceiling=1 - share * (1 - (1 - (1 - table["agreement"]) / share).clip(lower=0) ** 0.5)
+    )
 
 
-def _patches(split: ColorSplit, pixels: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _patches(
+    split: ColorSplit, pixels: torch.Tensor, size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Grey patches around `pixels` (P, 3), image, row and column; what lies outside is reflected. And their colours.
 
     Returns:
@@ -156,6 +188,9 @@ def _patches(split: ColorSplit, pixels: torch.Tensor, size: int) -> tuple[torch.
     image, row, column = pixels.unbind(1)
     reach = torch.arange(size) - size // 2
     height, width = split.grey.shape[-2:]
-    rows, columns = ((n - 1) - ((n - 1) - (at[:, None] + reach).abs()).abs() for n, at in ((height, row), (width, column)))
+    rows, columns = (
+        (n - 1) - ((n - 1) - (at[:, None] + reach).abs()).abs()
+        for n, at in ((height, row), (width, column))
+    )
     patches = split.grey[image[:, None, None], 0, rows[:, :, None], columns[:, None]]
     return patches.flatten(1).float(), split.colors[image, row, column]

@@ -43,11 +43,16 @@ def verify(file: str | os.PathLike, error: type[ChecksumError] = ChecksumError) 
         what = f"is missing; {file.parent} has {', '.join(there) or 'no such file'}"
     elif not expected:
         what = f"has no checksum, expected a line in {SUMS} beside it"
-    raise error(f"{file} {what}; if it ships with the repository, `git checkout -- {file.parent}` brings it back; "
-                "else train it again")
+    raise error(
+        f"{file} {what}; if it ships with the repository, `git checkout -- {file.parent}` brings it back; "
+        "else train it again"
+    )
 
 
 def _known(folder: Path) -> dict[str, str]:
     """Name of a file -> its SHA-256, as `SHA256SUMS` has it; what is no such line says nothing."""
     text = sums.read_text(errors="replace") if (sums := folder / SUMS).exists() else ""
-    return {name: checksum for checksum, name in re.findall(r"^([0-9a-f]{64}) [ *](.+)$", text, re.MULTILINE)}
+    return {
+        name: checksum
+        for checksum, name in re.findall(r"^([0-9a-f]{64}) [ *](.+)$", text, re.MULTILINE)
+    }

@@ -16,7 +16,12 @@ from .sources import reachable
 
 ANSWER_SECONDS = 30  # for a cluster in reach to let this process in
 REPORT_SECONDS = 0.5  # between two reports of a worker
-PASSED_ON = ("SMAI_RUNS", "WANDB_MODE", "WANDB_DIR", "WANDB_PROJECT")  # from this process's environment; no key
+PASSED_ON = (
+    "SMAI_RUNS",
+    "WANDB_MODE",
+    "WANDB_DIR",
+    "WANDB_PROJECT",
+)  # from this process's environment; no key
 JOIN = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)"
 
 
@@ -32,28 +37,55 @@ def connect(address: str = "", workers: int = 0, cpus: float = 1, gpus: float = 
             if address not in ("", "auto"):  # where none answers, Ray itself tries for minutes
                 if not reachable(f"//{address}"):
                     raise ConnectionError
-                subprocess.run([sys.executable, "-c", JOIN, address], check=True, timeout=ANSWER_SECONDS, capture_output=True)
+                subprocess.run(
+                    [sys.executable, "-c", JOIN, address],
+                    check=True,
+                    timeout=ANSWER_SECONDS,
+                    capture_output=True,
+                )
             os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-            ray.init(address or "local", logging_level=logging.ERROR, **({} if address else {
-                "num_cpus": int(workers * cpus) or None, "include_dashboard": False}))
+            ray.init(
+                address or "local",
+                logging_level=logging.ERROR,
+                **(
+                    {}
+                    if address
+                    else {"num_cpus": int(workers * cpus) or None, "include_dashboard": False}
+                ),
+            )
     except ImportError as error:
-        raise ValueError("the engine 'ray' needs `pip install -r requirements-cluster.txt`") from error
+        raise ValueError(
+            "the engine 'ray' needs `pip install -r requirements-cluster.txt`"
+        ) from error
     except (ConnectionError, subprocess.SubprocessError) as error:
-        raise ValueError(f"no Ray answers at {address!r}; `ray start --head` begins one, and prints its address") from error
+        raise ValueError(
+            f"no Ray answers at {address!r}; `ray start --head` begins one, and prints its address"
+        ) from error
     has = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(machine.get("CPU", 0) >= cpus and machine.get("GPU", 0) >= gpus for machine in has):
-        raise ValueError(f"no machine of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs, which a run is to have")
+        raise ValueError(
+            f"no machine of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs, which a run is to have"
+        )
     return ray
 
 
-def work(task, items, shared, bar, *, tries: int, workers: int, address: str, cpus: float, gpus: float) -> list:
+def work(
+    task, items, shared, bar, *, tries: int, workers: int, address: str, cpus: float, gpus: float
+) -> list:
     """What `task` returned for every item, in order, or the error and a note of those that Ray could not finish."""
     ray = connect(address, workers, cpus, gpus)
     from ray.util.queue import Queue
 
     reports, done = Queue(), {}
     attempt = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=tries - 1)(_attempt)
-    common = ray.put((task, shared, max(1, int(cpus)), {name: os.environ[name] for name in PASSED_ON if name in os.environ}))
+    common = ray.put(
+        (
+            task,
+            shared,
+            max(1, int(cpus)),
+            {name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        )
+    )
     waiting, outcomes, busy = list(enumerate(items))[::-1], {}, {}
     try:
         while waiting or busy:

@@ -13,7 +13,10 @@ import torch
 OPTIMIZERS = ("Adam", "AdamW", "SGD")
 SCHEDULES = ("constant", "one_cycle")
 EPOCHS_KEPT = ("last", "best")
-LARGEST, LARGEST_OF = 1024, {"batch_size": 2**16, "epochs": 10**5, "seed": 2**32 - 1}  # no machine has room for more
+LARGEST, LARGEST_OF = (
+    1024,
+    {"batch_size": 2**16, "epochs": 10**5, "seed": 2**32 - 1},
+)  # no machine has room for more
 WARM_UP = 0.25  # share of training in which the one-cycle schedule rises
 
 
@@ -29,7 +32,9 @@ def require(ok: bool, key: str, value: Any, expected: str) -> None:
 
 def require_number(key: str, value: Any, kind: type) -> None:
     """Raise ConfigError unless `value` is a `kind`, int or float, of a size that can be worked with."""
-    typed = isinstance(value, (int, kind)) and not isinstance(value, bool)  # which is an int to Python, never to us
+    typed = isinstance(value, (int, kind)) and not isinstance(
+        value, bool
+    )  # which is an int to Python, never to us
     require(typed, key, value, f"a value of type {kind.__name__}")
     most = LARGEST_OF.get(key, LARGEST) if kind is int else sys.float_info.max
     require(not abs(value) > most, key, value, f"at most {most:,}")
@@ -38,7 +43,9 @@ def require_number(key: str, value: Any, kind: type) -> None:
 def require_one_of(config: "Config", **allowed: tuple[str, ...]) -> None:
     """Raise ConfigError unless each key's value is among those allowed."""
     for key, values in allowed.items():
-        require(getattr(config, key) in values, key, getattr(config, key), f"one of {', '.join(values)}")
+        require(
+            getattr(config, key) in values, key, getattr(config, key), f"one of {', '.join(values)}"
+        )
 
 
 def option(default: Any, meaning: str) -> Any:
@@ -57,8 +64,12 @@ class Config:
     epochs: int = option(20, "how often every training image is seen")
     schedule: str = option("constant", f"of the learning rate, one of {', '.join(SCHEDULES)}")
     weight_decay: float = option(0.01, "of AdamW; the others have none")
-    average_decay: float = option(0.0, "of the moving average of the weights; 0 keeps the last ones")
-    keep: str = option("last", "the epoch whose weights are tested: last, or best by validation loss")
+    average_decay: float = option(
+        0.0, "of the moving average of the weights; 0 keeps the last ones"
+    )
+    keep: str = option(
+        "last", "the epoch whose weights are tested: last, or best by validation loss"
+    )
 
     def __post_init__(self):
         for field in fields(self):
@@ -66,16 +77,30 @@ class Config:
             if field.type in (int, float):
                 require_number(field.name, value, field.type)
             else:
-                require(isinstance(value, field.type), field.name, value, f"a value of type {field.type.__name__}")
+                require(
+                    isinstance(value, field.type),
+                    field.name,
+                    value,
+                    f"a value of type {field.type.__name__}",
+                )
             if field.type is float:
                 # 1 and 1.0 are one configuration, so they must have one run id
                 object.__setattr__(self, field.name, float(value))
         require(0 < self.learning_rate < 10, "learning_rate", self.learning_rate, "0 < value < 10")
         require_one_of(self, optimizer=OPTIMIZERS, schedule=SCHEDULES, keep=EPOCHS_KEPT)
         require(0 <= self.momentum < 1, "momentum", self.momentum, "0 <= value < 1")
-        require(self.momentum == 0 or self.optimizer == "SGD", "momentum", self.momentum,
-                f"0, since optimizer {self.optimizer!r} takes none")
-        require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2, since BatchNorm needs a spread")
+        require(
+            self.momentum == 0 or self.optimizer == "SGD",
+            "momentum",
+            self.momentum,
+            f"0, since optimizer {self.optimizer!r} takes none",
+        )
+        require(
+            self.batch_size >= 2,
+            "batch_size",
+            self.batch_size,
+            "at least 2, since BatchNorm needs a spread",
+        )
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         for key in ("average_decay", "weight_decay"):
             require(0 <= getattr(self, key) < 1, key, getattr(self, key), "0 <= value < 1")
@@ -124,4 +149,8 @@ class Config:
 
     def changed(self) -> dict[str, Any]:
         """The keys whose value is not the default: a later key, at its default, changes nothing here."""
-        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
+        return {
+            field.name: value
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        }

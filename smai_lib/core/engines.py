@@ -32,9 +32,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def work(task: Callable[[Any, Any, Report], Any], items: Sequence, shared: Any, *, engine: str = "processes",
-         workers: int = 0, address: str = "", cpus: float = 1, gpus: float = 0, total: int = 0, unit: str = "it",
-         title: str = "", way_out: Callable[[Any], str] = str) -> list:
+def work(
+    task: Callable[[Any, Any, Report], Any],
+    items: Sequence,
+    shared: Any,
+    *,
+    engine: str = "processes",
+    workers: int = 0,
+    address: str = "",
+    cpus: float = 1,
+    gpus: float = 0,
+    total: int = 0,
+    unit: str = "it",
+    title: str = "",
+    way_out: Callable[[Any], str] = str,
+) -> list:
     """`task(item, shared, report)` for every item, showing one bar; what they return, in order.
 
     One that fails does not stop the others; the first failure is raised when all are done. One whose worker
@@ -53,12 +65,29 @@ def work(task: Callable[[Any, Any, Report], Any], items: Sequence, shared: Any, 
         raise ValueError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
     if not items:
         return []
-    with tqdm(total=total, unit=unit, unit_scale=unit != "trial", desc=title, leave=False, disable=not total) as bar:
+    with tqdm(
+        total=total,
+        unit=unit,
+        unit_scale=unit != "trial",
+        desc=title,
+        leave=False,
+        disable=not total,
+    ) as bar:
         if engine == "serial":
             return [task(item, shared, bar.update) for item in items]
         task = partial(_outcome, task)
         if engine == "ray":
-            outcomes = cluster.work(task, items, shared, bar, tries=TRIES, workers=workers, address=address, cpus=cpus, gpus=gpus)
+            outcomes = cluster.work(
+                task,
+                items,
+                shared,
+                bar,
+                tries=TRIES,
+                workers=workers,
+                address=address,
+                cpus=cpus,
+                gpus=gpus,
+            )
         else:
             outcomes = _in_processes(task, items, shared, min(workers or cores(), len(items)), bar)
     for item, (error, trace) in zip(items, outcomes, strict=True):
@@ -81,7 +110,9 @@ def _in_processes(task, items, shared, count, bar) -> list[tuple[Any, str]]:
                 if not idle:
                     pipe, its_end = context.Pipe()
                     # torch's pickling puts the tensors into shared memory: one copy serves every worker
-                    hired.append(context.Process(target=_serve, args=(its_end, task, shared), daemon=True))
+                    hired.append(
+                        context.Process(target=_serve, args=(its_end, task, shared), daemon=True)
+                    )
                     hired[-1].start()
                     its_end.close()
                     idle.append((pipe, hired[-1]))
@@ -107,9 +138,13 @@ def _in_processes(task, items, shared, count, bar) -> list[tuple[Any, str]]:
                     if deaths[number] < TRIES:
                         waiting.appendleft(number)
                     else:
-                        outcomes[number] = BrokenProcessPool(
-                            f"{TRIES} worker processes died over it, the last with exit code {process.exitcode}; -9 is "
-                            "mostly too little memory, and fewer workers need less"), "no traceback"
+                        outcomes[number] = (
+                            BrokenProcessPool(
+                                f"{TRIES} worker processes died over it, the last with exit code {process.exitcode}; -9 is "
+                                "mostly too little memory, and fewer workers need less"
+                            ),
+                            "no traceback",
+                        )
                 del busy[pipe]
     finally:  # also of an interrupt: nothing goes on, nothing begins
         for process in hired:
@@ -121,8 +156,12 @@ def _in_processes(task, items, shared, count, bar) -> list[tuple[Any, str]]:
 
 def _serve(pipe, task, shared) -> None:
     """A worker process: one item after another, until there are no more or the process that hired it is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts the whole group; the hirer decides
-    threading.Thread(target=_end_with_the_hirer, daemon=True).start()  # also in the middle of anything
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a terminal interrupts the whole group; the hirer decides
+    threading.Thread(
+        target=_end_with_the_hirer, daemon=True
+    ).start()  # also in the middle of anything
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # of what it starts, a notebook's kernel say
     while True:

@@ -30,7 +30,9 @@ def exclusive(folder: Path, error: type[Exception]):
     except Timeout as cause:
         raise error(f"{folder} is in use by another process; wait for it, or stop it") from cause
     except OSError as cause:
-        raise error(f"cannot write to {folder} ({cause}); set SMAI_RUNS to a folder that you may write") from cause
+        raise error(
+            f"cannot write to {folder} ({cause}); set SMAI_RUNS to a folder that you may write"
+        ) from cause
     try:
         yield
     finally:
@@ -49,8 +51,10 @@ def write(file: Path, content: str | bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             part.unlink()  # on a full disk, even a part takes room
-        raise RunError(f"cannot write {file} ({error.strerror}); make room there, or set SMAI_RUNS to another folder. "
-                       "What was recorded is kept, and starting again continues it") from error
+        raise RunError(
+            f"cannot write {file} ({error.strerror}); make room there, or set SMAI_RUNS to another folder. "
+            "What was recorded is kept, and starting again continues it"
+        ) from error
 
 
 class RunFolder:
@@ -72,16 +76,24 @@ class RunFolder:
         with suppress(ValueError, LookupError, TypeError):
             found = json.loads(self.result_file.read_bytes())
             sealed = self._sealed(found)
-            damaged = [name for name in found["files"] if found["files"][name] != sealed["files"].get(name)] or damaged
+            damaged = [
+                name for name in found["files"] if found["files"][name] != sealed["files"].get(name)
+            ] or damaged
             if found == sealed:
                 return found
-        raise RunError(f"{self.path / damaged[0]} is damaged, missing or another run's, by the SHA-256 in result.json; "
-                       f"delete {self.path} to train this run again")
+        raise RunError(
+            f"{self.path / damaged[0]} is damaged, missing or another run's, by the SHA-256 in result.json; "
+            f"delete {self.path} to train this run again"
+        )
 
     def _sealed(self, result: dict[str, Any]) -> dict[str, Any]:
         """`result` with this run's id, the SHA-256 of its files and, over all that, its own."""
         files = (self.config_file, self.history_file, *self.weights_files.values())
-        digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.exists()}
+        digests = {
+            file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in files
+            if file.exists()
+        }
         result = {**result, "run_id": self.path.name, "files": digests, "sha256": ""}
         return result | {"sha256": hashlib.sha256(json.dumps(result).encode()).hexdigest()}
 
@@ -100,10 +112,14 @@ class RunFolder:
                 raise ValueError("its content is not what its first line is the SHA-256 of")
             checkpoint = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
             if checkpoint["run_id"] != self.path.name:
-                raise ValueError(f"it is of run {checkpoint['run_id']!r}, expected {self.path.name}")
+                raise ValueError(
+                    f"it is of run {checkpoint['run_id']!r}, expected {self.path.name}"
+                )
         except Exception as error:  # torch, too, raises many kinds
-            raise RunError(f"{self.checkpoint_file} cannot be read ({type(error).__name__}: {error}); delete it "
-                           "to train this run again from the start") from error
+            raise RunError(
+                f"{self.checkpoint_file} cannot be read ({type(error).__name__}: {error}); delete it "
+                "to train this run again from the start"
+            ) from error
         write(self.history_file, pd.DataFrame(checkpoint["rows"]).to_csv(index=False))
         return checkpoint
 
@@ -113,11 +129,16 @@ class RunFolder:
         torch.save(checkpoint | {"run_id": self.path.name}, buffer)
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()
         write(self.checkpoint_file, digest.encode() + b"\n" + buffer.getvalue())
-        write(self.history_file, pd.DataFrame(checkpoint["rows"]).to_csv(index=False))  # every digit
+        write(
+            self.history_file, pd.DataFrame(checkpoint["rows"]).to_csv(index=False)
+        )  # every digit
 
     def finish(self, result: dict[str, Any], states: dict[str, dict[str, torch.Tensor]]) -> None:
         """Leave the weights of `states`, by epoch kept, then the result with the digests of all files."""
         for epoch, state in states.items():
-            write(self.weights_files[epoch], save({name: value.cpu().contiguous() for name, value in state.items()}))
+            write(
+                self.weights_files[epoch],
+                save({name: value.cpu().contiguous() for name, value in state.items()}),
+            )
         write(self.result_file, json.dumps(self._sealed(result), indent=1) + "\n")
         self.checkpoint_file.unlink(missing_ok=True)

@@ -12,12 +12,25 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 # told apart by readers who see fewer colours, too (seaborn's "colorblind"); C0 to C9 in every figure
-COLORS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9")
+COLORS = (
+    "#0173b2",
+    "#de8f05",
+    "#029e73",
+    "#d55e00",
+    "#cc78bc",
+    "#ca9161",
+    "#fbafe4",
+    "#949494",
+    "#ece133",
+    "#56b4e9",
+)
 matplotlib.rcParams["axes.prop_cycle"] = matplotlib.cycler(color=COLORS)
 COLUMN, POINTS = 6.7, 9  # inches of a page's text, and the least size of its figures' text
 
 
-def new_axes(rows: int = 1, columns: int = 1, *, width: float = 5.0, height: float = 3.2) -> np.ndarray:
+def new_axes(
+    rows: int = 1, columns: int = 1, *, width: float = 5.0, height: float = 3.2
+) -> np.ndarray:
     """(rows, columns) Axes of a figure that pyplot does not keep alive."""
     figure = Figure(figsize=(width * columns, height * rows), dpi=80, layout="constrained")
     return figure.subplots(rows, columns, squeeze=False)
@@ -39,8 +52,14 @@ def caption(figure: Figure, text: str) -> Figure:
     return figure
 
 
-def curves(history: pd.DataFrame, metrics: dict[str, str], groups: dict[str, str],
-           *, labels: dict[str, str] | None = None, columns: int = 3) -> np.ndarray:
+def curves(
+    history: pd.DataFrame,
+    metrics: dict[str, str],
+    groups: dict[str, str],
+    *,
+    labels: dict[str, str] | None = None,
+    columns: int = 3,
+) -> np.ndarray:
     """One panel a metric, one line a run.
 
     Args:
@@ -53,18 +72,32 @@ def curves(history: pd.DataFrame, metrics: dict[str, str], groups: dict[str, str
     for axes, (column, label) in zip(grid.flat, metrics.items(), strict=False):
         for name, color in groups.items():
             run = history[history["name"] == name]
-            axes.plot(run["epoch"], run[column], color=color, marker=marker, markersize=2.5, linewidth=1,
-                      label=(labels or {}).get(name, name))
+            axes.plot(
+                run["epoch"],
+                run[column],
+                color=color,
+                marker=marker,
+                markersize=2.5,
+                linewidth=1,
+                label=(labels or {}).get(name, name),
+            )
         axes.set(xlabel="epoch", ylabel=label, xlim=(0.5, history["epoch"].max() + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    for axes in grid.flat[len(metrics):]:
+    for axes in grid.flat[len(metrics) :]:
         axes.axis("off")
     grid.flat[0].legend(fontsize=6)
     return grid
 
 
-def intervals(names: Sequence[str], low: Sequence[float], middle: Sequence[float], high: Sequence[float],
-              label: str, *, reference: dict[str, float] | None = None) -> Axes:
+def intervals(
+    names: Sequence[str],
+    low: Sequence[float],
+    middle: Sequence[float],
+    high: Sequence[float],
+    label: str,
+    *,
+    reference: dict[str, float] | None = None,
+) -> Axes:
     """Horizontal intervals, one a name, with dashed lines at named reference values."""
     axes = new_axes(width=7, height=0.32 * len(names) + 0.9)[0, 0]
     rows = range(len(names))
@@ -96,7 +129,13 @@ def against_published(table: pd.DataFrame, labels: dict[str, str], by: str) -> n
         for marker, (name, rows) in zip("os^", table.groupby(by), strict=False):
             axes.plot(rows[f"published_{key}"], rows[key], marker, markersize=4, label=name)
         for run, *point in zip(table["run"], theirs, ours, strict=True):
-            axes.annotate(run.split(maxsplit=1)[-1], point, fontsize=6, xytext=(4, -6), textcoords="offset points")
+            axes.annotate(
+                run.split(maxsplit=1)[-1],
+                point,
+                fontsize=6,
+                xytext=(4, -6),
+                textcoords="offset points",
+            )
         axes.set(xlabel=f"published {label}", ylabel="here")
     grid[0, 0].legend(fontsize=7)
     return grid

@@ -43,7 +43,12 @@ class RunSpec:
     @property
     def run_id(self) -> str:
         """A hash of no key that is at its default, so that a key that is added later renames no old run."""
-        identity = [type(self.config).__name__, self.config.changed(), self.seed, self.data_fingerprint]
+        identity = [
+            type(self.config).__name__,
+            self.config.changed(),
+            self.seed,
+            self.data_fingerprint,
+        ]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -56,8 +61,14 @@ class RunSpec:
         return self.folder.weights_files[self.config.keep]
 
 
-def execute(spec: RunSpec, data: Dataset, on_batch: Callable[[int], None] = lambda images: None, *,
-            device: str = "auto", precision: str = "auto") -> dict[str, Any]:
+def execute(
+    spec: RunSpec,
+    data: Dataset,
+    on_batch: Callable[[int], None] = lambda images: None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+) -> dict[str, Any]:
     """Train, or continue, or merely look up the run of `spec`, and return its result.
 
     Raises:
@@ -66,8 +77,10 @@ def execute(spec: RunSpec, data: Dataset, on_batch: Callable[[int], None] = lamb
         NonFiniteLossError: from `training.fit`; the epochs before it stay on disk.
     """
     if data.fingerprint != spec.data_fingerprint:
-        raise RunError(f"run {spec.name}: the data's fingerprint is {data.fingerprint[:12]}, expected "
-                       f"{spec.data_fingerprint[:12]}; another source served it")
+        raise RunError(
+            f"run {spec.name}: the data's fingerprint is {data.fingerprint[:12]}, expected "
+            f"{spec.data_fingerprint[:12]}; another source served it"
+        )
     folder = spec.folder
     with exclusive(folder.path, RunError), ExitStack() as after:
         result = folder.result()
@@ -76,17 +89,33 @@ def execute(spec: RunSpec, data: Dataset, on_batch: Callable[[int], None] = lamb
         if result:
             on_batch(len(data.train.images) * spec.config.epochs)
             return result
-        identity = {"name": spec.name, "study": spec.study, "seed": spec.seed, **spec.config.to_dict(), **how}
+        identity = {
+            "name": spec.name,
+            "study": spec.study,
+            "seed": spec.seed,
+            **spec.config.to_dict(),
+            **how,
+        }
         write(folder.config_file, json.dumps(identity, indent=1) + "\n")
         after.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(how["threads"])
         objective, model = spec.config.build(data, spec.seed)
         facts = {"parameters": parameter_count(model), **how}
         with tracking.start(spec, data, facts) as tell:
-            fitted = fit(model, objective, data.train, data.validation, spec.config, seed=spec.seed,
-                         device=how["device"], precision=how["precision"], checkpoint=checkpoint,
-                         save=lambda state: folder.save_epoch(state | how), on_batch=on_batch,
-                         on_epoch=lambda row: tell(lambda run: run.log(row)))
+            fitted = fit(
+                model,
+                objective,
+                data.train,
+                data.validation,
+                spec.config,
+                seed=spec.seed,
+                device=how["device"],
+                precision=how["precision"],
+                checkpoint=checkpoint,
+                save=lambda state: folder.save_epoch(state | how),
+                on_batch=on_batch,
+                on_epoch=lambda row: tell(lambda run: run.log(row)),
+            )
             last = {name: value.clone() for name, value in model.cpu().state_dict().items()}
             states = {"last": last, "best": fitted.best}
             model.load_state_dict(states[spec.config.keep])
@@ -102,31 +131,48 @@ def _conditions(spec: RunSpec, began: dict[str, Any] | None, **asked: str) -> di
     """What a run's bits depend on beside its id: as it `began`, else as asked for; RunError if the two disagree."""
     if began is None:
         device = choose_device(asked["device"])
-        began = {"device": device.type, "precision": choose_precision(asked["precision"], device),
-                 "threads": torch.get_num_threads()}
+        began = {
+            "device": device.type,
+            "precision": choose_precision(asked["precision"], device),
+            "threads": torch.get_num_threads(),
+        }
     for key, value in asked.items():
         if value not in ("auto", began[key]):
-            raise RunError(f"run {spec.name}: {key}: found {value!r}, expected {began[key]!r}, as it began; leave it "
-                           f"at 'auto', or delete {spec.folder.path} to train it again")
+            raise RunError(
+                f"run {spec.name}: {key}: found {value!r}, expected {began[key]!r}, as it began; leave it "
+                f"at 'auto', or delete {spec.folder.path} to train it again"
+            )
     return {key: began[key] for key in ("device", "precision", "threads")}
 
 
-def _result(spec: RunSpec, data: Dataset, fitted: Fitted, examined: dict[str, Any]) -> dict[str, Any]:
+def _result(
+    spec: RunSpec, data: Dataset, fitted: Fitted, examined: dict[str, Any]
+) -> dict[str, Any]:
     """What result.json says: training and validation metrics of the last epoch, test metrics of the one kept."""
     last, best = fitted.rows[-1], min(fitted.rows, key=lambda row: row["val_loss"])
     metrics = {key: value for key, value in last.items() if key not in ("epoch", "learning_rate")}
     return {
-        "run_id": spec.run_id, "name": spec.name, "study": spec.study, "seed": spec.seed,
+        "run_id": spec.run_id,
+        "name": spec.name,
+        "study": spec.study,
+        "seed": spec.seed,
         "config": spec.config.to_dict(),
-        "metrics": metrics | examined["metrics"] | {
+        "metrics": metrics
+        | examined["metrics"]
+        | {
             "best_val_accuracy": max(row["val_accuracy"] for row in fitted.rows),
-            "best_val_loss": best["val_loss"], "best_epoch": best["epoch"],
-            "tested_epoch": (best if spec.config.keep == "best" else last)["epoch"]},
+            "best_val_loss": best["val_loss"],
+            "best_epoch": best["epoch"],
+            "tested_epoch": (best if spec.config.keep == "best" else last)["epoch"],
+        },
         "nested": examined.get("nested", {}),
         "seconds": round(fitted.seconds, 1),
         "train_images": len(data.train[0]),
-        "data_source": data.source, "data_fingerprint": data.fingerprint,
-        "torch": torch.__version__, "smai_lib": __version__, "python": platform.python_version(),
+        "data_source": data.source,
+        "data_fingerprint": data.fingerprint,
+        "torch": torch.__version__,
+        "smai_lib": __version__,
+        "python": platform.python_version(),
     }
 
 
@@ -139,15 +185,30 @@ def run_all(specs: list[RunSpec], data: Dataset, *, device: str = "auto", **wher
                 continue
         todo.append(spec)
     engines.work(
-        partial(execute, device=device), todo, data, **where, unit="img", title=todo[0].study if todo else "",
+        partial(execute, device=device),
+        todo,
+        data,
+        **where,
+        unit="img",
+        title=todo[0].study if todo else "",
         total=len(data.train[0]) * sum(spec.config.epochs for spec in todo),
-        way_out=lambda spec: f"in run {spec.name!r} ({spec.folder.path}); finished runs are kept, and starting "
-                             "again continues the others")
+        way_out=lambda spec: (
+            f"in run {spec.name!r} ({spec.folder.path}); finished runs are kept, and starting "
+            "again continues the others"
+        ),
+    )
 
 
 def table(results: list[dict[str, Any]]) -> pd.DataFrame:
     """One row a run, tidy: name, the config's own keys, seed, metrics, provenance."""
     apart = ("name", "config", "seed", "metrics", "nested", "files", "sha256")
     return pd.DataFrame(
-        {"name": result["name"], **result["config"], "seed": result["seed"], **result["metrics"],
-         **{key: value for key, value in result.items() if key not in apart}} for result in results)
+        {
+            "name": result["name"],
+            **result["config"],
+            "seed": result["seed"],
+            **result["metrics"],
+            **{key: value for key, value in result.items() if key not in apart},
+        }
+        for result in results
+    )

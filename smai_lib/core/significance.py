@@ -22,9 +22,17 @@ def mean_intervals(results: pd.DataFrame, metric: str, by: str = "name") -> pd.D
     rows = {}
     for name, values in results.groupby(by, sort=False)[metric]:
         if len(values) < 2:
-            raise ValueError(f"{name}: found {len(values)} run, expected at least 2 seeds for an interval")
+            raise ValueError(
+                f"{name}: found {len(values)} run, expected at least 2 seeds for an interval"
+            )
         low, high = DescrStatsW(values).tconfint_mean(ALPHA)
-        rows[name] = {"mean": values.mean(), "low": low, "high": high, "sd": values.std(ddof=1), "runs": len(values)}
+        rows[name] = {
+            "mean": values.mean(),
+            "low": low,
+            "high": high,
+            "sd": values.std(ddof=1),
+            "runs": len(values),
+        }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(by)
 
 
@@ -35,7 +43,9 @@ def beside_published(published: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFram
         published, ours: a row a run, its name the index; compared in the columns that both have.
     """
     keys = [key for key in published if key in ours]
-    table = published.rename(columns={key: f"published_{key}" for key in keys}).join(ours, how="inner")
+    table = published.rename(columns={key: f"published_{key}" for key in keys}).join(
+        ours, how="inner"
+    )
     for key in keys:
         table[f"{key}_difference"] = table[key] - table[f"published_{key}"]
     return table.rename_axis("run").reset_index()
@@ -43,9 +53,12 @@ def beside_published(published: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFram
 
 def agreement(table: pd.DataFrame, key: str) -> dict[str, float]:
     """How alike ours and theirs are in column `key` of `beside_published`: rank correlation, differences, how many runs."""
-    return {"runs": len(table), "rank_correlation": float(stats.spearmanr(table[key], table[f"published_{key}"]).statistic),
-            "mean_difference": float(table[f"{key}_difference"].mean()),
-            "mean_absolute_difference": float(table[f"{key}_difference"].abs().mean())}
+    return {
+        "runs": len(table),
+        "rank_correlation": float(stats.spearmanr(table[key], table[f"published_{key}"]).statistic),
+        "mean_difference": float(table[f"{key}_difference"].mean()),
+        "mean_absolute_difference": float(table[f"{key}_difference"].abs().mean()),
+    }
 
 
 def prediction_half_width(sd, n):
@@ -56,8 +69,9 @@ def prediction_half_width(sd, n):
     return stats.t.ppf(1 - ALPHA / 2, n - 1) * sd * (1 + 1 / n) ** 0.5
 
 
-def paired_differences(results: pd.DataFrame, metric: str, pairs: Sequence[tuple[str, str]], *,
-                       margin: float) -> pd.DataFrame:
+def paired_differences(
+    results: pd.DataFrame, metric: str, pairs: Sequence[tuple[str, str]], *, margin: float
+) -> pd.DataFrame:
     """The difference of `metric` between the runs of each pair of names, seed by seed.
 
     Args:
@@ -81,20 +95,38 @@ def paired_differences(results: pd.DataFrame, metric: str, pairs: Sequence[tuple
                 raise ValueError(f"no runs called {name!r}; there are {', '.join(table.columns)}")
         difference = table[first] - table[second]
         if difference.isna().any() or len(difference) < 2:
-            raise ValueError(f"{first} and {second}: found seeds {difference.dropna().index.tolist()} in common, "
-                             f"expected {table.index.tolist()} and at least 2 of them")
+            raise ValueError(
+                f"{first} and {second}: found seeds {difference.dropna().index.tolist()} in common, "
+                f"expected {table.index.tolist()} and at least 2 of them"
+            )
         mean, described = difference.mean(), DescrStatsW(difference)
-        row = {"first": first, "second": second, "difference": mean, "low": mean, "high": mean,
-               "p": float(mean == 0), "p_equal": float(abs(mean) >= margin)}  # of differences without spread
+        row = {
+            "first": first,
+            "second": second,
+            "difference": mean,
+            "low": mean,
+            "high": mean,
+            "p": float(mean == 0),
+            "p_equal": float(abs(mean) >= margin),
+        }  # of differences without spread
         if difference.std() > 0:
             row["low"], row["high"] = described.tconfint_mean(ALPHA)
-            row["p"], row["p_equal"] = described.ttest_mean(0)[1], described.ttost_mean(-margin, margin)[0]
+            row["p"], row["p_equal"] = (
+                described.ttest_mean(0)[1],
+                described.ttost_mean(-margin, margin)[0],
+            )
         rows.append(row)
     frame = pd.DataFrame(rows)
     for column in ("p", "p_equal"):
         frame[column] = multipletests(frame[column], alpha=ALPHA, method="holm")[1]
-    equal, resolved, positive = frame["p_equal"] < ALPHA, frame["p"] < ALPHA, frame["difference"] > 0
-    frame["verdict"] = np.select([equal, ~resolved, positive], ["equal", "not resolved", "higher"], "lower")
+    equal, resolved, positive = (
+        frame["p_equal"] < ALPHA,
+        frame["p"] < ALPHA,
+        frame["difference"] > 0,
+    )
+    frame["verdict"] = np.select(
+        [equal, ~resolved, positive], ["equal", "not resolved", "higher"], "lower"
+    )
     return frame
 
 

@@ -61,18 +61,28 @@ class Dataset:
     def subset(self, train: int, validation: int, test: int) -> Self:
         """The first images of each split, for demonstrations and tests."""
         sizes = {"train": train, "validation": validation, "test": test}
-        splits = {name: type(split := getattr(self, name))(*(column[:n] for column in split))
-                  for name, n in sizes.items()}
-        return replace(self, **splits, fingerprint=f"{self.fingerprint}:{train}:{validation}:{test}")
+        splits = {
+            name: type(split := getattr(self, name))(*(column[:n] for column in split))
+            for name, n in sizes.items()
+        }
+        return replace(
+            self, **splits, fingerprint=f"{self.fingerprint}:{train}:{validation}:{test}"
+        )
 
     def counts(self) -> str:
         sizes = (f"{len(split[0]):,}" for split in (self.train, self.validation, self.test))
         return f"{' / '.join(sizes)} train / validation / test images"
 
 
-def find(cache: Path, complete: Callable[[Path], bool], fetchers: Mapping[str, Callable[[Path], Iterable[Path]]], *,
-         explicit: str | os.PathLike | None = None, missing: Callable[[Path], str] = str,
-         system: Mapping[str, Path] | None = None) -> tuple[str, Path] | None:
+def find(
+    cache: Path,
+    complete: Callable[[Path], bool],
+    fetchers: Mapping[str, Callable[[Path], Iterable[Path]]],
+    *,
+    explicit: str | os.PathLike | None = None,
+    missing: Callable[[Path], str] = str,
+    system: Mapping[str, Path] | None = None,
+) -> tuple[str, Path] | None:
     """Name and folder of the first source that has a data set, fetching it if need be; None if none has.
 
     Args:
@@ -105,10 +115,14 @@ def find(cache: Path, complete: Callable[[Path], bool], fetchers: Mapping[str, C
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(str(cache) + ".lock"):  # two notebooks started at once fetch once
             shutil.rmtree(scratch, ignore_errors=True)
-            fetched = ((name, cache) for name in fetchers if _fetched(name, fetchers[name], scratch))
+            fetched = (
+                (name, cache) for name in fetchers if _fetched(name, fetchers[name], scratch)
+            )
             return kept() or next(fetched, None)
     except OSError as error:
-        print(f"cannot write {cache} ({error}); nothing can be fetched, set SMAI_DATA to a folder that you may write")
+        print(
+            f"cannot write {cache} ({error}); nothing can be fetched, set SMAI_DATA to a folder that you may write"
+        )
         return kept()
 
 
@@ -151,9 +165,13 @@ def reachable(url: str) -> bool:
     def attempt():
         with suppress(OSError, ValueError):  # ValueError: no port
             port = parts.port or (443 if parts.scheme == "https" else 80)
-            opened.append(socket.create_connection((parts.hostname, port), PATIENCE_SECONDS).close())
+            opened.append(
+                socket.create_connection((parts.hostname, port), PATIENCE_SECONDS).close()
+            )
 
-    thread = threading.Thread(target=attempt, daemon=True)  # left behind when the name look-up hangs
+    thread = threading.Thread(
+        target=attempt, daemon=True
+    )  # left behind when the name look-up hangs
     thread.start()
     thread.join(PATIENCE_SECONDS)
     return bool(opened)
@@ -173,8 +191,14 @@ def run_in(folder: Path, *command: str) -> None:
 
     start, before, written = time.monotonic(), size(), 0
     with open(folder / "said", "w+b") as said:
-        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
-                                   start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
         try:
             while process.poll() is None:
                 with suppress(OSError):  # a file vanished meanwhile
@@ -189,4 +213,6 @@ def run_in(folder: Path, *command: str) -> None:
             process.wait()
         if process.returncode:
             said.seek(0)
-            raise DataError(said.read().decode(errors="replace").strip()[-200:] or f"{command[0]} failed")
+            raise DataError(
+                said.read().decode(errors="replace").strip()[-200:] or f"{command[0]} failed"
+            )

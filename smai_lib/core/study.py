@@ -45,10 +45,14 @@ class Recorded:
         """Where the numbers come from, for under a figure."""
         results = self.results()
         first = results.iloc[0]
-        warning = f"{STAND_INS[first['data_source']]} · " if first["data_source"] in STAND_INS else ""
-        return (f"{warning}{self.profile} profile · {self.extent(results)} · {first['train_images']:,} training "
-                f"images from {first['data_source']} · seed {_span(results['seed'])} · "
-                f"{' and '.join(results['precision'].unique())} on {first['device']} · torch {first['torch']}")
+        warning = (
+            f"{STAND_INS[first['data_source']]} · " if first["data_source"] in STAND_INS else ""
+        )
+        return (
+            f"{warning}{self.profile} profile · {self.extent(results)} · {first['train_images']:,} training "
+            f"images from {first['data_source']} · seed {_span(results['seed'])} · "
+            f"{' and '.join(results['precision'].unique())} on {first['device']} · torch {first['torch']}"
+        )
 
     def extent(self, results: pd.DataFrame) -> str:
         """How much was run, in words for the caption."""
@@ -59,7 +63,9 @@ class Recorded:
         plotting.caption(figure, self.caption())
         if self.profile == "full":
             paths.FIGURES.mkdir(exist_ok=True)
-            figure.savefig(paths.FIGURES / f"{self.name}_{name}.png", dpi=150, metadata={"Software": None})
+            figure.savefig(
+                paths.FIGURES / f"{self.name}_{name}.png", dpi=150, metadata={"Software": None}
+            )
         return figure
 
 
@@ -84,7 +90,14 @@ class Study(Recorded):
             self.publish()
 
     def publish(self) -> None:
-        ship(self.name, self.data, self.tables(), self.weights(), runs=len(self.specs), best=self.best())
+        ship(
+            self.name,
+            self.data,
+            self.tables(),
+            self.weights(),
+            runs=len(self.specs),
+            best=self.best(),
+        )
 
     def results(self) -> pd.DataFrame:
         """One row a run: the config's keys, seed, metrics, provenance."""
@@ -92,9 +105,17 @@ class Study(Recorded):
 
     def history(self) -> pd.DataFrame:
         """One row a run and epoch."""
-        return self.table("_history", lambda: pd.concat(
-            [spec.folder.history().assign(name=spec.name, seed=spec.seed)
-             for spec in self.specs if self.result(spec)], ignore_index=True))
+        return self.table(
+            "_history",
+            lambda: pd.concat(
+                [
+                    spec.folder.history().assign(name=spec.name, seed=spec.seed)
+                    for spec in self.specs
+                    if self.result(spec)
+                ],
+                ignore_index=True,
+            ),
+        )
 
     def best(self) -> str:
         """Name of the run with the highest validation accuracy after its last epoch."""
@@ -103,7 +124,9 @@ class Study(Recorded):
 
     def best_spec(self, name: str = "") -> runs.RunSpec:
         """The run of `name`, by default the best, whose seed is best by the same measure."""
-        return max((spec for spec in self.specs if spec.name == (name or self.best())), key=self.merit)
+        return max(
+            (spec for spec in self.specs if spec.name == (name or self.best())), key=self.merit
+        )
 
     def merit(self, spec: runs.RunSpec) -> float:
         """What seeds of one name are chosen by, on validation; higher is better."""
@@ -126,24 +149,37 @@ class Study(Recorded):
         """What the run of `spec` found; RunError if it has not finished, or is not as it was written."""
         if result := spec.folder.result():
             return result
-        raise runs.RunError(f"{spec.name} has not finished ({spec.folder.path}); call study.run() first")
+        raise runs.RunError(
+            f"{spec.name} has not finished ({spec.folder.path}); call study.run() first"
+        )
 
     def weights(self) -> dict[str, Path]:
         """Weights that `full` ships, by suffix of the file's name: the best run's."""
         return {"_best": self.best_spec().weights_file}
 
 
-def over_seeds(configs: Mapping[str, Config], seed: int, count: int = 1) -> list[tuple[str, Config, int]]:
+def over_seeds(
+    configs: Mapping[str, Config], seed: int, count: int = 1
+) -> list[tuple[str, Config, int]]:
     """What `assemble` wants, seed by seed, so that an interrupted study has whole comparisons.
 
     Raises: ConfigError for a seed that is no whole number.
     """
     require_number("seed", seed, int)
-    return [(name, config, seed + offset) for offset in range(count) for name, config in configs.items()]
+    return [
+        (name, config, seed + offset) for offset in range(count) for name, config in configs.items()
+    ]
 
 
-def assemble(kind: type[Study], name: str, profile: str, wanted: Sequence[tuple[str, Config, int]],
-             load: Callable[[], Dataset], *, quick_epochs: Mapping[str, int] | None = None) -> Study:
+def assemble(
+    kind: type[Study],
+    name: str,
+    profile: str,
+    wanted: Sequence[tuple[str, Config, int]],
+    load: Callable[[], Dataset],
+    *,
+    quick_epochs: Mapping[str, int] | None = None,
+) -> Study:
     """The study `name` of the runs `wanted`: label, configuration and seed of each.
 
     Args:
@@ -155,14 +191,21 @@ def assemble(kind: type[Study], name: str, profile: str, wanted: Sequence[tuple[
     load = loader(profile, load)
     fingerprint = "" if profile == "recorded" else load().fingerprint
     if profile == "quick":
-        wanted = [(label, replace(config, epochs=(quick_epochs or {}).get(label, 1)), seed)
-                  for label, config, seed in wanted]
+        wanted = [
+            (label, replace(config, epochs=(quick_epochs or {}).get(label, 1)), seed)
+            for label, config, seed in wanted
+        ]
     root = paths.runs_dir() / profile / name
-    specs = [runs.RunSpec(label, name, config, seed, fingerprint, root, profile) for label, config, seed in wanted]
+    specs = [
+        runs.RunSpec(label, name, config, seed, fingerprint, root, profile)
+        for label, config, seed in wanted
+    ]
     return kind(name, profile, specs, load)
 
 
-def ship(name: str, data: Dataset, tables: dict[str, pd.DataFrame], weights: dict[str, Path], **facts) -> None:
+def ship(
+    name: str, data: Dataset, tables: dict[str, pd.DataFrame], weights: dict[str, Path], **facts
+) -> None:
     """Write what `full` publishes: tables and weights, by suffix of the file's name, with `facts` of their making."""
     for folder in (paths.RESULTS, paths.WEIGHTS):
         folder.mkdir(parents=True, exist_ok=True)
@@ -177,10 +220,13 @@ def ship(name: str, data: Dataset, tables: dict[str, pd.DataFrame], weights: dic
         record(target)
     provenance[name] = {
         "command": f"python -m smai_lib run {name} --profile full",
-        "date": date.today().isoformat(), **facts,
-        "data": str(data), "data_fingerprint": data.fingerprint,
+        "date": date.today().isoformat(),
+        **facts,
+        "data": str(data),
+        "data_fingerprint": data.fingerprint,
         "machine": f"{platform.machine()}, {engines.cores()} cores, {torch.backends.cpu.get_cpu_capability()}",
-        "python": sys.version.split()[0], "torch": torch.__version__,
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
     }
     file.write_text(json.dumps(provenance, indent=1) + "\n")
     record(file)
@@ -204,8 +250,10 @@ def loader(profile: str, load: Callable[[], Dataset]) -> Callable[[], Dataset]:
         return load
     data = load()
     if profile == "full" and data.is_stand_in:
-        raise runs.RunError(f"the full profile reports on the study's own data, and only {data.source} was found; "
-                            "see `python -m smai_lib fetch`, or choose the profile 'quick'")
+        raise runs.RunError(
+            f"the full profile reports on the study's own data, and only {data.source} was found; "
+            "see `python -m smai_lib fetch`, or choose the profile 'quick'"
+        )
     return partial(_same, data)  # which a worker process can be given
 
 

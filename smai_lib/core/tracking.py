@@ -19,7 +19,9 @@ from .sources import reachable
 PROJECT = "smai-a4"
 MODES = ("offline", "online", "disabled", "dryrun", "run", "shared")
 START_SECONDS = 10  # then an online run that the server does not answer gives up
-FINISH_SECONDS = 30  # what a finished run leaves the mirror to catch up; one that failed leaves a tenth
+FINISH_SECONDS = (
+    30  # what a finished run leaves the mirror to catch up; one that failed leaves a tenth
+)
 
 
 def wanted_mode() -> str:
@@ -53,9 +55,13 @@ def finish(run, metrics: dict[str, float], pictures: dict, weights: Path) -> Non
     import wandb
 
     # the loss of a task whose loss is a mean negative log-likelihood goes by that name
-    run.summary.update(metrics | ({"best_val_nll": metrics["best_val_loss"]} if "val_nll" in metrics else {}))
+    run.summary.update(
+        metrics | ({"best_val_nll": metrics["best_val_loss"]} if "val_nll" in metrics else {})
+    )
     artifact = wandb.Artifact(f"weights-{run.config['run_id']}", type="model")
-    artifact.add_file(weights, skip_cache=True, policy="immutable")  # no copy: a finished run stays as it is
+    artifact.add_file(
+        weights, skip_cache=True, policy="immutable"
+    )  # no copy: a finished run stays as it is
     run.log_artifact(artifact)
     if pictures:
         run.log({name: wandb.Image(figure) for name, figure in pictures.items()})
@@ -85,7 +91,9 @@ def start(spec, data, facts):
         calls.put(None)
         thread.join(patience)
         if thread.is_alive():
-            with suppress(Exception):  # the service; else this process could not end. All public ways wait for it
+            with suppress(
+                Exception
+            ):  # the service; else this process could not end. All public ways wait for it
                 sys.modules["wandb"].setup()._connection._proc._process.kill()
             thread.join(1)
             if thread.is_alive():
@@ -99,11 +107,25 @@ def _follow(spec, data, facts, calls: queue.SimpleQueue) -> None:
 
         folder = Path(os.environ.get("WANDB_DIR") or paths.runs_dir())
         folder.mkdir(parents=True, exist_ok=True)
-        config = {**spec.config.to_dict(), "seed": spec.seed, "run_id": spec.run_id, "data_fingerprint": data.fingerprint,
-                  "profile": spec.profile, **facts}
-        with wandb.init(project=os.environ.get("WANDB_PROJECT") or PROJECT, group=spec.study, job_type="train", name=spec.name,
-                        config=config, dir=folder, tags=[data.source, f"seed {spec.seed}", spec.profile, spec.study],
-                        mode=mode(), settings=wandb.Settings(init_timeout=START_SECONDS, console="off")) as run:
+        config = {
+            **spec.config.to_dict(),
+            "seed": spec.seed,
+            "run_id": spec.run_id,
+            "data_fingerprint": data.fingerprint,
+            "profile": spec.profile,
+            **facts,
+        }
+        with wandb.init(
+            project=os.environ.get("WANDB_PROJECT") or PROJECT,
+            group=spec.study,
+            job_type="train",
+            name=spec.name,
+            config=config,
+            dir=folder,
+            tags=[data.source, f"seed {spec.seed}", spec.profile, spec.study],
+            mode=mode(),
+            settings=wandb.Settings(init_timeout=START_SECONDS, console="off"),
+        ) as run:
             run.define_metric("*", step_metric="epoch")
             run.define_metric("val_accuracy", step_metric="epoch", summary="max")
             while call := calls.get():
@@ -113,4 +135,7 @@ def _follow(spec, data, facts, calls: queue.SimpleQueue) -> None:
 
 
 def _warn(spec, problem: str) -> None:
-    print(f"wandb: {spec.name} is not wholly mirrored, its record is: {problem}".splitlines()[0], file=sys.stderr)
+    print(
+        f"wandb: {spec.name} is not wholly mirrored, its record is: {problem}".splitlines()[0],
+        file=sys.stderr,
+    )

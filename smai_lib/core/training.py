@@ -42,14 +42,18 @@ class Objective(Protocol):
     def loss(self, output, split, index) -> tuple[torch.Tensor, torch.Tensor]: ...
     def metrics(self, sums: torch.Tensor) -> dict[str, float]: ...
     def diagnose(self, model, train) -> dict[str, float]: ...  # more columns for an epoch's row
-    def examine(self, model, data) -> dict[str, Any]: ...  # a result's "metrics" on the test split, and more
+    def examine(
+        self, model, data
+    ) -> dict[str, Any]: ...  # a result's "metrics" on the test split, and more
     def pictures(self, examined, model, data) -> dict[str, Any]: ...  # figures by name
 
 
 def choose_device(device: str = "auto") -> torch.device:
     """`"auto"` is CUDA where there is one, else the CPU; ValueError for CUDA where there is none."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: found 'cuda', expected 'cpu' or 'auto', since torch sees no GPU here")
+        raise ValueError(
+            "device: found 'cuda', expected 'cpu' or 'auto', since torch sees no GPU here"
+        )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)
@@ -86,11 +90,15 @@ def build_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     """torch's optimizer of that name, with the config's keys that are its own."""
     own = {"AdamW": {"weight_decay": config.weight_decay}, "SGD": {"momentum": config.momentum}}
     kind = getattr(torch.optim, config.optimizer)
-    return kind(model.parameters(), lr=config.learning_rate, fused=True, **own.get(config.optimizer, {}))
+    return kind(
+        model.parameters(), lr=config.learning_rate, fused=True, **own.get(config.optimizer, {})
+    )
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, objective: Objective, split, *, precision: str = "float32") -> dict[str, float]:
+def evaluate(
+    model: nn.Module, objective: Objective, split, *, precision: str = "float32"
+) -> dict[str, float]:
     """Metrics of `model` over the whole of `split`, in evaluation mode."""
     device = next(model.parameters()).device
     model.eval()
@@ -103,11 +111,21 @@ def evaluate(model: nn.Module, objective: Objective, split, *, precision: str = 
     return objective.metrics(total)
 
 
-def fit(model: nn.Module, objective: Objective, train, validation, config: Config, *, seed: int, device: str = "auto",
-        precision: str = "auto", checkpoint: dict[str, Any] | None = None,
-        save: Callable[[dict[str, Any]], None] = lambda checkpoint: None,
-        on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
-        on_batch: Callable[[int], None] = lambda images: None) -> Fitted:
+def fit(
+    model: nn.Module,
+    objective: Objective,
+    train,
+    validation,
+    config: Config,
+    *,
+    seed: int,
+    device: str = "auto",
+    precision: str = "auto",
+    checkpoint: dict[str, Any] | None = None,
+    save: Callable[[dict[str, Any]], None] = lambda checkpoint: None,
+    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+    on_batch: Callable[[int], None] = lambda images: None,
+) -> Fitted:
     """Train `model` in place.
 
     Training metrics are means over the epoch while the weights move and dropout is on; validation metrics are those of
@@ -124,13 +142,19 @@ def fit(model: nn.Module, objective: Objective, train, validation, config: Confi
     if device.type == "cuda":  # else it adds in any order; what cannot do otherwise warns
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
         torch.use_deterministic_algorithms(True, warn_only=True)
-    train, validation = (type(split)(*(x.to(device) for x in split)) for split in (train, validation))
+    train, validation = (
+        type(split)(*(x.to(device) for x in split)) for split in (train, validation)
+    )
     model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(model, config)
     averaged = None
     if config.average_decay:  # of BatchNorm's statistics, too
-        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay), use_buffers=True)
-    stateful = {"model": model, "optimizer": optimizer} | ({"averaged": averaged} if averaged else {})
+        averaged = AveragedModel(
+            model, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay), use_buffers=True
+        )
+    stateful = {"model": model, "optimizer": optimizer} | (
+        {"averaged": averaged} if averaged else {}
+    )
     rows, seconds, best = [], 0.0, {}
     if checkpoint:
         for name, part in stateful.items():
@@ -142,7 +166,9 @@ def fit(model: nn.Module, objective: Objective, train, validation, config: Confi
     for epoch in range(len(rows) + 1, config.epochs + 1):
         started = time.perf_counter()
         with seeded(seed, "epoch", epoch):
-            sums = _train_epoch(model, averaged, objective, train, optimizer, config, epoch, precision, on_batch)
+            sums = _train_epoch(
+                model, averaged, objective, train, optimizer, config, epoch, precision, on_batch
+            )
         row = {"epoch": epoch, "learning_rate": optimizer.param_groups[0]["lr"]}
         row |= {f"train_{key}": value for key, value in objective.metrics(sums).items()}
         current = averaged.module if averaged else model
@@ -186,8 +212,10 @@ def _train_epoch(model, averaged, objective, train, optimizer, config, epoch, pr
             output = model(objective.inputs(train, index))
         loss, sums = objective.loss(output, train, index)
         if not math.isfinite(loss.item()):
-            raise NonFiniteLossError(f"the loss is {loss.item()} at epoch {epoch}, batch {number} of {len(batches)}; "
-                                     "earlier epochs are kept. A smaller learning_rate is the usual way out")
+            raise NonFiniteLossError(
+                f"the loss is {loss.item()} at epoch {epoch}, batch {number} of {len(batches)}; "
+                "earlier epochs are kept. A smaller learning_rate is the usual way out"
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -34,8 +34,13 @@ def forward_pass(model: nn.Module, image: Sequence[int]) -> list[Step]:
     model, steps, hooks = textbook(copy.deepcopy(model)).eval(), [], []
     for name, module in model.named_modules():
         if not list(module.children()):
-            hooks.append(module.register_forward_hook(lambda module, images, output, name=name: steps.append(
-                Step(name, module, images[0].shape, output.shape))))
+            hooks.append(
+                module.register_forward_hook(
+                    lambda module, images, output, name=name: steps.append(
+                        Step(name, module, images[0].shape, output.shape)
+                    )
+                )
+            )
     with torch.no_grad():
         model(torch.zeros(1, *image))
     for hook in hooks:
@@ -49,10 +54,13 @@ def inputs_of_each_weight(module: nn.Module, image: Sequence[int]) -> dict[str, 
     The assignment's connections, counted by autograd: two elements meet where the outputs' sum has a derivative
     in both. For a module that is linear in either: a convolution, a linear layer, BatchNorm in eval mode.
     """
+
     def outputs(parameters, images):
         return torch.func.functional_call(module, parameters, images).sum()
 
-    met = torch.func.jacrev(torch.func.grad(outputs), argnums=1)(dict(module.named_parameters()), torch.rand(1, *image))
+    met = torch.func.jacrev(torch.func.grad(outputs), argnums=1)(
+        dict(module.named_parameters()), torch.rand(1, *image)
+    )
     return {name: derivative.flatten(-4).count_nonzero(-1) for name, derivative in met.items()}
 
 
@@ -75,29 +83,44 @@ def count(model: nn.Module, image: Sequence[int]) -> pd.DataFrame:
     gave = torch.Size([1, *image])
     for name, module, reads, gives in steps:
         if reads != gave:
-            raise CostError(f"{name}: reads {tuple(reads)} and the module before it gives {tuple(gave)}; "
-                            f"expected a chain of modules, and {type(model).__name__} is none")
+            raise CostError(
+                f"{name}: reads {tuple(reads)} and the module before it gives {tuple(gave)}; "
+                f"expected a chain of modules, and {type(model).__name__} is none"
+            )
         gave = gives
         if name in rows:
-            raise CostError(f"{name}: called twice in one pass, which would count its weights twice")
+            raise CostError(
+                f"{name}: called twice in one pass, which would count its weights twice"
+            )
         if isinstance(module, CONVOLUTIONS):
             with FlopCounterMode(display=False) as counter:
                 module(torch.zeros(reads))
             bias = 0 if module.bias is None else nn.init.zeros_(module.bias).numel()
             nn.init.ones_(module.weight)
             taps = module(torch.ones(reads)).sum(dtype=torch.float64)
-            rows[name] = Cost(module.weight.numel(), bias, 0, gives.numel(), gives.numel(),
-                              counter.get_total_flops() // 2, int(taps))
+            rows[name] = Cost(
+                module.weight.numel(),
+                bias,
+                0,
+                gives.numel(),
+                gives.numel(),
+                counter.get_total_flops() // 2,
+                int(taps),
+            )
             last = rows[name]
         elif isinstance(module, nn.BatchNorm2d):
             last.norm_params = parameter_count(module)
         elif isinstance(module, nn.MaxPool2d):
             last.outputs = gives.numel()
-    table = pd.DataFrame.from_dict({name: vars(cost) for name, cost in rows.items()}, orient="index", columns=QUANTITIES)
+    table = pd.DataFrame.from_dict(
+        {name: vars(cost) for name, cost in rows.items()}, orient="index", columns=QUANTITIES
+    )
     counted = table[["weights", "biases", "norm_params"]].to_numpy().sum()
     if counted != parameter_count(model):
-        raise CostError(f"{type(model).__name__} holds {parameter_count(model)} parameters, and its convolutions account "
-                        f"for {counted}: {', '.join(table.index)}")
+        raise CostError(
+            f"{type(model).__name__} holds {parameter_count(model)} parameters, and its convolutions account "
+            f"for {counted}: {', '.join(table.index)}"
+        )
     return table
 
 
@@ -107,7 +130,12 @@ def disagreements(layers: dict[str, Cost], **sizes: int) -> pd.DataFrame:
     Returns:
         A row a layer that differs; columns (quantity, "formula" or "module"), NaN where they agree.
     """
-    model = ColorizationCNN(in_channels=sizes["NIC"], num_filters=sizes["NF"], num_colors=sizes["NC"], kernel_size=sizes["k"])
+    model = ColorizationCNN(
+        in_channels=sizes["NIC"],
+        num_filters=sizes["NF"],
+        num_colors=sizes["NC"],
+        kernel_size=sizes["k"],
+    )
     formula = evaluate(layers, **sizes).drop("total")
     module = count(model, (sizes["NIC"], sizes["H"], sizes["W"]))
     return formula.compare(module.set_axis(formula.index), result_names=("formula", "module"))

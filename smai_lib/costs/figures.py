@@ -28,8 +28,16 @@ def taps(reached: dict[str, np.ndarray], chosen: dict[str, list[tuple[int, int]]
 
 def _squares(axes, values: np.ndarray, title: str, *, numbers: bool = False) -> None:
     height, width = values.shape
-    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal", title=title,
-             xticks=np.arange(width + 1) - 0.5, yticks=np.arange(height + 1) - 0.5, xticklabels=[], yticklabels=[])
+    axes.set(
+        xlim=(-0.5, width - 0.5),
+        ylim=(height - 0.5, -0.5),
+        aspect="equal",
+        title=title,
+        xticks=np.arange(width + 1) - 0.5,
+        yticks=np.arange(height + 1) - 0.5,
+        xticklabels=[],
+        yticklabels=[],
+    )
     axes.grid(color="0.7")
     axes.tick_params(length=0)
     for (y, x), value in np.ndenumerate(values) if numbers else ():

@@ -36,7 +36,9 @@ class Cost:
 QUANTITIES = tuple(field.name for field in fields(Cost))
 
 
-def conv(c_in: Expr, c_out: Expr, kernel: Expr, h: Expr, w: Expr, *, pool: int = 1, norm: bool = True) -> Cost:
+def conv(
+    c_in: Expr, c_out: Expr, kernel: Expr, h: Expr, w: Expr, *, pool: int = 1, norm: bool = True
+) -> Cost:
     """kernel x kernel, stride 1, padding kernel // 2, odd kernel: (c_in, h, w) -> (c_out, h, w).
 
     Every output pixel has kernel**2 taps per pair of channels. Along one axis the offset o, at most
@@ -44,9 +46,15 @@ def conv(c_in: Expr, c_out: Expr, kernel: Expr, h: Expr, w: Expr, *, pool: int =
     kernel * h - p * (p + 1) pairs of pixel and tap remain: the border term of `taps`, for h, w >= p.
     """
     weights, pixels, border = c_in * c_out * kernel**2, h * w, (Integer(1) * kernel**2 - 1) / 4
-    return Cost(weights=weights, biases=c_out, norm_params=2 * c_out if norm else Integer(0),
-                outputs=c_out * pixels / pool**2, prepool_outputs=c_out * pixels, macs=weights * pixels,
-                taps=c_in * c_out * (kernel * h - border) * (kernel * w - border))
+    return Cost(
+        weights=weights,
+        biases=c_out,
+        norm_params=2 * c_out if norm else Integer(0),
+        outputs=c_out * pixels / pool**2,
+        prepool_outputs=c_out * pixels,
+        macs=weights * pixels,
+        taps=c_in * c_out * (kernel * h - border) * (kernel * w - border),
+    )
 
 
 def deconv(c_in: Expr, c_out: Expr, h: Expr, w: Expr, *, norm: bool = True) -> Cost:
@@ -80,7 +88,9 @@ PUBLISHED = {
 
 def formula_table(layers: dict[str, Cost]) -> pd.DataFrame:
     """The closed forms: a row per layer and a last row "total", expanded; a column per quantity."""
-    table = pd.DataFrame.from_dict({name: vars(cost) for name, cost in layers.items()}, orient="index", dtype=object)
+    table = pd.DataFrame.from_dict(
+        {name: vars(cost) for name, cost in layers.items()}, orient="index", dtype=object
+    )
     table.loc["total"] = table.sum().map(sympy.expand)
     return table
 
@@ -97,21 +107,29 @@ def evaluate(layers: dict[str, Cost], **sizes: int) -> pd.DataFrame:
         ValueError: a size that is missing, unknown, or one for which the formulas do not hold.
     """
     if set(sizes) != (needed := {symbol.name for symbol in SIZES}):
-        raise ValueError(f"sizes: found {', '.join(sorted(sizes))}, expected {', '.join(sorted(needed))}")
+        raise ValueError(
+            f"sizes: found {', '.join(sorted(sizes))}, expected {', '.join(sorted(needed))}"
+        )
     for name, value in sizes.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}: found {value!r}, expected an integer of at least 1")
         if name == "k" and value % 2 == 0:
-            raise ValueError(f"k: found {value}, expected an odd kernel; with padding k // 2 an even one "
-                             "makes the map a pixel larger, and pooling hides it again")
+            raise ValueError(
+                f"k: found {value}, expected an odd kernel; with padding k // 2 an even one "
+                "makes the map a pixel larger, and pooling hides it again"
+            )
         if name in ("H", "W") and value % 8:
-            raise ValueError(f"{name}: found {value}, expected a multiple of 8; three poolings would drop "
-                             "the remainder, and the output would be smaller than the input")
+            raise ValueError(
+                f"{name}: found {value}, expected a multiple of 8; three poolings would drop "
+                "the remainder, and the output would be smaller than the input"
+            )
     side = min(sizes["H"], sizes["W"])
     if sizes["k"] // 2 > side // 8:
-        raise ValueError(f"k: found {sizes['k']}, expected at most {side // 8 * 2 + 1} for a side of {side}: "
-                         "the formula for taps needs every map, down to an eighth of the side, to be at "
-                         "least k // 2 wide")
+        raise ValueError(
+            f"k: found {sizes['k']}, expected at most {side // 8 * 2 + 1} for a side of {side}: "
+            "the formula for taps needs every map, down to an eighth of the side, to be at "
+            "least k // 2 wide"
+        )
     return formula_table(layers).map(lambda formula: value_at(formula, **sizes))
 
 
@@ -123,15 +141,35 @@ def latex(formula: Expr) -> str:
 
 def latex_table(table: pd.DataFrame) -> str:
     """A LaTeX array of formulas, factored, with the names of rows and columns; a line above a row "total"."""
-    rows = [["layer", *table.columns], *([name, *map(sympy.factor, formulas)] for name, *formulas in table.itertuples())]
-    lines = [" & ".join(rf"\text{{{c}}}" if isinstance(c, str) else latex(c) for c in row) + r" \\" for row in rows]
-    lines = [r"\hline" + "\n" + line if row[0] == "total" else line for row, line in zip(rows, lines, strict=True)]
-    return "\n".join([rf"\begin{{array}}{{{'l' * len(rows[0])}}}", lines[0], r"\hline", *lines[1:], r"\end{array}"])
+    rows = [
+        ["layer", *table.columns],
+        *([name, *map(sympy.factor, formulas)] for name, *formulas in table.itertuples()),
+    ]
+    lines = [
+        " & ".join(rf"\text{{{c}}}" if isinstance(c, str) else latex(c) for c in row) + r" \\"
+        for row in rows
+    ]
+    lines = [
+        r"\hline" + "\n" + line if row[0] == "total" else line
+        for row, line in zip(rows, lines, strict=True)
+    ]
+    return "\n".join(
+        [
+            rf"\begin{{array}}{{{'l' * len(rows[0])}}}",
+            lines[0],
+            r"\hline",
+            *lines[1:],
+            r"\end{array}",
+        ]
+    )
 
 
 def latex_sum(terms: Sequence[tuple[Expr, Expr]]) -> str:
     """A sum of products in three steps as LaTeX: written out, multiplied, common factors drawn out."""
     products = [first * second for first, second in terms]
-    lines = [" + ".join(rf"{latex(first)} \cdot {latex(second)}" for first, second in terms),
-             " + ".join(map(latex, products)), latex(sympy.factor(sum(products)))]
+    lines = [
+        " + ".join(rf"{latex(first)} \cdot {latex(second)}" for first, second in terms),
+        " + ".join(map(latex, products)),
+        latex(sympy.factor(sum(products))),
+    ]
     return "\n".join([r"\begin{aligned}", *(rf"&= {line} \\" for line in lines), r"\end{aligned}"])

@@ -19,17 +19,27 @@ def panel(values: np.ndarray) -> np.ndarray:
     """A map (h, w), h and w at most 28, enlarged by whole pixels and centred on 28 x 28, NaN around it."""
     factor = SIDE // max(values.shape)
     large = np.kron(values, np.ones((factor, factor)))
-    return np.pad(large, [((SIDE - side) // 2, (SIDE - side + 1) // 2) for side in large.shape], constant_values=np.nan)
+    return np.pad(
+        large,
+        [((SIDE - side) // 2, (SIDE - side + 1) // 2) for side in large.shape],
+        constant_values=np.nan,
+    )
 
 
 def mosaic(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     """Rows of maps as one picture, NaN between them; every row has as many."""
-    panels = [[np.pad(panel(values), (0, GAP), constant_values=np.nan) for values in row] for row in rows]
+    panels = [
+        [np.pad(panel(values), (0, GAP), constant_values=np.nan) for values in row] for row in rows
+    ]
     return np.block(panels)[:-GAP, :-GAP]
 
 
-def beside(images: torch.Tensor, titles: Sequence[str], maps: Mapping[str, torch.Tensor],
-           channels: Mapping[str, Sequence[int]]) -> Figure:
+def beside(
+    images: torch.Tensor,
+    titles: Sequence[str],
+    maps: Mapping[str, torch.Tensor],
+    channels: Mapping[str, Sequence[int]],
+) -> Figure:
     """A row an image: the input, then chosen channels of every block, all in one colour scale.
 
     Args:
@@ -40,10 +50,20 @@ def beside(images: torch.Tensor, titles: Sequence[str], maps: Mapping[str, torch
     """
     shown = {block: maps[block][:, list(chosen)].numpy() for block, chosen in channels.items()}
     top = _top(shown.values())
-    widths = [(SIDE + GAP) * count - GAP for count in (1, *map(len, channels.values()))]  # one size of pixel
-    figure = Figure(figsize=(sum(widths) / 60 + 2, len(images) / 2 + 0.6), dpi=80, layout="constrained")
+    widths = [
+        (SIDE + GAP) * count - GAP for count in (1, *map(len, channels.values()))
+    ]  # one size of pixel
+    figure = Figure(
+        figsize=(sum(widths) / 60 + 2, len(images) / 2 + 0.6), dpi=80, layout="constrained"
+    )
     axes = figure.subplots(1, len(widths), width_ratios=widths)
-    axes[0].imshow(mosaic(images[:, 0].numpy()[:, None]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes[0].imshow(
+        mosaic(images[:, 0].numpy()[:, None]),
+        cmap="gray",
+        vmin=0,
+        vmax=255,
+        interpolation="nearest",
+    )
     axes[0].set_title("input", fontsize=8)
     axes[0].set_yticks(_centres(len(images)), titles, fontsize=7)
     for place, (block, values) in zip(axes[1:], shown.items(), strict=True):
@@ -68,16 +88,25 @@ def exciting(images: Mapping[str, torch.Tensor], titles: Mapping[str, Sequence[s
     grid = new_axes(1, len(images), width=1.7, height=2.3)[0]
     for axes, (name, nine) in zip(grid, images.items(), strict=True):
         pictures = nine[:, 0].numpy()
-        axes.imshow(mosaic([pictures[row : row + 3] for row in range(0, len(pictures), 3)]), cmap="gray",
-                    vmin=0, vmax=255, interpolation="nearest")
+        axes.imshow(
+            mosaic([pictures[row : row + 3] for row in range(0, len(pictures), 3)]),
+            cmap="gray",
+            vmin=0,
+            vmax=255,
+            interpolation="nearest",
+        )
         counts = pd.Series(titles[name]).value_counts()
         axes.set_title(name, fontsize=9)
-        axes.set_xlabel("\n".join(f"{count} {label}" for label, count in counts.items()), fontsize=8)
+        axes.set_xlabel(
+            "\n".join(f"{count} {label}" for label, count in counts.items()), fontsize=8
+        )
         axes.set(xticks=[], yticks=[])
     return grid[0].figure
 
 
-def side_by_side(image: torch.Tensor, maps: Mapping[str, torch.Tensor], channels: Sequence[int]) -> Figure:
+def side_by_side(
+    image: torch.Tensor, maps: Mapping[str, torch.Tensor], channels: Sequence[int]
+) -> Figure:
     """One image, (1, 28, 28) uint8, and its maps in one block of several networks, a row each, in one colour scale.
 
     Args:

@@ -31,11 +31,15 @@ def block_names(model: MultiTaskCNN) -> list[str]:
 def check_images(images: torch.Tensor) -> torch.Tensor:
     """`images` as (N, 1, 28, 28) uint8, also a single (28, 28) or (1, 28, 28) one; FeatureError for what is neither."""
     side = MultiTaskCNN.image_size
-    expected = f"a uint8 tensor of shape ({side}, {side}), (1, {side}, {side}) or (N, 1, {side}, {side})"
+    expected = (
+        f"a uint8 tensor of shape ({side}, {side}), (1, {side}, {side}) or (N, 1, {side}, {side})"
+    )
     if not isinstance(images, torch.Tensor):
         raise FeatureError(f"images: found {type(images).__name__}, expected {expected}")
     if images.dtype != torch.uint8:
-        raise FeatureError(f"images: found {images.dtype}, expected {expected}: raw intensities, 0 to 255")
+        raise FeatureError(
+            f"images: found {images.dtype}, expected {expected}: raw intensities, 0 to 255"
+        )
     if images.ndim > 4 or (1, *images.shape)[-3:] != (1, side, side):
         raise FeatureError(f"images: found shape {tuple(images.shape)}, expected {expected}")
     return images.reshape(-1, 1, side, side)
@@ -47,8 +51,12 @@ def floats(images: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def maps(model: MultiTaskCNN, images: torch.Tensor, layers: Sequence[str] | None = None,
-         reduce: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.float) -> dict[str, torch.Tensor]:
+def maps(
+    model: MultiTaskCNN,
+    images: torch.Tensor,
+    layers: Sequence[str] | None = None,
+    reduce: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.float,
+) -> dict[str, torch.Tensor]:
     """{layer: (N, C, H, W) float32} for raw images, or what `reduce` leaves of the maps of a batch.
 
     Of the backbone alone, since the heads switch autocast off by the images' device, which symbolic tracing does not
@@ -67,10 +75,14 @@ def maps(model: MultiTaskCNN, images: torch.Tensor, layers: Sequence[str] | None
     layers = names if layers is None else layers
     for layer in layers:
         if layer not in (*names, *nodes):
-            raise FeatureError(f"layer: found {layer!r}, expected one of {', '.join((*names, *nodes))}")
+            raise FeatureError(
+                f"layer: found {layer!r}, expected one of {', '.join((*names, *nodes))}"
+            )
     network = create_feature_extractor(backbone, list(layers)).eval()
-    parts = [{layer: reduce(values) for layer, values in network(floats(part)).items()}
-             for part in check_images(images).split(BATCH)]
+    parts = [
+        {layer: reduce(values) for layer, values in network(floats(part)).items()}
+        for part in check_images(images).split(BATCH)
+    ]
     return {layer: torch.cat([part[layer] for part in parts]) for layer in layers}
 
 
@@ -92,7 +104,13 @@ def purity(response: torch.Tensor, labels: torch.Tensor, count: int = 9) -> pd.D
     rows = []
     for channel in response.amax(0).nonzero().flatten().tolist():
         counts = labels[most_exciting(response, channel, count)].bincount(minlength=10)
-        rows.append({"channel": channel, "label": int(counts.argmax()), "share": counts.max().item() / count})
+        rows.append(
+            {
+                "channel": channel,
+                "label": int(counts.argmax()),
+                "share": counts.max().item() / count,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -101,9 +119,17 @@ def activity(response: dict[str, torch.Tensor]) -> pd.DataFrame:
 
     A channel is `dead` if it answers to no image at all: then no gradient reaches its weights.
     """
-    tables = [pd.DataFrame({"block": block, "channel": range(values.shape[1]), "largest": values.amax(0).numpy(),
-                            "active_share": (values > 0).float().mean(0).numpy()})
-              for block, values in response.items()]
+    tables = [
+        pd.DataFrame(
+            {
+                "block": block,
+                "channel": range(values.shape[1]),
+                "largest": values.amax(0).numpy(),
+                "active_share": (values > 0).float().mean(0).numpy(),
+            }
+        )
+        for block, values in response.items()
+    ]
     return pd.concat(tables, ignore_index=True).assign(dead=lambda table: table["largest"] == 0)
 
 
@@ -119,7 +145,9 @@ def ablate(model: MultiTaskCNN, split: Split, *, replace_by: str = "mean") -> pd
         error of that over images, which are the same before and after), rmse_cost (units of ink).
     """
     if replace_by not in REPLACEMENTS:
-        raise ValueError(f"replace_by: found {replace_by!r}, expected one of {', '.join(REPLACEMENTS)}")
+        raise ValueError(
+            f"replace_by: found {replace_by!r}, expected one of {', '.join(REPLACEMENTS)}"
+        )
     whole = maps(model.eval(), split.images)
     before = _judge(model, whole[block_names(model)[-1]], split)
     tables = []
@@ -130,12 +158,21 @@ def ablate(model: MultiTaskCNN, split: Split, *, replace_by: str = "mean") -> pd
         for channel in range(len(mean)):
             changed = values.clone()
             changed[:, channel] = mean[channel]
-            after[channel] = _judge(model, torch.cat([later(part) for part in changed.split(BATCH)]), split)
+            after[channel] = _judge(
+                model, torch.cat([later(part) for part in changed.split(BATCH)]), split
+            )
         change = after - before
-        tables.append(pd.DataFrame({
-            "block": block, "channel": range(len(after)), "accuracy_cost": -change[:, 0].mean(1).numpy(),
-            "accuracy_se": (change[:, 0].std(1) / len(values) ** 0.5).numpy(),
-            "rmse_cost": (after[:, 1].mean(1).sqrt() - before[1].mean().sqrt()).numpy()}))
+        tables.append(
+            pd.DataFrame(
+                {
+                    "block": block,
+                    "channel": range(len(after)),
+                    "accuracy_cost": -change[:, 0].mean(1).numpy(),
+                    "accuracy_se": (change[:, 0].std(1) / len(values) ** 0.5).numpy(),
+                    "rmse_cost": (after[:, 1].mean(1).sqrt() - before[1].mean().sqrt()).numpy(),
+                }
+            )
+        )
     return pd.concat(tables, ignore_index=True)
 
 

@@ -17,9 +17,27 @@ import torch
 from sklearn.model_selection import train_test_split
 
 from ..core import paths, sources
-from ..core.sources import PATIENCE_SECONDS, SAMPLE, SPLIT_SEED, VALIDATION_SHARE, DataError, Dataset
+from ..core.sources import (
+    PATIENCE_SECONDS,
+    SAMPLE,
+    SPLIT_SEED,
+    VALIDATION_SHARE,
+    DataError,
+    Dataset,
+)
 
-CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 CHECKSUMS = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -32,7 +50,10 @@ SAMPLE_CHECKSUMS = {
     "t10k-images-idx3-ubyte": "579394ae4bbe37a8837170a7311d0d4eae0f3efb6ef742d246ed865981aee5ca",
     "t10k-labels-idx1-ubyte": "3615c4cd2ff1d16a782d179cf46d0c888c86ea2e3c411c2ec736e91009bcd7be",
 }
-PIXEL_MEAN, PIXEL_DEVIATION = 0.2860, 0.3530  # of the training images' pixels in [0, 1], as they are usually given
+PIXEL_MEAN, PIXEL_DEVIATION = (
+    0.2860,
+    0.3530,
+)  # of the training images' pixels in [0, 1], as they are usually given
 SYSTEM_DIR = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 
 
@@ -54,10 +75,14 @@ class FashionMNIST(Dataset):
 
 def ink_of(images: torch.Tensor) -> torch.Tensor:
     """Mean pixel intensity of raw uint8 images: (N, 1, H, W) -> (N,) float32 in [0, 1]."""
-    return (images.flatten(1).sum(1, dtype=torch.int64).double() / (images[0].numel() * 255)).float()
+    return (
+        images.flatten(1).sum(1, dtype=torch.int64).double() / (images[0].numel() * 255)
+    ).float()
 
 
-def fashion_mnist(directory: str | os.PathLike | None = None, *, verbose: bool = True) -> FashionMNIST:
+def fashion_mnist(
+    directory: str | os.PathLike | None = None, *, verbose: bool = True
+) -> FashionMNIST:
     """Fashion-MNIST from the first source that serves it, verified; a stratified, seeded tenth of its training files validates.
 
     The sources, in order: `directory` (default: the environment variable SMAI_FASHION_MNIST), where "sample" asks for
@@ -68,26 +93,49 @@ def fashion_mnist(directory: str | os.PathLike | None = None, *, verbose: bool =
         DataError: a file is truncated or altered, or `directory` lacks one.
     """
     directory = directory or os.environ.get("SMAI_FASHION_MNIST")
-    found = None if directory == SAMPLE else sources.find(
-        paths.data_dir() / "fashion-mnist", _complete,
-        {"torchvision download": _fetch_torchvision, "Debian package dataset-fashion-mnist": _fetch_debian},
-        explicit=directory, missing=_missing, system={"system copy of Debian's dataset-fashion-mnist": SYSTEM_DIR})
+    found = (
+        None
+        if directory == SAMPLE
+        else sources.find(
+            paths.data_dir() / "fashion-mnist",
+            _complete,
+            {
+                "torchvision download": _fetch_torchvision,
+                "Debian package dataset-fashion-mnist": _fetch_debian,
+            },
+            explicit=directory,
+            missing=_missing,
+            system={"system copy of Debian's dataset-fashion-mnist": SYSTEM_DIR},
+        )
+    )
     source, folder = found or (SAMPLE, paths.SAMPLE)
     checksums = SAMPLE_CHECKSUMS if source == SAMPLE else CHECKSUMS
-    arrays = {name: _read_idx(_locate(folder, name), checksum) for name, checksum in checksums.items()}
+    arrays = {
+        name: _read_idx(_locate(folder, name), checksum) for name, checksum in checksums.items()
+    }
     labels = arrays["train-labels-idx1-ubyte"]
     development = _split(arrays["train-images-idx3-ubyte"], labels)
-    chosen = train_test_split(np.arange(len(labels)), test_size=VALIDATION_SHARE, stratify=labels,
-                              random_state=SPLIT_SEED)
-    train, validation = (Split(*(column[np.sort(index)] for column in development)) for index in chosen)
+    chosen = train_test_split(
+        np.arange(len(labels)), test_size=VALIDATION_SHARE, stratify=labels, random_state=SPLIT_SEED
+    )
+    train, validation = (
+        Split(*(column[np.sort(index)] for column in development)) for index in chosen
+    )
     dataset = FashionMNIST(
-        train, validation, _split(arrays["t10k-images-idx3-ubyte"], arrays["t10k-labels-idx1-ubyte"]), source, folder,
-        fingerprint=hashlib.sha256("".join(checksums.values()).encode()).hexdigest())
+        train,
+        validation,
+        _split(arrays["t10k-images-idx3-ubyte"], arrays["t10k-labels-idx1-ubyte"]),
+        source,
+        folder,
+        fingerprint=hashlib.sha256("".join(checksums.values()).encode()).hexdigest(),
+    )
     if verbose:
         print(dataset)
         if dataset.is_stand_in:
-            print("*** SAMPLE DATA *** No source of the full data set answered: results are not "
-                  "comparable with published ones. `python -m smai_lib fetch` tries again.")
+            print(
+                "*** SAMPLE DATA *** No source of the full data set answered: results are not "
+                "comparable with published ones. `python -m smai_lib fetch` tries again."
+            )
     return dataset
 
 
@@ -103,10 +151,27 @@ def _fetch_debian(scratch: Path) -> list[Path]:
     """Download and unpack the package with an apt state of our own, which needs no root."""
     for folder in ("lists/partial", "cache/archives/partial"):
         (scratch / folder).mkdir(parents=True)
-    apt = ["apt-get", "-qq", "-o", f"Dir::State::Lists={scratch}/lists", "-o", f"Dir::Cache={scratch}/cache",
-           "-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=0",
-           "-o", f"Acquire::http::Timeout={PATIENCE_SECONDS}", "-o", f"Acquire::https::Timeout={PATIENCE_SECONDS}"]
-    for command in ([*apt, "update"], [*apt, "download", "dataset-fashion-mnist"], ["sh", "-c", "dpkg-deb -x *.deb out"]):
+    apt = [
+        "apt-get",
+        "-qq",
+        "-o",
+        f"Dir::State::Lists={scratch}/lists",
+        "-o",
+        f"Dir::Cache={scratch}/cache",
+        "-o",
+        "APT::Sandbox::User=",
+        "-o",
+        "Acquire::Retries=0",
+        "-o",
+        f"Acquire::http::Timeout={PATIENCE_SECONDS}",
+        "-o",
+        f"Acquire::https::Timeout={PATIENCE_SECONDS}",
+    ]
+    for command in (
+        [*apt, "update"],
+        [*apt, "download", "dataset-fashion-mnist"],
+        ["sh", "-c", "dpkg-deb -x *.deb out"],
+    ):
         sources.run_in(scratch, *command)
     return _verified(scratch / "out" / SYSTEM_DIR.relative_to("/"))
 
@@ -121,7 +186,11 @@ def _verified(folder: Path) -> list[Path]:
 
 
 def _locate(folder: Path, name: str) -> Path | None:
-    files = (folder / raw / file for raw in ("", "FashionMNIST/raw", "raw") for file in (name, f"{name}.gz"))
+    files = (
+        folder / raw / file
+        for raw in ("", "FashionMNIST/raw", "raw")
+        for file in (name, f"{name}.gz")
+    )
     return next((file for file in files if file.is_file()), None)
 
 
@@ -131,8 +200,10 @@ def _complete(folder: Path) -> bool:
 
 def _missing(folder: Path) -> str:
     name = next(name for name in CHECKSUMS if _locate(folder, name) is None)
-    return (f"{folder} has no {name} or {name}.gz (looked there and in FashionMNIST/raw); give the folder "
-            "that holds the four files, or none")
+    return (
+        f"{folder} has no {name} or {name}.gz (looked there and in FashionMNIST/raw); give the folder "
+        "that holds the four files, or none"
+    )
 
 
 def _read_idx(file: Path, checksum: str) -> np.ndarray:
@@ -145,8 +216,10 @@ def _read_idx(file: Path, checksum: str) -> np.ndarray:
         raise DataError(f"{file} cannot be read ({error}); {repair}") from error
     found = hashlib.sha256(content).hexdigest()
     if found != checksum:
-        raise DataError(f"{file} is truncated or altered: the SHA-256 of its content is {found}, "
-                        f"expected {checksum}; {repair}")
+        raise DataError(
+            f"{file} is truncated or altered: the SHA-256 of its content is {found}, "
+            f"expected {checksum}; {repair}"
+        )
     shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
 
@@ -163,4 +236,6 @@ def describe() -> None:
     print(f"folder: {dataset.directory}")
     for name, checksum in checksums.items():
         file = _locate(dataset.directory, name)
-        print(f"  {file.name}: {file.stat().st_size:,} bytes, SHA-256 of the content {checksum} verified")
+        print(
+            f"  {file.name}: {file.stat().st_size:,} bytes, SHA-256 of the content {checksum} verified"
+        )

@@ -33,7 +33,14 @@ RUNGS = {  # name -> the keys that take the recipe's value, here and above
 LADDER = {START: CONFIGS["config 1"]}
 for name, keys in RUNGS.items():
     LADDER[name] = replace(list(LADDER.values())[-1], **{key: getattr(BEST, key) for key in keys})
-MEASURED = ["val_accuracy", "val_mirror_accuracy", "test_accuracy", "test_mirror_accuracy", "val_rmse", "test_rmse"]
+MEASURED = [
+    "val_accuracy",
+    "val_mirror_accuracy",
+    "test_accuracy",
+    "test_mirror_accuracy",
+    "val_rmse",
+    "test_rmse",
+]
 SEEDS = 3
 MARGIN = 0.002  # of accuracy, which is smaller than two seeds differ by
 
@@ -49,12 +56,20 @@ class Ladder(Study):
         """
         results = self.results()
         table = results.groupby("name", sort=False)[MEASURED].agg(["mean", "std"])
-        table.columns = [column + {"mean": "", "std": " sd"}[statistic] for column, statistic in table]
+        table.columns = [
+            column + {"mean": "", "std": " sd"}[statistic] for column, statistic in table
+        ]
         names = list(table.index)
-        steps = paired_differences(results, metric, list(zip(names[1:], names, strict=False)), margin=MARGIN)
-        steps = steps.set_index("first").rename(columns={"difference": "step"})[["step", "low", "high", "verdict"]]
+        steps = paired_differences(
+            results, metric, list(zip(names[1:], names, strict=False)), margin=MARGIN
+        )
+        steps = steps.set_index("first").rename(columns={"difference": "step"})[
+            ["step", "low", "high", "verdict"]
+        ]
         whole = table[metric].iloc[-1] - table[metric].iloc[0]
-        return table.join(steps.assign(share=steps["step"] / whole)).rename_axis("rung").reset_index()
+        return (
+            table.join(steps.assign(share=steps["step"] / whole)).rename_axis("rung").reset_index()
+        )
 
     def explained(self, metric: str = "test_accuracy") -> float:
         """How much of the way from config 1's published figure to the recipe the rungs are; the rest is not retraced.
@@ -62,14 +77,18 @@ class Ladder(Study):
         Above 1 where ours, as published, is the worse of the two.
         """
         found = self.rungs(metric)[metric]
-        return (found.iloc[-1] - found.iloc[0]) / (found.iloc[-1] - PUBLISHED.loc["config 1", metric])
+        return (found.iloc[-1] - found.iloc[0]) / (
+            found.iloc[-1] - PUBLISHED.loc["config 1", metric]
+        )
 
     def weights(self) -> dict:
         """None: the recipe's ship with its own study."""
         return {}
 
 
-def recipe_ladder(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> Ladder:
+def recipe_ladder(
+    profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None
+) -> Ladder:
     """Twelve configurations from config 1 as published to the recipe, three seeds each, two under `quick`."""
     wanted = over_seeds(LADDER, seed, 2 if profile == "quick" else SEEDS)
     return assemble(Ladder, "q1_ladder", profile, wanted, lambda: few_images(profile, data))

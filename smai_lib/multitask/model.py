@@ -42,15 +42,21 @@ class ResidualPair(nn.Module):
         return self.relu(self.skip(x) + self.pair(x))
 
 
-def residual_block(c_in: int, c_out: int, pairs: int, *, first: bool, ceil_mode: bool = False) -> nn.Sequential:
+def residual_block(
+    c_in: int, c_out: int, pairs: int, *, first: bool, ceil_mode: bool = False
+) -> nn.Sequential:
     """One convolution if `first`, else an average pool 2 x 2; then so many residual pairs.
 
     Averages of all pixels, where He et al. skip three in four: a shift by one pixel changes less (Zhang 2019).
     """
     start = unit(c_in, c_out, 3) if first else nn.AvgPool2d(2, ceil_mode=ceil_mode)
     widths = [c_out if first else c_in] + [c_out] * pairs
-    return nn.Sequential(OrderedDict(
-        start=start, **{f"pair{n}": ResidualPair(*ends) for n, ends in enumerate(pairwise(widths), start=1)}))
+    return nn.Sequential(
+        OrderedDict(
+            start=start,
+            **{f"pair{n}": ResidualPair(*ends) for n, ends in enumerate(pairwise(widths), start=1)},
+        )
+    )
 
 
 class MultiTaskCNN(nn.Module):
@@ -68,31 +74,65 @@ class MultiTaskCNN(nn.Module):
 
     image_size = 28
 
-    def __init__(self, *, num_layers: int, base_filters: int, dropout_rate: float,
-                 ink_scale: tuple[float, float] | None = None, learn_weights: bool = False, hidden: int = 128,
-                 ceil_mode: bool = False, backbone: str = "plain", pairs: int = 1, pooling: str = "flatten",
-                 block_dropout: float = 0.0, ink_hidden: int = 0, ink_dropout: float = 0.0, normalize: bool = False):
+    def __init__(
+        self,
+        *,
+        num_layers: int,
+        base_filters: int,
+        dropout_rate: float,
+        ink_scale: tuple[float, float] | None = None,
+        learn_weights: bool = False,
+        hidden: int = 128,
+        ceil_mode: bool = False,
+        backbone: str = "plain",
+        pairs: int = 1,
+        pooling: str = "flatten",
+        block_dropout: float = 0.0,
+        ink_hidden: int = 0,
+        ink_dropout: float = 0.0,
+        normalize: bool = False,
+    ):
         super().__init__()
         halves = 2 ** (num_layers - (backbone == "residual"))
         side = -(-self.image_size // halves) if ceil_mode else self.image_size // halves
         if not side:
-            raise ValueError(f"num_layers: found {num_layers}, whose pools leave no pixel of {self.image_size}")
+            raise ValueError(
+                f"num_layers: found {num_layers}, whose pools leave no pixel of {self.image_size}"
+            )
         widths = [1] + [base_filters * 2**block for block in range(num_layers)]
-        blocks = [conv_block(*ends, ceil_mode=ceil_mode) if backbone == "plain" else
-                  residual_block(*ends, pairs, first=not n, ceil_mode=ceil_mode) for n, ends in enumerate(pairwise(widths))]
-        if normalize:  # within the block, so that whoever calls the backbone gives it the same images
-            blocks[0] = nn.Sequential(OrderedDict(standardize=Standardize(), **dict(blocks[0].named_children())))
+        blocks = [
+            conv_block(*ends, ceil_mode=ceil_mode)
+            if backbone == "plain"
+            else residual_block(*ends, pairs, first=not n, ceil_mode=ceil_mode)
+            for n, ends in enumerate(pairwise(widths))
+        ]
+        if (
+            normalize
+        ):  # within the block, so that whoever calls the backbone gives it the same images
+            blocks[0] = nn.Sequential(
+                OrderedDict(standardize=Standardize(), **dict(blocks[0].named_children()))
+            )
         if block_dropout:
             for block in blocks:
                 block.add_module("dropout", nn.Dropout(block_dropout))
-        self.backbone = nn.Sequential(OrderedDict((f"block{n}", block) for n, block in enumerate(blocks, start=1)))
+        self.backbone = nn.Sequential(
+            OrderedDict((f"block{n}", block) for n, block in enumerate(blocks, start=1))
+        )
         self.averages = pooling == "average"
         features = widths[-1] * (1 if self.averages else side**2)
-        self.classifier = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout_rate),
-                                        nn.Linear(hidden, len(CLASSES)))
+        self.classifier = nn.Sequential(
+            nn.Linear(features, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout_rate),
+            nn.Linear(hidden, len(CLASSES)),
+        )
         ink_hidden = ink_hidden or hidden
-        self.regressor = nn.Sequential(nn.Linear(features, ink_hidden), nn.ReLU(inplace=True),
-                                       *([nn.Dropout(ink_dropout)] if ink_dropout else []), nn.Linear(ink_hidden, 1))
+        self.regressor = nn.Sequential(
+            nn.Linear(features, ink_hidden),
+            nn.ReLU(inplace=True),
+            *([nn.Dropout(ink_dropout)] if ink_dropout else []),
+            nn.Linear(ink_hidden, 1),
+        )
         self.register_buffer("ink_scale", None if ink_scale is None else torch.tensor(ink_scale))
         self.log_variances = nn.Parameter(torch.full((2,), -0.5)) if learn_weights else None
 

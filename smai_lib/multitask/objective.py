@@ -54,27 +54,40 @@ class MultiTaskObjective:
         ink = ink_of(images) if moved and self.config.ink_target == "augmented" else train.ink
         return Split(images, train.labels, ink)
 
-    def joint(self, output: MultiTaskOutput, split: Split, index, cross_entropy, mse) -> torch.Tensor:
+    def joint(
+        self, output: MultiTaskOutput, split: Split, index, cross_entropy, mse
+    ) -> torch.Tensor:
         """What training minimises, from the two losses of a batch."""
         if self.config.label_smoothing:
-            cross_entropy = F.cross_entropy(output.logits, split.labels[index], label_smoothing=self.config.label_smoothing)
+            cross_entropy = F.cross_entropy(
+                output.logits, split.labels[index], label_smoothing=self.config.label_smoothing
+            )
         mse = mse / self.ink_variance
         if output.log_variances is None:
             return self.config.lambda1 * cross_entropy + self.config.lambda2 * mse
         losses = torch.stack([cross_entropy, mse])
         return (losses / (2 * output.log_variances.exp()) + output.log_variances / 2).sum()
 
-    def loss(self, output: MultiTaskOutput, split: Split, index) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(
+        self, output: MultiTaskOutput, split: Split, index
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of a batch, and the sums that `metrics` reads, (7,) float64."""
         labels, ink = split.labels[index], split.ink[index]
         cross_entropy = F.cross_entropy(output.logits, labels)
         mse = F.mse_loss(output.ink, ink)
         with torch.no_grad():
             error, target = (output.ink - ink).double(), ink.double()
-            sums = torch.stack([
-                torch.tensor(float(len(labels)), dtype=torch.float64, device=labels.device),
-                cross_entropy.double() * len(labels), (output.logits.argmax(1) == labels).sum().double(),
-                error.square().sum(), error.abs().sum(), target.sum(), target.square().sum()])
+            sums = torch.stack(
+                [
+                    torch.tensor(float(len(labels)), dtype=torch.float64, device=labels.device),
+                    cross_entropy.double() * len(labels),
+                    (output.logits.argmax(1) == labels).sum().double(),
+                    error.square().sum(),
+                    error.abs().sum(),
+                    target.sum(),
+                    target.square().sum(),
+                ]
+            )
         return self.joint(output, split, index, cross_entropy, mse), sums
 
     def metrics(self, sums: torch.Tensor) -> dict[str, float]:
@@ -85,9 +98,15 @@ class MultiTaskObjective:
         n, cross_entropy, correct, squared, absolute, ink, ink_squared = sums.tolist()
         mse = squared / n
         variance = ink_squared / n - (ink / n) ** 2
-        return {"loss": self.config.lambda1 * cross_entropy / n + self.config.lambda2 * mse,
-                "cross_entropy": cross_entropy / n, "accuracy": correct / n,
-                "mse": mse, "mae": absolute / n, "rmse": mse**0.5, "r2": 1 - mse / variance}
+        return {
+            "loss": self.config.lambda1 * cross_entropy / n + self.config.lambda2 * mse,
+            "cross_entropy": cross_entropy / n,
+            "accuracy": correct / n,
+            "mse": mse,
+            "mae": absolute / n,
+            "rmse": mse**0.5,
+            "r2": 1 - mse / variance,
+        }
 
     def diagnose(self, model: MultiTaskCNN, train: Split) -> dict[str, float]:
         """Norms and cosine of the two losses' gradients on the shared backbone, unweighted.
@@ -98,12 +117,21 @@ class MultiTaskObjective:
         model.eval()
         parameters = list(model.backbone.parameters())
         output = model(self.inputs(train, DIAGNOSED))
-        losses = (F.cross_entropy(output.logits, train.labels[DIAGNOSED]),
-                  F.mse_loss(output.ink, train.ink[DIAGNOSED]) / self.ink_variance)
-        first, second = (torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters, retain_graph=True)])
-                         for loss in losses)
-        row = {"class_gradient": first.norm().item(), "ink_gradient": second.norm().item(),
-               "gradient_cosine": F.cosine_similarity(first, second, dim=0).item()}
+        losses = (
+            F.cross_entropy(output.logits, train.labels[DIAGNOSED]),
+            F.mse_loss(output.ink, train.ink[DIAGNOSED]) / self.ink_variance,
+        )
+        first, second = (
+            torch.cat(
+                [g.flatten() for g in torch.autograd.grad(loss, parameters, retain_graph=True)]
+            )
+            for loss in losses
+        )
+        row = {
+            "class_gradient": first.norm().item(),
+            "ink_gradient": second.norm().item(),
+            "gradient_cosine": F.cosine_similarity(first, second, dim=0).item(),
+        }
         if output.log_variances is not None:
             # L1 / (2 exp(s1)) + L2 / (2 exp(s2)) weighs as lambda2 / lambda1 = exp(s1 - s2)
             s1, s2 = output.log_variances.tolist()
@@ -125,7 +153,9 @@ class MultiTaskObjective:
             metrics["test_mistaken_rmse"] = evaluate(model, self, mistaken)["rmse"]
         return {"metrics": metrics, "nested": {"confusion": confusion(model, data.test).tolist()}}
 
-    def pictures(self, examined: dict, model: MultiTaskCNN, data: FashionMNIST) -> dict[str, Figure]:
+    def pictures(
+        self, examined: dict, model: MultiTaskCNN, data: FashionMNIST
+    ) -> dict[str, Figure]:
         """Figures for the tracking mirror: the confusion matrix, and the first maps of a test image, one scale a block."""
         tiles, titles = [data.test.images[0]], ["input"]
         hidden = self.inputs(data.test, slice(0, 1))
@@ -133,9 +163,13 @@ class MultiTaskObjective:
             with torch.inference_mode():
                 hidden = block(hidden)
             tiles += (hidden[0, :PICTURED, None].float() / hidden.max().clamp_min(1e-6)).unbind(0)
-            titles += [f"block {number}, {channel}" for channel in range(min(PICTURED, hidden.shape[1]))]
-        return {"confusion": figures.confusion(examined["nested"]["confusion"], CLASSES).figure,
-                "feature_maps": figures.image_grid(tiles, titles, columns=PICTURED).flat[0].figure}
+            titles += [
+                f"block {number}, {channel}" for channel in range(min(PICTURED, hidden.shape[1]))
+            ]
+        return {
+            "confusion": figures.confusion(examined["nested"]["confusion"], CLASSES).figure,
+            "feature_maps": figures.image_grid(tiles, titles, columns=PICTURED).flat[0].figure,
+        }
 
 
 class _Mirrored(torch.nn.Module):
@@ -167,17 +201,30 @@ def _rotated(images: torch.Tensor, most: float) -> torch.Tensor:
     angles = torch.deg2rad(most * (2 * torch.rand(len(images)) - 1)).to(images.device)
     cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
     turns = torch.stack([cosine, -sine, zero, sine, cosine, zero], 1).view(-1, 2, 3)
-    return torch.cat([F.grid_sample(part.float(), F.affine_grid(turn, part.shape, align_corners=False), mode="nearest",
-                                    align_corners=False).to(images.dtype)
-                      for part, turn in zip(images.split(CHUNK), turns.split(CHUNK), strict=True)])
+    return torch.cat(
+        [
+            F.grid_sample(
+                part.float(),
+                F.affine_grid(turn, part.shape, align_corners=False),
+                mode="nearest",
+                align_corners=False,
+            ).to(images.dtype)
+            for part, turn in zip(images.split(CHUNK), turns.split(CHUNK), strict=True)
+        ]
+    )
 
 
 @torch.inference_mode()
 def confusion(model: MultiTaskCNN, split: Split) -> torch.Tensor:
     """(10, 10) counts of images: row is the true class, column the predicted."""
     model.eval()
-    batches = (slice(start, start + EVALUATION_BATCH) for start in range(0, len(split.labels), EVALUATION_BATCH))
-    predicted = torch.cat([model(MultiTaskObjective.inputs(split, index)).logits.argmax(1) for index in batches])
+    batches = (
+        slice(start, start + EVALUATION_BATCH)
+        for start in range(0, len(split.labels), EVALUATION_BATCH)
+    )
+    predicted = torch.cat(
+        [model(MultiTaskObjective.inputs(split, index)).logits.argmax(1) for index in batches]
+    )
     return torch.bincount(split.labels * 10 + predicted, minlength=100).view(10, 10)
 
 
@@ -195,6 +242,13 @@ def ink_baselines(data: FashionMNIST, split: Split) -> pd.DataFrame:
         "x.mean()": split.images.float().div(255).mean((1, 2, 3)),
     }
     variance = split.ink.double().var(correction=0)
-    errors = {name: (prediction - split.ink).double().square().mean() for name, prediction in predictions.items()}
-    return pd.DataFrame([{"ink predicted by": name, "rmse": mse.sqrt().item(), "r2": (1 - mse / variance).item()}
-                         for name, mse in errors.items()])
+    errors = {
+        name: (prediction - split.ink).double().square().mean()
+        for name, prediction in predictions.items()
+    }
+    return pd.DataFrame(
+        [
+            {"ink predicted by": name, "rmse": mse.sqrt().item(), "r2": (1 - mse / variance).item()}
+            for name, mse in errors.items()
+        ]
+    )

@@ -16,9 +16,19 @@ from .studies import TEN_CONFIGS, few_images
 # overlapping pools and more dropout were behind when they were stopped.
 PLAIN = TEN_CONFIGS["config 1"]
 BEST = replace(
-    PLAIN, optimizer="AdamW", learning_rate=3e-3, schedule="one_cycle", weight_decay=0.05,
-    label_smoothing=0.1, mirror=True, average_decay=0.998, ink_scaling="z_score", lambda2=3.0,
-    ceil_mode=True, hidden=96)  # narrower heads pay for the larger maps: below 500,000 parameters
+    PLAIN,
+    optimizer="AdamW",
+    learning_rate=3e-3,
+    schedule="one_cycle",
+    weight_decay=0.05,
+    label_smoothing=0.1,
+    mirror=True,
+    average_decay=0.998,
+    ink_scaling="z_score",
+    lambda2=3.0,
+    ceil_mode=True,
+    hidden=96,
+)  # narrower heads pay for the larger maps: below 500,000 parameters
 # what each row of the ablation table takes back to config 1's value
 WITHOUT = {
     "schedule": ("schedule", "learning_rate"),
@@ -29,7 +39,16 @@ WITHOUT = {
     "the maps' border": ("ceil_mode", "hidden"),
 }
 # beyond the report's backbone: pairs of convolutions with a skip, averages instead of pools, shifted images
-RESIDUAL = replace(BEST, backbone="residual", pairs=2, base_filters=24, pooling="average", hidden=64, ceil_mode=False, shift=1)
+RESIDUAL = replace(
+    BEST,
+    backbone="residual",
+    pairs=2,
+    base_filters=24,
+    pooling="average",
+    hidden=64,
+    ceil_mode=False,
+    shift=1,
+)
 RECIPE, SEEDS = "recipe", 5
 ANSWERS = {"one image": "", "image and mirror image averaged": "mirror_"}
 # label -> column, and whether more (1) or less (-1) is better; answers to one image, since a network that
@@ -62,12 +81,21 @@ class BestRecipe(Study):
         from the recipe's mean (above 0: worse without), and `beyond_seeds`: which of the two are
         larger than `reach`, so that another seed does not explain them, which one seed cannot tell.
         """
-        means, reach = self.results().groupby("name", sort=False).mean(numeric_only=True), self.reach()
+        means, reach = (
+            self.results().groupby("name", sort=False).mean(numeric_only=True),
+            self.reach(),
+        )
         recipe = means.loc[self.best()]
         table = pd.DataFrame({"run": means.index}, index=means.index)
         for label, (column, sign) in MEASURED.items():
-            table[label], table[f"{label}_loss"] = means[column], sign * (recipe[column] - means[column])
-        beyond = [[label for label in MEASURED if abs(row[f"{label}_loss"]) > reach[label]] for _, row in table.iterrows()]
+            table[label], table[f"{label}_loss"] = (
+                means[column],
+                sign * (recipe[column] - means[column]),
+            )
+        beyond = [
+            [label for label in MEASURED if abs(row[f"{label}_loss"]) > reach[label]]
+            for _, row in table.iterrows()
+        ]
         none = "not enough seeds" if np.isnan(list(reach.values())).any() else "neither"
         table["beyond_seeds"] = [", ".join(labels) or none for labels in beyond]
         return table.drop(self.best()).reset_index(drop=True)
@@ -75,7 +103,10 @@ class BestRecipe(Study):
     def reach(self) -> dict[str, float]:
         """How far one more run of the recipe may lie from its mean, 95 % (Student's t); NaN with one seed."""
         recipe = self._recipe()
-        return {label: prediction_half_width(recipe[column].std(), len(recipe)) for label, (column, _) in MEASURED.items()}
+        return {
+            label: prediction_half_width(recipe[column].std(), len(recipe))
+            for label, (column, _) in MEASURED.items()
+        }
 
     def _recipe(self) -> pd.DataFrame:
         return self.results().query("name == @RECIPE")
@@ -84,15 +115,23 @@ class BestRecipe(Study):
         return self.result(spec)["metrics"]["val_mirror_accuracy"]
 
 
-def best_recipe(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> BestRecipe:
+def best_recipe(
+    profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None
+) -> BestRecipe:
     """The recipe over five seeds, one under `quick`, and its ablations with the first."""
-    ablations = {f"without {name}": replace(BEST, **{key: getattr(PLAIN, key) for key in keys})
-                 for name, keys in WITHOUT.items()}
-    wanted = over_seeds({RECIPE: BEST}, seed, 1 if profile == "quick" else SEEDS) + over_seeds(ablations, seed, 1)
+    ablations = {
+        f"without {name}": replace(BEST, **{key: getattr(PLAIN, key) for key in keys})
+        for name, keys in WITHOUT.items()
+    }
+    wanted = over_seeds({RECIPE: BEST}, seed, 1 if profile == "quick" else SEEDS) + over_seeds(
+        ablations, seed, 1
+    )
     return assemble(BestRecipe, "q1_best", profile, wanted, lambda: few_images(profile, data))
 
 
-def residual_network(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> BestRecipe:
+def residual_network(
+    profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None
+) -> BestRecipe:
     """The residual network over five seeds, one under `quick`."""
     wanted = over_seeds({RECIPE: RESIDUAL}, seed, 1 if profile == "quick" else SEEDS)
     return assemble(BestRecipe, "q1_beyond", profile, wanted, lambda: few_images(profile, data))

@@ -19,8 +19,17 @@ from .model import MultiTaskCNN
 from .objective import ink_baselines
 
 # the reference report's ten, keys and values
-_shared = {"lambda1": 1.0, "lambda2": 1.0, "learning_rate": 0.001, "dropout_rate": 0.3, "optimizer": "Adam",
-           "batch_size": 128, "epochs": 20, "num_layers": 3, "base_filters": 32}
+_shared = {
+    "lambda1": 1.0,
+    "lambda2": 1.0,
+    "learning_rate": 0.001,
+    "dropout_rate": 0.3,
+    "optimizer": "Adam",
+    "batch_size": 128,
+    "epochs": 20,
+    "num_layers": 3,
+    "base_filters": 32,
+}
 _small = _shared | {"learning_rate": 0.0008, "batch_size": 64, "num_layers": 2}
 _narrow = _shared | {"learning_rate": 0.0005, "batch_size": 64, "base_filters": 16}
 _ten = [
@@ -35,11 +44,16 @@ _ten = [
     _narrow | {"lambda1": 0.5, "dropout_rate": 0.25, "optimizer": "AdamW"},
     _narrow | {"lambda2": 0.5, "learning_rate": 0.002, "dropout_rate": 0.35},
 ]
-TEN_CONFIGS = {f"config {number}": MultiTaskConfig.from_dict(keys) for number, keys in enumerate(_ten, start=1)}
+TEN_CONFIGS = {
+    f"config {number}": MultiTaskConfig.from_dict(keys) for number, keys in enumerate(_ten, start=1)
+}
 REPORTED_VAL_ACCURACY = {"config 3": 0.89083, "config 1": 0.885}  # the reference report's best two
 LAMBDA_RATIOS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0, math.inf)  # 0 and infinity train one task alone
 LAMBDA_SEEDS = 5
-QUICK_IMAGES, TEN_IMAGES = (6000, 1000, 1000), (9000, 6000, 10_000)  # of the many runs of other studies; of the ten
+QUICK_IMAGES, TEN_IMAGES = (
+    (6000, 1000, 1000),
+    (9000, 6000, 10_000),
+)  # of the many runs of other studies; of the ten
 
 
 class TenConfigs(Study):
@@ -51,8 +65,13 @@ class TenConfigs(Study):
         return counts[counts["name"] == name].drop(columns="name").to_numpy().tolist()
 
     def _confusions(self) -> pd.DataFrame:
-        return pd.concat([pd.DataFrame(self.result(spec)["nested"]["confusion"]).assign(name=spec.name)
-                          for spec in self.specs if spec.seed == self.specs[0].seed])
+        return pd.concat(
+            [
+                pd.DataFrame(self.result(spec)["nested"]["confusion"]).assign(name=spec.name)
+                for spec in self.specs
+                if spec.seed == self.specs[0].seed
+            ]
+        )
 
     def first_seed(self) -> pd.DataFrame:
         """One row a configuration: the results of its run with the first seed."""
@@ -67,7 +86,10 @@ class TenConfigs(Study):
     def selection(self) -> pd.DataFrame:
         """The assignment's two answers, a row each: which run, its validation figures, and test figures with macro F1."""
         runs = self.first_seed()
-        chosen = {"highest validation accuracy": self.best(), "lowest validation RMSE": runs["val_rmse"].idxmin()}
+        chosen = {
+            "highest validation accuracy": self.best(),
+            "lowest validation RMSE": runs["val_rmse"].idxmin(),
+        }
         columns = ["val_accuracy", "val_rmse", "test_accuracy", "test_mae", "test_rmse"]
         table = runs.loc[list(chosen.values()), columns].reset_index()
         table["test_macro_f1"] = [macro_f1(self.confusion(name)) for name in table["name"]]
@@ -78,7 +100,10 @@ class TenConfigs(Study):
         return self.table("_ink_baselines", lambda: ink_baselines(self.data, self.data.test))
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        return super().tables() | {"_confusion": self._confusions(), "_ink_baselines": self.ink_baselines()}
+        return super().tables() | {
+            "_confusion": self._confusions(),
+            "_ink_baselines": self.ink_baselines(),
+        }
 
 
 def macro_f1(counts: Sequence[Sequence[int]]) -> float:
@@ -101,10 +126,19 @@ class LambdaStudy(Study):
 
     def weights(self) -> dict[str, Path]:
         """The backbones of the z-scored runs of the first two seeds; heads are a hundred times larger."""
-        shown = [spec for spec in self.specs if spec.config.ink_scaling == "z_score"
-                 and spec.config.weighting == "fixed" and spec.seed < self.specs[0].seed + 2]
-        tensors = {f"{spec.name}/{spec.seed}/{key}": tensor for spec in shown
-                   for key, tensor in load_file(spec.weights_file).items() if key.startswith("backbone.")}
+        shown = [
+            spec
+            for spec in self.specs
+            if spec.config.ink_scaling == "z_score"
+            and spec.config.weighting == "fixed"
+            and spec.seed < self.specs[0].seed + 2
+        ]
+        tensors = {
+            f"{spec.name}/{spec.seed}/{key}": tensor
+            for spec in shown
+            for key, tensor in load_file(spec.weights_file).items()
+            if key.startswith("backbone.")
+        }
         file = self.specs[0].root / "backbones.safetensors"
         save_file(tensors, file)
         return {"_backbones": file}
@@ -118,18 +152,36 @@ class LambdaStudy(Study):
         file = paths.WEIGHTS / f"{self.name}_backbones.safetensors"
         tensors = weights.read(file)
         prefix = f"{name}/{seed}/"
-        state = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        state = {
+            key.removeprefix(prefix): tensor
+            for key, tensor in tensors.items()
+            if key.startswith(prefix)
+        }
         if not state:
             names = dict.fromkeys(key.split("/backbone.")[0] for key in tensors)
-            raise weights.WeightsError(f"{file}: found no backbone {prefix[:-1]!r}, expected one of {', '.join(names)}")
+            raise weights.WeightsError(
+                f"{file}: found no backbone {prefix[:-1]!r}, expected one of {', '.join(names)}"
+            )
         model = next(spec.config for spec in self.specs if spec.name == name).network()
-        del model.classifier, model.regressor, model.ink_scale  # random heads would answer, and nobody would notice
+        del (
+            model.classifier,
+            model.regressor,
+            model.ink_scale,
+        )  # random heads would answer, and nobody would notice
         return weights.fill(model, state, file)
 
 
-def ten_configs(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> TenConfigs:
+def ten_configs(
+    profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None
+) -> TenConfigs:
     """The reference report's ten configurations (Q1)."""
-    return assemble(TenConfigs, "q1_configs", profile, over_seeds(TEN_CONFIGS, seed, 1), lambda: few_images(profile, data, TEN_IMAGES))
+    return assemble(
+        TenConfigs,
+        "q1_configs",
+        profile,
+        over_seeds(TEN_CONFIGS, seed, 1),
+        lambda: few_images(profile, data, TEN_IMAGES),
+    )
 
 
 def lambda_config(ratio: float, **settings) -> MultiTaskConfig:
@@ -138,19 +190,28 @@ def lambda_config(ratio: float, **settings) -> MultiTaskConfig:
     Adam does not feel a common factor of both lambdas, so their ratio is all there is to vary.
     """
     lambda2 = 1.0 if math.isinf(ratio) else ratio / (1 + ratio)
-    return replace(TEN_CONFIGS["config 4"], epochs=10, lambda1=1 - lambda2, lambda2=lambda2, **settings)
+    return replace(
+        TEN_CONFIGS["config 4"], epochs=10, lambda1=1 - lambda2, lambda2=lambda2, **settings
+    )
 
 
-def lambda_study(profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None) -> LambdaStudy:
+def lambda_study(
+    profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None
+) -> LambdaStudy:
     """lambda2 / lambda1 from 0 to infinity, raw and z-scored ink; and an adaptive control, whose weights are learnt."""
-    configs = {f"{scaling} {ratio:g}": lambda_config(ratio, ink_scaling=scaling)
-               for ratio in LAMBDA_RATIOS for scaling in ("raw", "z_score")}
+    configs = {
+        f"{scaling} {ratio:g}": lambda_config(ratio, ink_scaling=scaling)
+        for ratio in LAMBDA_RATIOS
+        for scaling in ("raw", "z_score")
+    }
     configs["uncertainty"] = lambda_config(1.0, ink_scaling="z_score", weighting="uncertainty")
     wanted = over_seeds(configs, seed, 2 if profile == "quick" else LAMBDA_SEEDS)
     return assemble(LambdaStudy, "q1_lambda", profile, wanted, lambda: few_images(profile, data))
 
 
-def few_images(profile: str, data: FashionMNIST | None, images: tuple[int, int, int] = QUICK_IMAGES) -> FashionMNIST:
+def few_images(
+    profile: str, data: FashionMNIST | None, images: tuple[int, int, int] = QUICK_IMAGES
+) -> FashionMNIST:
     """What a study trains and measures on: under `quick` only the first `images` of each split."""
     data = data or fashion_mnist()
     return data.subset(*images) if profile == "quick" else data

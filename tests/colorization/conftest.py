@@ -30,6 +30,7 @@ def tables(data):
 @pytest.fixture(scope="session")
 def config():
     """A small network's configuration, with further keys."""
+
     def make(**keys):
         return ColorizationConfig(num_colors=8, num_filters=4, kernel_size=3, epochs=1, **keys)
 
@@ -39,6 +40,7 @@ def config():
 @pytest.fixture(scope="session")
 def metrics_of(config):
     """What `training.evaluate` makes of a module that has no parameters to tell its device."""
+
     def measure(model, split):
         objective = ColorizationObjective(config())
         logits = model(objective.inputs(split, slice(None)))

@@ -24,10 +24,16 @@ def test_weights_come_back_with_palette_and_prior(data, config, tmp_path):
     assert torch.equal(again.palette, data.palette)
     with pytest.raises(weights.WeightsError, match=r"palette: found \(8, 3\), expected \(9, 3\)"):
         dataclasses.replace(choice, num_colors=9).load(file)
-    with pytest.raises(weights.WeightsError, match=r"does not fit.*classifier.weight: found \(8, 4, 1, 1\), expected \(8, 5, 1, 1\)"):
+    with pytest.raises(
+        weights.WeightsError,
+        match=r"does not fit.*classifier.weight: found \(8, 4, 1, 1\), expected \(8, 5, 1, 1\)",
+    ):
         dataclasses.replace(choice, num_filters=5).load(file)
     save_file({"classifier.bias": torch.zeros(3)}, file)
-    with pytest.raises(weights.WeightsError, match=r"palette: found nothing|classifier.bias: found \(3,\), expected nothing"):
+    with pytest.raises(
+        weights.WeightsError,
+        match=r"palette: found nothing|classifier.bias: found \(3,\), expected nothing",
+    ):
         choice.load(file)
     checksums.record(file)
     file.write_bytes(file.read_bytes() + b" ")
@@ -44,10 +50,19 @@ def test_build_checks_data_and_kernel(data, config):
         dataclasses.replace(config(), kernel_size=33).build(data, 0)
 
 
-@pytest.mark.parametrize("key, value", [
-    ("model", "resnet"), ("kernel_size", 4), ("kernel_size", -1), ("num_colors", 257),
-    ("num_filters", 0), ("dropout_rate", 1.0), ("schedule", "step"), ("mirror", 1),
-])
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("model", "resnet"),
+        ("kernel_size", 4),
+        ("kernel_size", -1),
+        ("num_colors", 257),
+        ("num_filters", 0),
+        ("dropout_rate", 1.0),
+        ("schedule", "step"),
+        ("mirror", 1),
+    ],
+)
 def test_config_refuses(key, value):
     with pytest.raises(ConfigError, match=f"{key}.*found {value!r}"):
         ColorizationConfig(**{"model": "unet"} | {key: value})

@@ -9,7 +9,9 @@ def test_prepared_data(tinted, data):
     assert torch.equal(data.test.images, tinted.test.images)
     mean = tinted.train.images.float().mean(1, keepdim=True)
     assert (data.train.grey - mean).abs().max() <= 0.5
-    nearest = (tinted.validation.images[0].long() - data.palette.view(8, 3, 1, 1).long()).square().sum(1)
+    nearest = (
+        (tinted.validation.images[0].long() - data.palette.view(8, 3, 1, 1).long()).square().sum(1)
+    )
     assert torch.equal(data.validation.colors[0].long(), nearest.argmin(0))
     # the palette is part of what the data are
     assert data.fingerprint != prepare(tinted, 7).fingerprint

@@ -59,7 +59,10 @@ def test_classes_are_labelled_by_name_wherever_they_occur(folder):
     write_images(folder / "train/cat", 10)
     images = color_images.color_images(folder, verbose=False)
     assert images.names == ("cat", "horse") and images.test.labels.tolist() == [1] * 5
-    assert torch.cat([images.train.labels, images.validation.labels]).bincount().tolist() == [10, 20]
+    assert torch.cat([images.train.labels, images.validation.labels]).bincount().tolist() == [
+        10,
+        20,
+    ]
     assert images.validation.labels.bincount().tolist() == [1, 2]  # stratified
 
 
@@ -86,14 +89,21 @@ def test_unusable_files_are_skipped_and_counted(folder, capsys):
     write_images(folder / "train/horse/more", 1, mode="L")
     (folder / "train/horse/more/000.png").rename(folder / "train/horse/grey.png")
     images = color_images.color_images(folder)
-    assert [reason.split(": ")[0].split(" cannot")[0].split("/")[-1] for reason in images.skipped] == ["grey.png", "notes.txt"]
+    assert [
+        reason.split(": ")[0].split(" cannot")[0].split("/")[-1] for reason in images.skipped
+    ] == ["grey.png", "notes.txt"]
     assert len(images.train.images) + len(images.validation.images) == 20
     printed = capsys.readouterr().out
-    assert "skipped 2 files" in printed and "grey.png: found mode L" in printed and "notes.txt cannot be read" in printed
+    assert (
+        "skipped 2 files" in printed
+        and "grey.png: found mode L" in printed
+        and "notes.txt cannot be read" in printed
+    )
 
 
 def test_no_decoder_is_let_near_a_file_of_another_format(folder, monkeypatch):
     """Pillow hands EPS to Ghostscript; here, opening one at all would fail the test."""
+
     def accept(prefix):
         pytest.fail("a decoder that is not promised has looked at a file")
 
@@ -101,14 +111,21 @@ def test_no_decoder_is_let_near_a_file_of_another_format(folder, monkeypatch):
     for name, (factory, _) in list(Image.OPEN.items()):
         if name not in color_images.FORMATS:
             monkeypatch.setitem(Image.OPEN, name, (factory, accept))
-    (folder / "test/horse/000.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\n")
+    (folder / "test/horse/000.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\n"
+    )
     images = color_images.color_images(folder, verbose=False)
-    assert len(images.skipped) == 1 and "000.png cannot be read as PNG, JPEG, WEBP, BMP" in images.skipped[0]
+    assert (
+        len(images.skipped) == 1
+        and "000.png cannot be read as PNG, JPEG, WEBP, BMP" in images.skipped[0]
+    )
     with pytest.raises(DataError, match="000.png cannot be read"):
         palette.color_picture(None, folder / "test/horse/000.png")
 
 
-@pytest.mark.parametrize("failure", [IndexError("x"), MemoryError(), RuntimeError("decoder"), OverflowError()])
+@pytest.mark.parametrize(
+    "failure", [IndexError("x"), MemoryError(), RuntimeError("decoder"), OverflowError()]
+)
 def test_whatever_a_decoder_raises_skips_the_file(failure, folder, monkeypatch):
     load = PngImagePlugin.PngImageFile.load
 
@@ -119,17 +136,33 @@ def test_whatever_a_decoder_raises_skips_the_file(failure, folder, monkeypatch):
 
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", fails)
     images = color_images.color_images(folder, verbose=False)
-    assert len(images.skipped) == 2 and all("horse/001.png cannot be read" in reason for reason in images.skipped)
+    assert len(images.skipped) == 2 and all(
+        "horse/001.png cannot be read" in reason for reason in images.skipped
+    )
 
 
-def test_an_image_too_large_to_decode_is_refused_by_name_before_it_is_decoded(tmp_path, monkeypatch):
+def test_an_image_too_large_to_decode_is_refused_by_name_before_it_is_decoded(
+    tmp_path, monkeypatch
+):
     header = b"IHDR" + (20_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
     file = tmp_path / "huge.png"
-    file.write_bytes(b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + header + zlib.crc32(header).to_bytes(4, "big")
-                     + bytes(4) + b"IDAT" + zlib.crc32(b"IDAT").to_bytes(4, "big"))
+    file.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + (13).to_bytes(4, "big")
+        + header
+        + zlib.crc32(header).to_bytes(4, "big")
+        + bytes(4)
+        + b"IDAT"
+        + zlib.crc32(b"IDAT").to_bytes(4, "big")
+    )
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda image: pytest.fail("decoded"))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # Pillow's own limit is another, of 179 million
-    with pytest.raises(DataError, match="huge.png cannot be read .*found 20000 x 20000 pixels, expected at most 67,108,864"):
+    monkeypatch.setattr(
+        Image, "MAX_IMAGE_PIXELS", None
+    )  # Pillow's own limit is another, of 179 million
+    with pytest.raises(
+        DataError,
+        match="huge.png cannot be read .*found 20000 x 20000 pixels, expected at most 67,108,864",
+    ):
         color_images.read_image(file)
 
 
@@ -177,7 +210,10 @@ def test_environment_then_data_folder(folder, tmp_path, monkeypatch):
 def test_photographs_are_the_last_resort(capsys):
     images = color_images.color_images()
     assert images.is_stand_in
-    assert min(len(images.train.images) / 8, len(images.validation.images), len(images.test.images)) > 400
+    assert (
+        min(len(images.train.images) / 8, len(images.validation.images), len(images.test.images))
+        > 400
+    )
     assert "PHOTO PATCHES" in capsys.readouterr().out
     assert images.train.images.float().std(1).mean() > 10  # they are colourful
     few = images.subset(5, 4, 3)
@@ -192,14 +228,18 @@ def test_a_picture_is_turned_upright_as_its_exif_says(tmp_path):
     exif[0x0112] = 6  # taken with the camera turned left: the left side belongs up
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
     picture = open_picture(tmp_path / "turned.png")
-    assert picture.shape == (3, 60, 40) and picture[:, :30].min() == 255 and picture[:, 30:].max() == 0
+    assert (
+        picture.shape == (3, 60, 40) and picture[:, :30].min() == 255 and picture[:, 30:].max() == 0
+    )
 
 
 def test_sixteen_bits_of_grey_are_scaled_not_clipped(tmp_path):
     name = "grey.png"
     levels = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
     Image.fromarray(levels).save(tmp_path / name)
-    assert torch.equal(open_picture(tmp_path / name)[0], torch.from_numpy((levels / 257).round().astype(np.uint8)))
+    assert torch.equal(
+        open_picture(tmp_path / name)[0], torch.from_numpy((levels / 257).round().astype(np.uint8))
+    )
 
 
 def test_what_is_transparent_is_white_and_a_palette_is_resolved(tmp_path):
@@ -209,10 +249,14 @@ def test_what_is_transparent_is_white_and_a_palette_is_resolved(tmp_path):
     assert open_picture(tmp_path / "few.png")[:, 0, 0].tolist() == [10, 200, 30]
 
 
-@pytest.mark.parametrize("name, limit, said", [
-    ("picture.ppm", 10**6, "cannot identify image file"), ("large.png", 1000, "found 40 x 40 pixels, expected at most 1,000"),
-    ("none.png", 10**6, "No such file"),
-])
+@pytest.mark.parametrize(
+    "name, limit, said",
+    [
+        ("picture.ppm", 10**6, "cannot identify image file"),
+        ("large.png", 1000, "found 40 x 40 pixels, expected at most 1,000"),
+        ("none.png", 10**6, "No such file"),
+    ],
+)
 def test_what_cannot_be_coloured_is_refused_by_name(tmp_path, monkeypatch, name, limit, said):
     if name != "none.png":
         Image.new("RGB", (40, 40)).save(tmp_path / name)

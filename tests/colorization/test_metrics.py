@@ -76,8 +76,10 @@ def test_mirror_averaging(data, tables):
 
 
 def test_bootstrap_intervals(data, tables):
-    low, high = (color_metrics.score(tables[name], data.test, data.palette)
-                 for name in ("majority colour", "luminance table"))
+    low, high = (
+        color_metrics.score(tables[name], data.test, data.palette)
+        for name in ("majority colour", "luminance table")
+    )
     intervals = color_metrics.bootstrap(high, resamples=500)
     assert (intervals["low"] <= intervals["high"]).all()
     accuracy = intervals.loc["accuracy"]
@@ -90,12 +92,18 @@ def test_bootstrap_intervals(data, tables):
     same = color_metrics.bootstrap(high, high, resamples=50)
     assert (same == 0).all(axis=None)
     with pytest.raises(ValueError, match="same images"):
-        color_metrics.bootstrap(high, color_metrics.score(tables["majority colour"], data.validation,
-                                                       data.palette))
+        color_metrics.bootstrap(
+            high, color_metrics.score(tables["majority colour"], data.validation, data.palette)
+        )
 
 
 def test_balanced_accuracy_of_a_resample_counts_what_occurs():
-    scores = color_metrics.Scores({}, np.array([[4.0, 0], [0, 4]]), np.array([[4.0, 0], [0, 1]]),
-                                  np.zeros((2, 2)), np.zeros((2, 1, 2)))
+    scores = color_metrics.Scores(
+        {},
+        np.array([[4.0, 0], [0, 4]]),
+        np.array([[4.0, 0], [0, 1]]),
+        np.zeros((2, 2)),
+        np.zeros((2, 1, 2)),
+    )
     found = scores.metrics(np.array([[1.0, 1], [2, 0]]))["balanced_accuracy"].tolist()
     assert found == [(1 + 0.25) / 2, 1]

@@ -71,18 +71,24 @@ def test_fit_beats_the_table_where_the_place_tells(data, config, tables, metrics
     fitted = fit(network, objective, data.train, data.validation, choice, seed=0, device="cpu")
     table = metrics_of(tables["luminance table"], data.validation)
     assert fitted.rows[-1]["val_nll"] < table["nll"]
-    again = evaluate(network, objective, data.validation, precision=choose_precision("auto", torch.device("cpu")))
+    again = evaluate(
+        network, objective, data.validation, precision=choose_precision("auto", torch.device("cpu"))
+    )
     assert fitted.rows[-1]["val_accuracy"] == again["accuracy"]
 
 
 @pytest.mark.parametrize("model", ["cnn", "unet"])
 def test_a_colorization_run_is_recorded_like_any_other(data, config, model, tmp_path):
-    choice = dataclasses.replace(config(model=model, mirror=True, schedule="one_cycle"), epochs=2, batch_size=8)
+    choice = dataclasses.replace(
+        config(model=model, mirror=True, schedule="one_cycle"), epochs=2, batch_size=8
+    )
     spec = runs.RunSpec("run", "test", choice, 0, data.fingerprint, tmp_path)
     metrics = runs.execute(spec, data)["metrics"]
     rates = spec.folder.history()["learning_rate"]
     # 40 images in batches of 8: the last of 5 steps an epoch is half of all steps, then all of them
-    assert rates.tolist() == pytest.approx([choice.learning_rate_at(0.5), choice.learning_rate_at(1.0)])
+    assert rates.tolist() == pytest.approx(
+        [choice.learning_rate_at(0.5), choice.learning_rate_at(1.0)]
+    )
     reloaded = choice.load(spec.weights_file)
     again = color_metrics.score(reloaded, data.test, data.palette).metrics().iloc[0]
     assert metrics["test_accuracy"] == pytest.approx(again["accuracy"], rel=1e-5)
@@ -107,7 +113,9 @@ def test_shift_moves_all_three_alike_and_reflects(data):
     assert torch.equal(moved.labels, split.labels)
     for before, after in zip(split[:3], moved[:3], strict=True):
         assert torch.equal(after[..., 3:, :-2], before[..., :-3, 2:])  # what stays in the picture
-        assert torch.equal(after[..., 0, :-2], before[..., 3, 2:])  # reflected: the border is not doubled
+        assert torch.equal(
+            after[..., 0, :-2], before[..., 3, 2:]
+        )  # reflected: the border is not doubled
         assert torch.equal(after[..., 3:, -1], before[..., :-3, -3])
     still = colorization.moved(split, torch.zeros_like(down), torch.zeros_like(down))
     assert all(torch.equal(a, b) for a, b in zip(still, split, strict=True))

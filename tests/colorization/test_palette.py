@@ -79,19 +79,29 @@ def test_encode_holds_few_distances_at_once(images, monkeypatch):
 def test_the_supplied_palette_encodes_and_decodes(images):
     """To the nearest centre by exact integers, thousandths and all; each centre, rounded, is its own colour."""
     thousandths = (SUPPLIED.double() * 1000).round().long()
-    distance = (1000 * images.long().unsqueeze(1) - thousandths.view(1, -1, 3, 1, 1)).square().sum(2)
+    distance = (
+        (1000 * images.long().unsqueeze(1) - thousandths.view(1, -1, 3, 1, 1)).square().sum(2)
+    )
     assert np.array_equal(encode(images, SUPPLIED).numpy(), distance.numpy().argmin(1))
     colors = torch.arange(24).view(1, 4, 6)
     decoded = decode(colors, SUPPLIED)
-    assert (decoded.float().squeeze(0).flatten(1).T - SUPPLIED).abs().max() <= 0.5 and decoded.dtype == torch.uint8
+    assert (
+        decoded.float().squeeze(0).flatten(1).T - SUPPLIED
+    ).abs().max() <= 0.5 and decoded.dtype == torch.uint8
     assert torch.equal(encode(decoded, SUPPLIED).long(), colors)
 
 
-@pytest.mark.parametrize("palette, found", [
-    (torch.zeros(1, 3), "shape"), (torch.zeros(24, 4), "shape"), (torch.zeros(3), "shape"),
-    (torch.full((24, 3), 256.0), "values"), (torch.full((24, 3), -1.0), "values"),
-    (torch.full((24, 3), float("nan")), "values"),
-])
+@pytest.mark.parametrize(
+    "palette, found",
+    [
+        (torch.zeros(1, 3), "shape"),
+        (torch.zeros(24, 4), "shape"),
+        (torch.zeros(3), "shape"),
+        (torch.full((24, 3), 256.0), "values"),
+        (torch.full((24, 3), -1.0), "values"),
+        (torch.full((24, 3), float("nan")), "values"),
+    ],
+)
 def test_what_is_no_palette_is_refused(palette, found):
     with pytest.raises(PaletteError, match=f"palette: found {found}"):
         check_palette(palette)

@@ -24,10 +24,22 @@ SPLITS, NUM_COLORS, SIDE = (20, 5, 5), 4, 16
 
 
 def search_in(root, data, **changes):
-    space = Space(base=BASE, learning_rate=(1e-3, 1e-1), batch_size=(5, 10), num_filters=(2, 3),
-                  kernel_size=(1, 3))
-    settings = {"name": "s", "profile": "quick", "spaces": {"cnn": space}, "trials": 4, "seed": 0,
-                "load": loader("quick", lambda: data), "root": root}
+    space = Space(
+        base=BASE,
+        learning_rate=(1e-3, 1e-1),
+        batch_size=(5, 10),
+        num_filters=(2, 3),
+        kernel_size=(1, 3),
+    )
+    settings = {
+        "name": "s",
+        "profile": "quick",
+        "spaces": {"cnn": space},
+        "trials": 4,
+        "seed": 0,
+        "load": loader("quick", lambda: data),
+        "root": root,
+    }
     return ColorSearch(**(settings | changes))
 
 
@@ -44,14 +56,22 @@ def test_trials_are_what_fit_makes_of_their_config(make_search, tmp_path):
     assert len(results) == 4 and list(results["trial"]) == [0, 1, 2, 3]
     base = BASE.to_dict()
     assert results.loc[0, list(SEARCHED)].to_dict() == {key: base[key] for key in SEARCHED}
-    assert results["learning_rate"].between(1e-3, 1e-1).all() and results["learning_rate"].nunique() == 4
+    assert (
+        results["learning_rate"].between(1e-3, 1e-1).all()
+        and results["learning_rate"].nunique() == 4
+    )
     row = results.iloc[2]
-    config = replace(search.spaces["cnn"].base, **{key: getattr(row[key], "item", lambda row=row: None)() or row[key]
-                                                   for key in SEARCHED})
+    config = replace(
+        search.spaces["cnn"].base,
+        **{key: getattr(row[key], "item", lambda row=row: None)() or row[key] for key in SEARCHED},
+    )
     objective, model = config.build(search.data, 0)
     epochs = fit(model, objective, search.data.train, search.data.validation, config, seed=0).rows
     assert history.loc[history["trial"] == 2, "val_nll"].tolist() == [x["val_nll"] for x in epochs]
-    assert (row["val_nll"], row["val_accuracy"]) == (epochs[-1]["val_nll"], epochs[-1]["val_accuracy"])
+    assert (row["val_nll"], row["val_accuracy"]) == (
+        epochs[-1]["val_nll"],
+        epochs[-1]["val_accuracy"],
+    )
 
 
 def test_a_seed_gives_the_same_trials_and_another_gives_others(make_search, tmp_path):
@@ -86,7 +106,9 @@ def test_other_data_are_another_search_in_the_same_file(make_search, tmp_path):
 
 def test_two_workers_share_the_trials_of_both_searches(make_search, tmp_path):
     base = make_search(tmp_path)
-    unet = replace(base.spaces["cnn"], base=ColorizationConfig.from_dict(BASE.to_dict() | {"model": "unet"}))
+    unet = replace(
+        base.spaces["cnn"], base=ColorizationConfig.from_dict(BASE.to_dict() | {"model": "unet"})
+    )
     search = replace(base, spaces={"cnn": base.spaces["cnn"], "unet": unet}, trials=3)
     search.run(workers=2)
     counts = search.results()["model"].value_counts()
@@ -95,10 +117,14 @@ def test_two_workers_share_the_trials_of_both_searches(make_search, tmp_path):
 
 def test_a_killed_search_goes_on_and_tries_the_cut_off_trial_again(make_search, tmp_path):
     here = pathlib.Path(__file__).parent
-    code = (f"import pathlib, sys; sys.path[:0] = {[str(here.parent), str(here)]!r}; import conftest, test_search as t; "
-            "data = conftest.make_colors(t.SPLITS, t.NUM_COLORS, side=t.SIDE); "
-            f"t.search_in(pathlib.Path({str(tmp_path)!r}), data, trials=10**6).run(workers=1)")
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    code = (
+        f"import pathlib, sys; sys.path[:0] = {[str(here.parent), str(here)]!r}; import conftest, test_search as t; "
+        "data = conftest.make_colors(t.SPLITS, t.NUM_COLORS, side=t.SIDE); "
+        f"t.search_in(pathlib.Path({str(tmp_path)!r}), data, trials=10**6).run(workers=1)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     search = make_search(tmp_path, trials=10**6)
     deadline = time.time() + 300
     while not search.journal.exists() or search.journal.read_bytes().count(b"\n") < 60:
@@ -115,7 +141,11 @@ def test_a_killed_search_goes_on_and_tries_the_cut_off_trial_again(make_search, 
     assert not resumed.optuna_study("cnn").get_trials(states=(TrialState.RUNNING,))
     for trial in cut:
         if len(trial.params) == len(SEARCHED):
-            again = [x for x in resumed.optuna_study("cnn").trials[trial.number + 1:] if x.params == trial.params]
+            again = [
+                x
+                for x in resumed.optuna_study("cnn").trials[trial.number + 1 :]
+                if x.params == trial.params
+            ]
             assert again and again[0].state in color_search.DONE
 
 
@@ -126,8 +156,10 @@ def test_the_median_pruner_stops_a_trial_between_epochs(make_search, tmp_path, m
     def fake_fit(model, objective, train, validation, config, *, seed, device, on_epoch):
         trial = search.optuna_study("cnn").trials[-1].number
         bad = trial == color_search.UNPRUNED_TRIALS
-        rows = [{"epoch": epoch, "val_nll": 9.0 if bad else 1.0 + trial / 100, "val_accuracy": 0.5}
-                for epoch in (1, 2, 3)]
+        rows = [
+            {"epoch": epoch, "val_nll": 9.0 if bad else 1.0 + trial / 100, "val_accuracy": 0.5}
+            for epoch in (1, 2, 3)
+        ]
         for row in rows:
             epochs.append((trial, row["epoch"]))
             on_epoch(row)
@@ -142,7 +174,9 @@ def test_the_median_pruner_stops_a_trial_between_epochs(make_search, tmp_path, m
     assert [epoch for trial, epoch in epochs if trial == color_search.UNPRUNED_TRIALS] == [1, 2]
 
 
-def test_a_loss_that_is_not_finite_ends_the_trial_not_the_search(make_search, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_ends_the_trial_not_the_search(
+    make_search, tmp_path, monkeypatch
+):
     search = make_search(tmp_path, trials=3)
 
     def fake_fit(model, objective, train, validation, config, *, seed, device, on_epoch):
@@ -157,11 +191,14 @@ def test_a_loss_that_is_not_finite_ends_the_trial_not_the_search(make_search, tm
     assert search.results()["state"].tolist() == ["complete", "pruned", "complete"]
 
 
-@pytest.mark.parametrize("damage, line", [
-    (lambda lines: [*lines[:2], b"{broken\n", *lines[3:]], "line 3"),
-    (lambda lines: [*lines[:2], b"\0" * 20 + b"\n", *lines[3:]], "line 3"),
-    (lambda lines: [*lines[:2], b"7\n", *lines[3:]], "line 3"),
-])
+@pytest.mark.parametrize(
+    "damage, line",
+    [
+        (lambda lines: [*lines[:2], b"{broken\n", *lines[3:]], "line 3"),
+        (lambda lines: [*lines[:2], b"\0" * 20 + b"\n", *lines[3:]], "line 3"),
+        (lambda lines: [*lines[:2], b"7\n", *lines[3:]], "line 3"),
+    ],
+)
 def test_a_damaged_journal_is_named_and_left_alone(make_search, tmp_path, damage, line):
     search = make_search(tmp_path, trials=1)
     search.run(workers=1)
@@ -192,8 +229,12 @@ def test_a_journal_of_before_there_were_digests_goes_on(make_search, tmp_path):
     search = make_search(tmp_path, trials=1)
     search.run(workers=1)
     records = [json.loads(line) for line in search.journal.read_text().splitlines()]
-    search.journal.write_text("".join(json.dumps({key: value for key, value in record.items() if key != "sha256"}) + "\n"
-                                      for record in records))
+    search.journal.write_text(
+        "".join(
+            json.dumps({key: value for key, value in record.items() if key != "sha256"}) + "\n"
+            for record in records
+        )
+    )
     more = replace(search, trials=2)
     more.run(workers=1)
     assert len(more.results()) == 2
@@ -210,7 +251,9 @@ def points(search):
     return search.results()[[*SEARCHED, "val_nll"]].to_dict("records")
 
 
-def test_a_search_stopped_after_every_trial_tries_the_points_of_one_that_was_not(make_search, tmp_path):
+def test_a_search_stopped_after_every_trial_tries_the_points_of_one_that_was_not(
+    make_search, tmp_path
+):
     whole = make_search(tmp_path / "whole", trials=11)  # more than the sampler's random ones
     whole.run(workers=1)
     for trials in range(1, 12):
@@ -247,7 +290,10 @@ def test_a_full_disk_leaves_no_torn_record_to_mend_by_hand(make_search, tmp_path
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (whole.journal.stat().st_size // 2, before[1]))
     try:
-        with pytest.raises(SearchError, match="cannot write .*journal.log .*make room there, and starting again continues"):
+        with pytest.raises(
+            SearchError,
+            match="cannot write .*journal.log .*make room there, and starting again continues",
+        ):
             full.run(workers=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

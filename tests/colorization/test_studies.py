@@ -41,8 +41,11 @@ def test_results_are_those_of_the_weights_that_the_runs_left(study):
     for spec in study.specs:
         measured = study.result(spec)["metrics"]
         model = study.network(spec)
-        for prefix, split, mirror in (("test_", study.data.test, False), ("test_mirror_", study.data.test, True),
-                                      ("val_mirror_", study.data.validation, True)):
+        for prefix, split, mirror in (
+            ("test_", study.data.test, False),
+            ("test_mirror_", study.data.test, True),
+            ("val_mirror_", study.data.validation, True),
+        ):
             found = metrics.score(model, split, study.data.palette, mirror=mirror).metrics().iloc[0]
             for key in ("accuracy", "nll", "balanced_accuracy", "psnr_grey"):
                 assert measured[prefix + key] == pytest.approx(found[key], abs=1e-6)
@@ -66,18 +69,29 @@ def test_intervals_agree_with_the_images_they_come_from(study):
     assert len(images) == len(study.data.test.images)
     for name in ("report CNN", "U-Net"):
         for metric in ("accuracy", "nll"):
-            row, values, by_table = intervals.loc[name, metric], *(study.scores[x].means[metric] for x in (name, TABLE))
-            assert (images[f"{metric}: {name}"] == values.round(4)).all()  # a table keeps four decimals, a mean all
+            row, values, by_table = (
+                intervals.loc[name, metric],
+                *(study.scores[x].means[metric] for x in (name, TABLE)),
+            )
+            assert (
+                images[f"{metric}: {name}"] == values.round(4)
+            ).all()  # a table keeps four decimals, a mean all
             gap = values - by_table
             assert row["value"] == pytest.approx(values.mean(), abs=1e-5)
             assert row["difference"] == pytest.approx(gap.mean(), abs=2e-5)
             half = 1.96 * gap.std() / len(gap) ** 0.5
-            assert row["difference_high"] - row["difference_low"] == pytest.approx(2 * half, rel=0.2, abs=1e-4)
-    assert (intervals.loc[TABLE][["difference", "difference_low", "difference_high"]] == 0).all(axis=None)
+            assert row["difference_high"] - row["difference_low"] == pytest.approx(
+                2 * half, rel=0.2, abs=1e-4
+            )
+    assert (intervals.loc[TABLE][["difference", "difference_low", "difference_high"]] == 0).all(
+        axis=None
+    )
 
 
 def test_the_best_is_chosen_on_validation(study, monkeypatch):
-    results = study.results().assign(val_mirror_nll=[3.0, 2.0, 1.0, 4.0], test_mirror_nll=[1.0, 2.0, 3.0, 4.0])
+    results = study.results().assign(
+        val_mirror_nll=[3.0, 2.0, 1.0, 4.0], test_mirror_nll=[1.0, 2.0, 3.0, 4.0]
+    )
     monkeypatch.setattr(type(study), "results", lambda self: results)
     assert study.best() == "CNN + prior"
 
@@ -88,7 +102,10 @@ def test_summary_shows_the_spread_over_seeds_and_plain_values_of_baselines(study
     assert one[TABLE] == f"{study.baselines().set_index('name').loc[TABLE, 'test_nll']:.4f}"
     runs_of = pd.DataFrame({"name": ["U-Net"] * 3, "test_mirror_nll": [1.0, 2.0, 3.0]})
     monkeypatch.setattr(type(study), "results", lambda self: runs_of)
-    assert study.summary(["test_mirror_nll"]).set_index("model").loc["U-Net"].item() == "2.0000 ± 1.0000"
+    assert (
+        study.summary(["test_mirror_nll"]).set_index("model").loc["U-Net"].item()
+        == "2.0000 ± 1.0000"
+    )
 
 
 def test_mean_scores_are_means_of_the_seeds_metrics(study):
@@ -121,7 +138,9 @@ def test_what_is_shipped_is_what_recorded_reads(study, tmp_path, monkeypatch):
     recorded.run()
     assert recorded.best() == study.best()
     for frame in ("results", "baselines", "intervals", "images", "by_color", "ceiling", "history"):
-        pd.testing.assert_frame_equal(getattr(recorded, frame)(), getattr(study, frame)(), check_dtype=False)
+        pd.testing.assert_frame_equal(
+            getattr(recorded, frame)(), getattr(study, frame)(), check_dtype=False
+        )
     for name, pixels in study.examples().items():
         assert np.array_equal(recorded.examples()[name], pixels)
     inputs = study.data.test.inputs(slice(0, 2))
@@ -135,13 +154,21 @@ def test_examples_hold_one_of_each_class_gains_and_failures(study):
     right = images[f"accuracy: {study.best()}"]
     gain = right - images[f"accuracy: {TABLE}"]
     names, extremes = study.data.names, studies.EXTREMES
-    assert [title.split("\n")[0] for title in examples["titles"]] == [*names, *["gain"] * extremes, *["failure"] * extremes]
+    assert [title.split("\n")[0] for title in examples["titles"]] == [
+        *names,
+        *["gain"] * extremes,
+        *["failure"] * extremes,
+    ]
     for place, name in enumerate(names):  # each class's example is of that class
-        of_class = study.data.test.images[torch.from_numpy(images["class"].to_numpy() == name)].numpy()
+        of_class = study.data.test.images[
+            torch.from_numpy(images["class"].to_numpy() == name)
+        ].numpy()
         assert (of_class == examples["truth"][place]).all((1, 2, 3)).any()
     for place, index in ((len(names), gain.idxmax()), (-extremes, right.idxmin())):
         assert np.array_equal(examples["truth"][place], study.data.test.images[int(index)].numpy())
-    assert np.array_equal(examples["grey"], examples["truth"].astype(int).mean(1, keepdims=True).round())
+    assert np.array_equal(
+        examples["grey"], examples["truth"].astype(int).mean(1, keepdims=True).round()
+    )
 
 
 def test_colors_add_up_to_the_whole(study):
@@ -150,7 +177,8 @@ def test_colors_add_up_to_the_whole(study):
         assert rows["pixels"].sum() == study.data.test.colors.numel()
         for metric in ("accuracy", "nll"):
             assert np.average(rows[metric].fillna(0), weights=rows["pixels"]) == pytest.approx(
-                intervals.loc[(name, metric), "value"], abs=2e-4)
+                intervals.loc[(name, metric), "value"], abs=2e-4
+            )
 
 
 def test_full_refuses_the_photo_patches(made_up_colors):
@@ -186,4 +214,8 @@ def test_own_pictures_keep_their_luminance(study, tmp_path):
 
 def test_the_report_network_is_the_one_of_its_best_run():
     assert studies.REPORT_CNN is CONFIGS["run 10"]
-    assert (studies.REPORT_CNN.epochs, studies.REPORT_CNN.num_colors, studies.REPORT_CNN.mirror) == (30, 24, False)
+    assert (
+        studies.REPORT_CNN.epochs,
+        studies.REPORT_CNN.num_colors,
+        studies.REPORT_CNN.mirror,
+    ) == (30, 24, False)

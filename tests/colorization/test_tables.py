@@ -51,7 +51,9 @@ def test_the_ceiling_sees_what_the_patch_tells(made_up_colors):
         left = torch.cat([grey[:, 0, :, 1:2], grey[:, 0, :, :-1]], 2)  # reflected at the border
         return split._replace(grey=grey, colors=(left > 100).byte())
 
-    table = grey_tables.ceiling(replace(data, train=made(data.train), test=made(data.test)), sizes=(1, 3), queries=500)
+    table = grey_tables.ceiling(
+        replace(data, train=made(data.train), test=made(data.test)), sizes=(1, 3), queries=500
+    )
     guess, known = table.to_dict("records")
     assert guess["agreement"] == pytest.approx(0.5, abs=0.08) and guess["distance"] == 0
     assert known == {"size": 3, "agreement": 1.0, "distance": 0.0, "ceiling": 1.0}

@@ -6,7 +6,12 @@ import pytest
 from smai_lib.core import checksums, paths, study
 from smai_lib.core.checksums import ChecksumError
 
-SHIPPED = [file for folder in (paths.RESULTS, paths.WEIGHTS) for file in sorted(folder.iterdir()) if file.name != checksums.SUMS]
+SHIPPED = [
+    file
+    for folder in (paths.RESULTS, paths.WEIGHTS)
+    for file in sorted(folder.iterdir())
+    if file.name != checksums.SUMS
+]
 
 
 @pytest.fixture
@@ -29,7 +34,9 @@ def test_what_ships_is_what_was_recorded(file):
 def test_no_checksum_is_of_a_file_that_is_gone(folder):
     folder = getattr(paths, folder)
     lines = (folder / checksums.SUMS).read_text().splitlines()
-    assert [line.split("  ")[1] for line in lines] == [file.name for file in SHIPPED if file.parent == folder]
+    assert [line.split("  ")[1] for line in lines] == [
+        file.name for file in SHIPPED if file.parent == folder
+    ]
 
 
 def test_a_shipped_table_reads(results):
@@ -44,13 +51,18 @@ def test_a_cut_table_is_refused_by_name(results, keep):
         study.shipped("made.csv")
 
 
-@pytest.mark.parametrize("sums", [None, "", "garbage", "\0\xff", "0" * 64 + "  other.csv\n", "0" * 63 + "  made.csv\n"])
+@pytest.mark.parametrize(
+    "sums", [None, "", "garbage", "\0\xff", "0" * 64 + "  other.csv\n", "0" * 63 + "  made.csv\n"]
+)
 def test_a_shipped_table_without_its_line_is_refused(results, sums):
     if sums is None:
         (results / checksums.SUMS).unlink()
     else:
         (results / checksums.SUMS).write_text(sums)
-    with pytest.raises(ChecksumError, match=r"made.csv has no checksum, expected a line in SHA256SUMS .*git checkout"):
+    with pytest.raises(
+        ChecksumError,
+        match=r"made.csv has no checksum, expected a line in SHA256SUMS .*git checkout",
+    ):
         study.shipped("made.csv")
 
 

@@ -13,17 +13,20 @@ class Tiny(Config):
     deep: bool = False
 
 
-@pytest.mark.parametrize("values, named", [
-    ({"lambda3": 1.0}, "lambda3"),
-    ({"learning_rate": "fast"}, "learning_rate"),
-    ({"learning_rate": 0.0}, "learning_rate"),
-    ({"batch_size": 64.0}, "batch_size"),
-    ({"batch_size": True}, "batch_size"),
-    ({"epochs": 0}, "epochs"),
-    ({"optimizer": "SGDD"}, "SGDD"),
-    ({"schedule": "cosine"}, "constant, one_cycle"),
-    ({"deep": 1}, "deep"),
-])
+@pytest.mark.parametrize(
+    "values, named",
+    [
+        ({"lambda3": 1.0}, "lambda3"),
+        ({"learning_rate": "fast"}, "learning_rate"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"batch_size": 64.0}, "batch_size"),
+        ({"batch_size": True}, "batch_size"),
+        ({"epochs": 0}, "epochs"),
+        ({"optimizer": "SGDD"}, "SGDD"),
+        ({"schedule": "cosine"}, "constant, one_cycle"),
+        ({"deep": 1}, "deep"),
+    ],
+)
 def test_bad_values_are_refused_by_name(values, named):
     with pytest.raises(ConfigError, match=named):
         Tiny.from_dict(values)
@@ -35,13 +38,16 @@ def test_a_value_out_of_range_is_named(key, value):
         Tiny(**{key: value})
 
 
-@pytest.mark.parametrize("values, named", [
-    ({"learning_rate": 10**400}, "'learning_rate': found 1000.*0000, expected at most 1.79"),
-    ({"weight_decay": float("inf")}, "'weight_decay': found inf, expected at most"),
-    ({"width": 10**9}, "'width': found 1000000000, expected at most 1,024"),
-    ({"batch_size": 10**400}, "'batch_size': found 1000.*0000, expected at most 65,536"),
-    ({"epochs": 10**6}, "'epochs': found 1000000, expected at most 100,000"),
-])
+@pytest.mark.parametrize(
+    "values, named",
+    [
+        ({"learning_rate": 10**400}, "'learning_rate': found 1000.*0000, expected at most 1.79"),
+        ({"weight_decay": float("inf")}, "'weight_decay': found inf, expected at most"),
+        ({"width": 10**9}, "'width': found 1000000000, expected at most 1,024"),
+        ({"batch_size": 10**400}, "'batch_size': found 1000.*0000, expected at most 65,536"),
+        ({"epochs": 10**6}, "'epochs': found 1000000, expected at most 100,000"),
+    ],
+)
 def test_numbers_that_no_machine_has_room_or_time_for_are_refused(values, named):
     with pytest.raises(ConfigError, match=named) as refused:
         Tiny(**values)
@@ -82,6 +88,12 @@ def test_momentum_is_from_0_to_below_1(value):
 
 @pytest.mark.parametrize("optimizer", ["Adam", "AdamW"])
 def test_momentum_is_of_sgd_alone(optimizer):
-    with pytest.raises(ConfigError, match=f"'momentum': found 0.9, expected 0, since optimizer '{optimizer}' takes none"):
+    with pytest.raises(
+        ConfigError,
+        match=f"'momentum': found 0.9, expected 0, since optimizer '{optimizer}' takes none",
+    ):
         Tiny(optimizer=optimizer, momentum=0.9)
-    assert Tiny(optimizer=optimizer, momentum=0).momentum == 0 and Tiny(optimizer="SGD", momentum=0.9).momentum == 0.9
+    assert (
+        Tiny(optimizer=optimizer, momentum=0).momentum == 0
+        and Tiny(optimizer="SGD", momentum=0.9).momentum == 0.9
+    )

@@ -12,7 +12,10 @@ def test_processes_and_serial_give_the_same_numbers(make_spec, tiny, tmp_path):
     """Within float tolerance: a worker has one thread, this process may have more."""
     results = {}
     for engine in ("processes", "serial"):  # Ray is in test_cluster
-        specs = [make_spec(name=str(seed), root=tmp_path / engine, seed=seed, epochs=1) for seed in (0, 1)]
+        specs = [
+            make_spec(name=str(seed), root=tmp_path / engine, seed=seed, epochs=1)
+            for seed in (0, 1)
+        ]
         runs.run_all(specs, tiny, engine=engine)
         results[engine] = [spec.folder.result()["metrics"]["val_loss"] for spec in specs]
     assert results["processes"] == pytest.approx(results["serial"], rel=1e-3)

@@ -7,7 +7,9 @@ from torch import nn
 from smai_lib.core.layers import PatchDeconv2d, deconv_block, parameter_count, textbook
 
 
-@pytest.mark.parametrize("kernel, bias, size", [(2, True, (4, 4)), (2, False, (3, 5)), (3, True, (2, 3))])
+@pytest.mark.parametrize(
+    "kernel, bias, size", [(2, True, (4, 4)), (2, False, (3, 5)), (3, True, (2, 3))]
+)
 def test_a_patch_deconvolution_is_torchs_own(kernel, bias, size):
     """Same outputs, same gradients of weights, bias and input, in float64, where nothing hides."""
     torch.manual_seed(0)
@@ -16,10 +18,19 @@ def test_a_patch_deconvolution_is_torchs_own(kernel, bias, size):
     theirs.load_state_dict(ours.state_dict())
     results = []
     for module in (ours, theirs):
-        images = torch.rand(2, 5, *size, dtype=torch.double, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        images = torch.rand(
+            2,
+            5,
+            *size,
+            dtype=torch.double,
+            generator=torch.Generator().manual_seed(1),
+            requires_grad=True,
+        )
         output = module(images)
         (output * torch.arange(output.numel()).view_as(output).sin()).sum().backward()
-        results.append([output, images.grad, *(parameter.grad for parameter in module.parameters())])
+        results.append(
+            [output, images.grad, *(parameter.grad for parameter in module.parameters())]
+        )
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected)
 

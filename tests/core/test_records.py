@@ -60,7 +60,9 @@ FILES = ("config.json", "history.csv", "last.safetensors", "best.safetensors", "
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("damage", [flip, lambda file: file.write_bytes(b""), lambda file: os.truncate(file, 40)])
+@pytest.mark.parametrize(
+    "damage", [flip, lambda file: file.write_bytes(b""), lambda file: os.truncate(file, 40)]
+)
 def test_a_damaged_file_of_a_finished_run_is_named(finished, name, damage):
     assert finished.result()["run_id"] == finished.path.name
     damage(finished.path / name)
@@ -68,7 +70,9 @@ def test_a_damaged_file_of_a_finished_run_is_named(finished, name, damage):
         finished.result()
 
 
-@pytest.mark.parametrize("content", ["{}", "null", "[]", "7", '{"files": []}', '{"files": {}, "sha256": ""}'])
+@pytest.mark.parametrize(
+    "content", ["{}", "null", "[]", "7", '{"files": []}', '{"files": {}, "sha256": ""}']
+)
 def test_what_is_no_result_is_refused(finished, content):
     finished.result_file.write_text(content)
     with pytest.raises(runs.RunError, match="result.json is damaged"):
@@ -102,7 +106,9 @@ def test_a_finished_run_of_before_is_finished_again_by_its_result_alone(finished
 
 
 def test_a_damaged_result_does_not_stop_the_other_runs(make_spec, tiny):
-    damaged, good = (make_spec(name=name, seed=seed, epochs=1) for seed, name in enumerate(("damaged", "good")))
+    damaged, good = (
+        make_spec(name=name, seed=seed, epochs=1) for seed, name in enumerate(("damaged", "good"))
+    )
     damaged.folder.path.mkdir(parents=True)
     damaged.folder.result_file.write_text("{}")
     with pytest.raises(runs.RunError, match="result.json is damaged") as caught:
@@ -129,11 +135,15 @@ def test_another_runs_checkpoint_is_refused(make_spec, tiny):
     stopped(one, tiny)
     other.folder.path.mkdir()
     shutil.copy(one.folder.checkpoint_file, other.folder.path)
-    with pytest.raises(runs.RunError, match=f"it is of run '{one.run_id}', expected {other.run_id}.*delete it"):
+    with pytest.raises(
+        runs.RunError, match=f"it is of run '{one.run_id}', expected {other.run_id}.*delete it"
+    ):
         runs.execute(other, tiny)
 
 
-@pytest.mark.parametrize("name", ["checkpoint.pt", "history.csv", "last.safetensors", "result.json"])
+@pytest.mark.parametrize(
+    "name", ["checkpoint.pt", "history.csv", "last.safetensors", "result.json"]
+)
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
 def test_a_full_disk_names_the_file_and_loses_nothing(make_spec, tiny, tmp_path, name):
     """Writing to /dev/full fails as a full disk does."""
@@ -141,10 +151,14 @@ def test_a_full_disk_names_the_file_and_loses_nothing(make_spec, tiny, tmp_path,
     stopped(spec, tiny)
     file = spec.folder.path / name
     (spec.folder.path / f"{name}.part").symlink_to("/dev/full")
-    with pytest.raises(runs.RunError, match=f"cannot write {file} .No space left on device.; make room"):
+    with pytest.raises(
+        runs.RunError, match=f"cannot write {file} .No space left on device.; make room"
+    ):
         runs.execute(spec, tiny)
     assert not list(spec.folder.path.glob("*.part")) and spec.folder.result() is None
-    spec.folder.history_file.write_text("damaged")  # the checkpoint knows better, also after the last epoch
+    spec.folder.history_file.write_text(
+        "damaged"
+    )  # the checkpoint knows better, also after the last epoch
     metrics = runs.execute(spec, tiny)["metrics"]
     assert metrics == runs.execute(straight, tiny)["metrics"]
     assert spec.folder.history_file.read_bytes() == straight.folder.history_file.read_bytes()
@@ -159,17 +173,27 @@ def test_files_reach_the_disk_before_they_have_their_name(tmp_path, monkeypatch)
     assert seen == ["fsync", "replace"] and (tmp_path / "file").read_text() == "content"
 
 
-def test_a_run_goes_on_in_the_precision_and_threads_that_it_began_with(make_spec, tiny, tmp_path, monkeypatch):
+def test_a_run_goes_on_in_the_precision_and_threads_that_it_began_with(
+    make_spec, tiny, tmp_path, monkeypatch
+):
     spec, straight = make_spec(), make_spec(root=tmp_path / "straight")
     monkeypatch.setattr(runs, "choose_device", lambda device: torch.device("cpu"))
     whole = runs.execute(straight, tiny, precision="float32")
-    monkeypatch.setattr(runs, "choose_precision", lambda precision, device: {"auto": "float32"}.get(precision, precision))
+    monkeypatch.setattr(
+        runs,
+        "choose_precision",
+        lambda precision, device: {"auto": "float32"}.get(precision, precision),
+    )
     stopped(spec, tiny)
     config = json.loads((spec.folder.path / "config.json").read_text())
     assert (config["device"], config["precision"], config["threads"]) == ("cpu", "float32", 1)
-    with pytest.raises(runs.RunError, match="precision: found 'bfloat16', expected 'float32', as it began.*delete"):
+    with pytest.raises(
+        runs.RunError, match="precision: found 'bfloat16', expected 'float32', as it began.*delete"
+    ):
         runs.execute(spec, tiny, precision="bfloat16")
-    monkeypatch.setattr(runs, "choose_precision", lambda precision, device: "bfloat16")  # as on another machine
+    monkeypatch.setattr(
+        runs, "choose_precision", lambda precision, device: "bfloat16"
+    )  # as on another machine
     torch.set_num_threads(2)
     try:
         result = runs.execute(spec, tiny)
@@ -186,6 +210,7 @@ def test_a_run_goes_on_in_the_precision_and_threads_that_it_began_with(make_spec
 
 def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(make_spec, tiny, tmp_path):
     """Also where its digest is right, as that of someone who can write it would be."""
+
     class Hostile:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "was run"),)

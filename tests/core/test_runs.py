@@ -34,8 +34,9 @@ def in_another_process(spec, kill_after=None):
                 os.kill(os.getpid(), signal.SIGKILL)
         runs.execute(spec, tiny, on_batch=on_batch)
     """
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True,
-                          check=False)
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False
+    )
 
 
 def test_killed_and_resumed_ends_in_the_same_bits(make_spec, tmp_path):
@@ -56,8 +57,10 @@ def test_killed_and_resumed_ends_in_the_same_bits(make_spec, tmp_path):
 
 
 def test_a_seed_gives_the_same_bits_and_another_seed_others(make_spec, tiny, tmp_path):
-    first, again, other = (runs.execute(make_spec(root=tmp_path / name, seed=seed), tiny)["metrics"]
-                           for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    first, again, other = (
+        runs.execute(make_spec(root=tmp_path / name, seed=seed), tiny)["metrics"]
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
     assert first == again
     assert first["val_loss"] != other["val_loss"]
 
@@ -80,7 +83,15 @@ def test_the_record_of_a_finished_run(make_spec, tiny):
     assert history["val_accuracy"].iloc[-1] == result["metrics"]["val_accuracy"]
     assert history["val_accuracy"].max() == result["metrics"]["best_val_accuracy"]
     assert not folder.checkpoint_file.exists()
-    for key in ("data_source", "data_fingerprint", "device", "precision", "threads", "torch", "smai_lib"):
+    for key in (
+        "data_source",
+        "data_fingerprint",
+        "device",
+        "precision",
+        "threads",
+        "torch",
+        "smai_lib",
+    ):
         assert result[key], key
     assert result["train_images"] == 300
 
@@ -113,14 +124,21 @@ def test_the_run_id_is_a_hash_of_the_keys_that_are_not_at_their_default(make_spe
     expected = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     spec = make_spec(seed=5, lambda2=2.0)
     assert spec.run_id == expected
-    defaults = {key: value for key, value in MultiTaskConfig().to_dict().items() if key not in differs}
+    defaults = {
+        key: value for key, value in MultiTaskConfig().to_dict().items() if key not in differs
+    }
     assert make_spec(seed=5, lambda2=2.0, **defaults).run_id == expected  # said or not
-    later = make_dataclass("MultiTaskConfig", [("later", int, 1)], bases=(MultiTaskConfig,), frozen=True, kw_only=True)
+    later = make_dataclass(
+        "MultiTaskConfig", [("later", int, 1)], bases=(MultiTaskConfig,), frozen=True, kw_only=True
+    )
     with_later = [replace(spec, config=later(**differs, later=value)) for value in (1, 2)]
     assert with_later[0].run_id == expected != with_later[1].run_id
 
 
-@pytest.mark.parametrize("key, value", [("lambda1", 2.0), ("mirror", True), ("optimizer", "SGD"), ("hidden", 64), ("epochs", 4)])
+@pytest.mark.parametrize(
+    "key, value",
+    [("lambda1", 2.0), ("mirror", True), ("optimizer", "SGD"), ("hidden", 64), ("epochs", 4)],
+)
 def test_one_other_key_is_another_run(make_spec, key, value):
     assert make_spec(**{key: value}).run_id != make_spec().run_id
 
@@ -132,7 +150,10 @@ def test_other_data_than_asked_for_is_refused(make_spec, sample):
 
 def test_a_folder_in_use_is_refused(make_spec, tiny):
     spec = make_spec()
-    with runs.exclusive(spec.folder.path, runs.RunError), pytest.raises(runs.RunError, match="in use by another process"):
+    with (
+        runs.exclusive(spec.folder.path, runs.RunError),
+        pytest.raises(runs.RunError, match="in use by another process"),
+    ):
         runs.execute(spec, tiny)
 
 
@@ -163,7 +184,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_record(make_spec, tiny, m
                 batches += 1
             return (loss * float("nan") if batches == 13 else loss), sums
 
-    monkeypatch.setattr(MultiTaskConfig, "build", lambda config, data, seed: (Poisoned(config, 1.0), model))
+    monkeypatch.setattr(
+        MultiTaskConfig, "build", lambda config, data, seed: (Poisoned(config, 1.0), model)
+    )
     # 300 images in batches of 32 are 10 batches: the 13th is the third of epoch 2
     with pytest.raises(NonFiniteLossError, match="epoch 2, batch 3 of 10"):
         runs.execute(spec, tiny)

@@ -63,10 +63,17 @@ def impatient(monkeypatch):
     monkeypatch.setattr(sources, "START_SECONDS", 0.8)
 
 
-@pytest.mark.parametrize("habit, reason", [
-    ("hang", r"given up after \d s and 0 bytes"), ("drip", r"given up after \d s and \d+ bytes"),
-    ("endless", r"given up after \d s and \d+,\d+,\d+ bytes"), ("babble", "http.client.BadStatusLine: 220 this is no web server"),
-    ("nothing", "urllib.error.HTTPError: HTTP Error 404"), ("wrong", f"found the MD5 sum .*, expected {MD5}")])
+@pytest.mark.parametrize(
+    "habit, reason",
+    [
+        ("hang", r"given up after \d s and 0 bytes"),
+        ("drip", r"given up after \d s and \d+ bytes"),
+        ("endless", r"given up after \d s and \d+,\d+,\d+ bytes"),
+        ("babble", "http.client.BadStatusLine: 220 this is no web server"),
+        ("nothing", "urllib.error.HTTPError: HTTP Error 404"),
+        ("wrong", f"found the MD5 sum .*, expected {MD5}"),
+    ],
+)
 def test_a_bad_host_is_given_up_within_seconds(habit, reason, host, tmp_path, request, monkeypatch):
     monkeypatch.setattr(sources, "LARGEST", 3_000_000)
     if habit in ("hang", "drip"):
@@ -79,7 +86,9 @@ def test_a_bad_host_is_given_up_within_seconds(habit, reason, host, tmp_path, re
 
 def test_all_mirrors_are_tried(host, tmp_path):
     file = tmp_path / "file"
-    sources.download([f"{host}/{habit}" for habit in ("wrong", "babble", "nothing", "right", "hang")], file, MD5)
+    sources.download(
+        [f"{host}/{habit}" for habit in ("wrong", "babble", "nothing", "right", "hang")], file, MD5
+    )
     assert file.read_bytes() == CONTENT
 
 
@@ -139,13 +148,18 @@ def serve(scratch):
     return [scratch / "images"]
 
 
-@pytest.mark.parametrize("failure", [ValueError("line\nbreak"), StopIteration(), KeyError("x"), OSError(28, "disk full")])
+@pytest.mark.parametrize(
+    "failure", [ValueError("line\nbreak"), StopIteration(), KeyError("x"), OSError(28, "disk full")]
+)
 def test_a_source_that_fails_oddly_is_one_line_and_the_next_serves(failure, tmp_path, capsys):
     def fail(scratch):
         (scratch / "half").write_bytes(bytes(1000))
         raise failure
 
-    assert sources.find(tmp_path / "set", complete, {"odd": fail, "even": serve}) == ("even", tmp_path / "set")
+    assert sources.find(tmp_path / "set", complete, {"odd": fail, "even": serve}) == (
+        "even",
+        tmp_path / "set",
+    )
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 1 and printed[0].startswith("odd: ")
     assert sorted(file.name for file in (tmp_path / "set").iterdir()) == ["SOURCE", "images"]
@@ -157,9 +171,17 @@ def test_where_nothing_can_be_written_nothing_is_fetched(tmp_path, capsys):
     assert "cannot write" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("marker, name", [
-    (b"network\n", "network"), (b"<script>alert(1)</script>", "data folder"), (b"$\\frac{$", "data folder"),
-    (b"\xff\xfe\x00", "data folder"), (b"", "data folder"), (None, "data folder")])
+@pytest.mark.parametrize(
+    "marker, name",
+    [
+        (b"network\n", "network"),
+        (b"<script>alert(1)</script>", "data folder"),
+        (b"$\\frac{$", "data folder"),
+        (b"\xff\xfe\x00", "data folder"),
+        (b"", "data folder"),
+        (None, "data folder"),
+    ],
+)
 def test_a_marker_is_believed_only_if_it_names_a_source(marker, name, tmp_path):
     (tmp_path / "images").write_bytes(CONTENT)
     if marker is not None:
@@ -186,7 +208,12 @@ def test_two_fetches_at_once_fetch_once_and_name_the_same_source(tmp_path, monke
         return serve(scratch)
 
     monkeypatch.setattr(os, "replace", slow)
-    workers = [threading.Thread(target=lambda: found.append(sources.find(cache, complete, {"network": fetch}))) for _ in range(2)]
+    workers = [
+        threading.Thread(
+            target=lambda: found.append(sources.find(cache, complete, {"network": fetch}))
+        )
+        for _ in range(2)
+    ]
     workers[0].start()
     assert placed.wait(60)
     workers[1].start()
@@ -209,17 +236,23 @@ def fetch(scratch):
     time.sleep(60)
 sources.find(Path({str(cache)!r}), lambda folder: False, {{"network": fetch}})
 """
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as fetching:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    ) as fetching:
         assert fetching.stdout.readline() == "fetching\n"
         fetching.send_signal(signal.SIGKILL)
     assert (cache / "part" / "half").exists()
     (cache / "images").write_bytes(CONTENT)
-    assert sources.find(cache, complete, {"network": lambda scratch: pytest.fail("fetched again")}) == ("data folder", cache)
+    assert sources.find(
+        cache, complete, {"network": lambda scratch: pytest.fail("fetched again")}
+    ) == ("data folder", cache)
     assert [file.name for file in cache.iterdir()] == ["images"]
 
 
 def test_what_another_process_fetched_without_leaving_its_name_is_used(tmp_path):
     """Not there at the first look, there once the lock is had."""
     cache, looks = tmp_path / "data" / "set", iter([False, True])
-    found = sources.find(cache, lambda folder: next(looks), {"network": lambda folder: pytest.fail("fetched again")})
+    found = sources.find(
+        cache, lambda folder: next(looks), {"network": lambda folder: pytest.fail("fetched again")}
+    )
     assert found == ("data folder", cache)

@@ -33,18 +33,35 @@ def test_a_seed_that_is_no_number_is_refused_by_every_study():
 
 def test_the_sample_is_never_published_as_the_study(tiny):
     for study in (studies.ten_configs, studies.lambda_study):
-        with pytest.raises(runs.RunError, match="only .*sample.* was found; see `python -m smai_lib fetch`"):
+        with pytest.raises(
+            runs.RunError, match="only .*sample.* was found; see `python -m smai_lib fetch`"
+        ):
             study("full", data=tiny)
 
 
-@pytest.mark.parametrize("name, kind", [
-    ("q1_configs", MultiTaskConfig), ("q1_lambda", MultiTaskConfig), ("q1_best", MultiTaskConfig),
-    ("q2_models", ColorizationConfig)])
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        ("q1_configs", MultiTaskConfig),
+        ("q1_lambda", MultiTaskConfig),
+        ("q1_best", MultiTaskConfig),
+        ("q2_models", ColorizationConfig),
+    ],
+)
 def test_recorded_rows_have_the_id_of_their_own_run(name, kind, tmp_path):
     """A key that the configuration got after a table was recorded is at its default there."""
     rows = pd.read_csv(paths.RESULTS / f"{name}.csv").to_dict("records")
     keys = [field.name for field in fields(kind) if field.name in rows[0]]
-    computed = [runs.RunSpec(row["name"], name, kind(**{key: row[key] for key in keys}), row["seed"],
-                             row["data_fingerprint"], tmp_path).run_id for row in rows]
+    computed = [
+        runs.RunSpec(
+            row["name"],
+            name,
+            kind(**{key: row[key] for key in keys}),
+            row["seed"],
+            row["data_fingerprint"],
+            tmp_path,
+        ).run_id
+        for row in rows
+    ]
     assert computed == [row["run_id"] for row in rows]
     assert len(set(computed)) == len(rows) > 1

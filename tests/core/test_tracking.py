@@ -25,9 +25,18 @@ def offline_study(sample, tmp_path_factory):
         patch.setenv("WANDB_PROJECT", "mine")
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_DIR", str(root))
-        specs = [RunSpec(name, "q1_configs", MultiTaskConfig.from_dict(config.to_dict() | {"epochs": 2}), 0,
-                         data.fingerprint, root / "runs", "quick")
-                 for name, config in studies.TEN_CONFIGS.items()]
+        specs = [
+            RunSpec(
+                name,
+                "q1_configs",
+                MultiTaskConfig.from_dict(config.to_dict() | {"epochs": 2}),
+                0,
+                data.fingerprint,
+                root / "runs",
+                "quick",
+            )
+            for name, config in studies.TEN_CONFIGS.items()
+        ]
         study = Study("q1_configs", "quick", specs, lambda: data)
         study.run()
     return study, sorted((root / "wandb").glob("offline-run-*"))
@@ -46,7 +55,9 @@ def record_of(folder, kind):
 
 def history_of(folder):
     """The epochs that an offline run's folder holds, one row each."""
-    rows = pd.DataFrame(record["history"]["item"] for record in records(folder) if record["type"] == "history")
+    rows = pd.DataFrame(
+        record["history"]["item"] for record in records(folder) if record["type"] == "history"
+    )
     # wandb adds the epoch to the record that holds the pictures only
     return rows.drop_duplicates("epoch").dropna(axis="columns", how="all")
 
@@ -63,20 +74,31 @@ def test_ten_mirrors_equal_the_records(offline_study):
     for spec in study.specs:
         history = spec.folder.history()
         pd.testing.assert_frame_equal(
-            mirrored[spec.name][list(history.columns)].astype(float), history.astype(float), check_exact=True
+            mirrored[spec.name][list(history.columns)].astype(float),
+            history.astype(float),
+            check_exact=True,
         )
 
 
 def test_a_mirror_names_group_job_and_config(offline_study):
     header = json.dumps(record_of(offline_study[1][0], "run"))
-    for expected in ("q1_configs", "train", "lambda1", "base_filters", "data_fingerprint", "seed 0"):
+    for expected in (
+        "q1_configs",
+        "train",
+        "lambda1",
+        "base_filters",
+        "data_fingerprint",
+        "seed 0",
+    ):
         assert expected in header, expected
 
 
 def test_a_mirror_says_what_was_run_and_where(offline_study):
     study, folders = offline_study
     header = record_of(folders[0], "run")["run"]
-    assert header["project"] == "mine" and {"quick", "q1_configs", "sample", "seed 0"} <= set(header["tags"])
+    assert header["project"] == "mine" and {"quick", "q1_configs", "sample", "seed 0"} <= set(
+        header["tags"]
+    )
     names = {"profile", "device", "precision", "parameters", "run_id"}
     config = {name: value for name, value in header["config"]["update"].items() if name in names}
     result = next(spec.folder.result() for spec in study.specs if spec.run_id == config["run_id"])
@@ -85,10 +107,15 @@ def test_a_mirror_says_what_was_run_and_where(offline_study):
 
 def test_the_tested_weights_are_an_artifact(offline_study):
     study, folders = offline_study
-    header, artifact = record_of(folders[0], "run")["run"], record_of(folders[0], "artifact")["artifact"]
+    header, artifact = (
+        record_of(folders[0], "run")["run"],
+        record_of(folders[0], "artifact")["artifact"],
+    )
     spec = next(spec for spec in study.specs if spec.run_id == header["config"]["update"]["run_id"])
     assert artifact["type"] == "model" and spec.run_id in artifact["name"]
-    assert [file["local_path"] for file in artifact["manifest"]["contents"]] == [str(spec.weights_file)]
+    assert [file["local_path"] for file in artifact["manifest"]["contents"]] == [
+        str(spec.weights_file)
+    ]
 
 
 def test_the_summary_of_a_colour_run_has_its_lowest_nll(made_up_colors, tmp_path, monkeypatch):
@@ -98,16 +125,27 @@ def test_the_summary_of_a_colour_run_has_its_lowest_nll(made_up_colors, tmp_path
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     data = made_up_colors((40, 20, 20), 4)
-    spec = RunSpec("run", "test", ColorizationConfig(num_colors=4, num_filters=2, kernel_size=3, epochs=1), 0,
-                   data.fingerprint, tmp_path / "runs")
+    spec = RunSpec(
+        "run",
+        "test",
+        ColorizationConfig(num_colors=4, num_filters=2, kernel_size=3, epochs=1),
+        0,
+        data.fingerprint,
+        tmp_path / "runs",
+    )
     best = execute(spec, data)["metrics"]["best_val_loss"]
-    summaries = [record["summary"]["update"] for record in records(next((tmp_path / "wandb").glob("offline-run-*")))
-                 if record["type"] == "summary"]
+    summaries = [
+        record["summary"]["update"]
+        for record in records(next((tmp_path / "wandb").glob("offline-run-*")))
+        if record["type"] == "summary"
+    ]
     assert [summary["best_val_nll"] for summary in summaries if "best_val_nll" in summary] == [best]
 
 
 def test_the_final_pictures_are_there(offline_study):
-    pictures = [file.name for file in (offline_study[1][0] / "files" / "media" / "images").glob("*.png")]
+    pictures = [
+        file.name for file in (offline_study[1][0] / "files" / "media" / "images").glob("*.png")
+    ]
     assert {name.split("_")[0] for name in pictures} == {"confusion", "feature"}
 
 
@@ -141,23 +179,30 @@ def test_online_without_a_key_goes_offline(silent_server, capsys):
     assert "there is no key for http://127.0.0.1" in capsys.readouterr().err
 
 
-def test_a_server_that_keeps_silent_holds_nothing_up(silent_server, make_spec, tiny, monkeypatch, capfd):
+def test_a_server_that_keeps_silent_holds_nothing_up(
+    silent_server, make_spec, tiny, monkeypatch, capfd
+):
     wandb.teardown()  # it remembers that there was no key
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setattr(tracking, "FINISH_SECONDS", 2)
     spec = make_spec(epochs=1)
     execute(spec, tiny)
-    assert time.time() - spec.folder.result_file.stat().st_mtime < 60  # silence is for ever; a busy machine is slow
+    assert (
+        time.time() - spec.folder.result_file.stat().st_mtime < 60
+    )  # silence is for ever; a busy machine is slow
     assert capfd.readouterr().err.count("wandb: run is not wholly mirrored, its record is: ") == 1
 
 
-def test_a_folder_that_wandb_cannot_write_is_one_line_of_warning(make_spec, tiny, tmp_path, monkeypatch, capfd):
+def test_a_folder_that_wandb_cannot_write_is_one_line_of_warning(
+    make_spec, tiny, tmp_path, monkeypatch, capfd
+):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "file"))
     assert execute(make_spec(epochs=1), tiny)["metrics"]
     assert [line for line in capfd.readouterr().err.splitlines() if "wandb" in line] == [
-        f"wandb: run is not wholly mirrored, its record is: FileExistsError: [Errno 17] File exists: '{tmp_path / 'file'}'"]
+        f"wandb: run is not wholly mirrored, its record is: FileExistsError: [Errno 17] File exists: '{tmp_path / 'file'}'"
+    ]
 
 
 def test_a_wrong_mode_is_refused_before_training(make_spec, tiny, monkeypatch):

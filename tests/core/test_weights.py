@@ -42,7 +42,9 @@ def test_one_flipped_bit_is_found_and_the_way_out_is_named(file):
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    with pytest.raises(weights.WeightsError, match=rf"(?s)truncated or altered.*expected {expected}.*git checkout"):
+    with pytest.raises(
+        weights.WeightsError, match=rf"(?s)truncated or altered.*expected {expected}.*git checkout"
+    ):
         SMALL.load(file)
 
 
@@ -54,14 +56,19 @@ def test_what_is_no_weights_file_is_refused(file, content):
 
 
 def test_a_missing_file_is_answered_with_those_that_exist(file):
-    with pytest.raises(weights.WeightsError, match=r"other.safetensors is missing; .* has small.safetensors"):
+    with pytest.raises(
+        weights.WeightsError, match=r"other.safetensors is missing; .* has small.safetensors"
+    ):
         SMALL.load(file.with_name("other.safetensors"))
 
 
-@pytest.mark.parametrize("keys, named", [
-    ({"base_filters": 4}, r"block1.conv.bias: found \(3,\), expected \(4,\)"),
-    ({"num_layers": 3}, r"block3.conv.bias: found nothing, expected \(12,\)"),
-])
+@pytest.mark.parametrize(
+    "keys, named",
+    [
+        ({"base_filters": 4}, r"block1.conv.bias: found \(3,\), expected \(4,\)"),
+        ({"num_layers": 3}, r"block3.conv.bias: found nothing, expected \(12,\)"),
+    ],
+)
 def test_weights_of_another_config_are_refused_by_tensor(file, keys, named):
     with pytest.raises(weights.WeightsError, match=named):
         replace(SMALL, **keys).load(file)
@@ -76,8 +83,13 @@ def test_recording_keeps_the_other_files_and_sha256sum_agrees(file):
     save_file({"x": torch.ones(2)}, other)
     checksums.record(other)
     assert checksums.verify(file) and checksums.verify(other)
-    done = subprocess.run(["sha256sum", "--check", "--strict", checksums.SUMS], cwd=file.parent, check=True,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        ["sha256sum", "--check", "--strict", checksums.SUMS],
+        cwd=file.parent,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout.count(": OK") == 2
 
 

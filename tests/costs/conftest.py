@@ -12,9 +12,14 @@ def reported():
 @pytest.fixture(scope="session")
 def loop_count():
     """Count taps that hit the map, one by one; a transposed convolution scatters, a convolution gathers."""
+
     def count_taps(c_in, c_out, kernel, h, w, stride, padding, transposed):
-        out = [(side - 1) * stride + kernel - 2 * padding if transposed else
-               (side + 2 * padding - kernel) // stride + 1 for side in (h, w)]
+        out = [
+            (side - 1) * stride + kernel - 2 * padding
+            if transposed
+            else (side + 2 * padding - kernel) // stride + 1
+            for side in (h, w)
+        ]
         source, target = ((h, w), out) if transposed else (out, (h, w))
         count = 0
         for y, x, dy, dx in product(*map(range, (*source, kernel, kernel))):

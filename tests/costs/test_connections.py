@@ -102,29 +102,50 @@ def test_every_weight_of_a_whole_network(kernel):
     sizes = SIZES | {"k": kernel}
     table = formulas.evaluate(HAND, **sizes)
     nic, nf, nc, h, w = (sizes[name] for name in ("NIC", "NF", "NC", "H", "W"))
-    shapes = [(nic, nf, h, w), (nf, 2 * nf, h // 2, w // 2), (2 * nf, 4 * nf, h // 4, w // 4),
-              (4 * nf, 2 * nf, h // 8, w // 8), (2 * nf, nf, h // 4, w // 4), (nf, nc, h // 2, w // 2), (nc, nc, h, w)]
+    shapes = [
+        (nic, nf, h, w),
+        (nf, 2 * nf, h // 2, w // 2),
+        (2 * nf, 4 * nf, h // 4, w // 4),
+        (4 * nf, 2 * nf, h // 8, w // 8),
+        (2 * nf, nf, h // 4, w // 4),
+        (nf, nc, h // 2, w // 2),
+        (nc, nc, h, w),
+    ]
     strict, usual = [], []
     for layer, (c_in, c_out, rows, columns) in zip(HAND, shapes, strict=True):
         if layer.startswith("Deconv"):
             found = [inputs_of(transposed_triples(c_in, c_out, rows, columns))] * 2
         else:
             width = 1 if layer == "Classifier" else kernel
-            found = [inputs_of(convolution_triples(c_in, c_out, width, rows, columns, frame=frame))
-                     for frame in (False, True)]
+            found = [
+                inputs_of(convolution_triples(c_in, c_out, width, rows, columns, frame=frame))
+                for frame in (False, True)
+            ]
         strict.append(sum(found[0].values()))
         usual.append(sum(found[1].values()))
     assert table["taps"].tolist() == [*strict, sum(strict)]
     assert table["macs"].tolist() == [*usual, sum(usual)]
-    deconvs = sum(number for layer, number in zip(HAND, usual, strict=True) if layer.startswith("Deconv"))
-    assert formulas.value_at(PUBLISHED["macs"], **sizes) == sum(usual) + 3 * deconvs  # each counted four times
+    deconvs = sum(
+        number for layer, number in zip(HAND, usual, strict=True) if layer.startswith("Deconv")
+    )
+    assert (
+        formulas.value_at(PUBLISHED["macs"], **sizes) == sum(usual) + 3 * deconvs
+    )  # each counted four times
 
 
 def test_every_weight_of_the_module_by_autograd():
     model = ColorizationCNN(in_channels=2, num_filters=2, num_colors=3)
-    counted = {step.name: (step.module, inputs_of_each_weight(step.module, step.reads[1:])["weight"].sum().item())
-               for step in forward_pass(model, (2, SIZES["H"], SIZES["W"])) if list(step.module.parameters())}
+    counted = {
+        step.name: (
+            step.module,
+            inputs_of_each_weight(step.module, step.reads[1:])["weight"].sum().item(),
+        )
+        for step in forward_pass(model, (2, SIZES["H"], SIZES["W"]))
+        if list(step.module.parameters())
+    }
     table = formulas.evaluate(HAND, **SIZES)
     norms = [number for module, number in counted.values() if isinstance(module, nn.BatchNorm2d)]
-    assert [number for module, number in counted.values() if not isinstance(module, nn.BatchNorm2d)] == table["taps"].tolist()[:-1]
+    assert [
+        number for module, number in counted.values() if not isinstance(module, nn.BatchNorm2d)
+    ] == table["taps"].tolist()[:-1]
     assert norms == table["prepool_outputs"].tolist()[:-2]  # the classifier has no BatchNorm

@@ -14,7 +14,10 @@ def test_recorded_timing_holds_the_counts_of_today(reported):
     for row in shipped("cost_timing.csv").itertuples():
         total = formulas.evaluate(HAND, **reported | {"NF": row.NF, "k": row.k}).loc["total"]
         assert (row.macs, row.weights, row.prepool_outputs) == (
-            total["macs"], total["weights"], total["prepool_outputs"])
+            total["macs"],
+            total["weights"],
+            total["prepool_outputs"],
+        )
 
 
 def test_sweep_measures_every_pair():

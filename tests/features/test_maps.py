@@ -27,7 +27,13 @@ def split(tiny):
     return Split(*(column[:60] for column in tiny.train))
 
 
-AS_PUBLISHED = {"normalize": True, "pooling": "average", "block_dropout": 0.3, "ink_hidden": 5, "ink_dropout": 0.3}
+AS_PUBLISHED = {
+    "normalize": True,
+    "pooling": "average",
+    "block_dropout": 0.3,
+    "ink_hidden": 5,
+    "ink_dropout": 0.3,
+}
 RESIDUAL = {"backbone": "residual", "pairs": 2, "ink_scale": (0.3, 2.0)}
 
 
@@ -57,33 +63,52 @@ def test_batches_do_not_show(split, monkeypatch):
         torch.testing.assert_close(values, whole[block])
 
 
-@pytest.mark.parametrize("images, found", [
-    (torch.zeros(28, 27, dtype=torch.uint8), r"shape \(28, 27\)"),
-    (torch.zeros(3, 28, 28, dtype=torch.uint8), r"shape \(3, 28, 28\)"),
-    (torch.zeros(1, 1, 1, 28, 28, dtype=torch.uint8), r"shape \(1, 1, 1, 28, 28\)"),
-    (torch.zeros(28, dtype=torch.uint8), r"shape \(28,\)"),
-    (torch.zeros(1, 28, 28), "torch.float32"),
-    (np.zeros((28, 28), np.uint8), "ndarray"),
-    ("shoe.png", "str"),
-])
+@pytest.mark.parametrize(
+    "images, found",
+    [
+        (torch.zeros(28, 27, dtype=torch.uint8), r"shape \(28, 27\)"),
+        (torch.zeros(3, 28, 28, dtype=torch.uint8), r"shape \(3, 28, 28\)"),
+        (torch.zeros(1, 1, 1, 28, 28, dtype=torch.uint8), r"shape \(1, 1, 1, 28, 28\)"),
+        (torch.zeros(28, dtype=torch.uint8), r"shape \(28,\)"),
+        (torch.zeros(1, 28, 28), "torch.float32"),
+        (np.zeros((28, 28), np.uint8), "ndarray"),
+        ("shoe.png", "str"),
+    ],
+)
 def test_a_wrong_image_is_refused_with_what_was_expected(images, found):
-    with pytest.raises(fm.FeatureError, match=rf"images: found {found}, expected a uint8 tensor of shape \(28, 28\)"):
+    with pytest.raises(
+        fm.FeatureError,
+        match=rf"images: found {found}, expected a uint8 tensor of shape \(28, 28\)",
+    ):
         view(network(), images, "block1", 0)
 
 
 def test_a_layer_that_does_not_exist_is_answered_with_those_that_do(split):
-    with pytest.raises(fm.FeatureError, match=r"found 'block3', expected one of block1, block2, block1.conv, .*block2.relu$"):
+    with pytest.raises(
+        fm.FeatureError,
+        match=r"found 'block3', expected one of block1, block2, block1.conv, .*block2.relu$",
+    ):
         view(network(), split.images[0], "block3", 0)
 
 
 @pytest.mark.parametrize("channel", [-1, 4])
 def test_a_channel_that_does_not_exist_is_answered_with_those_that_do(split, channel):
-    with pytest.raises(fm.FeatureError, match=rf"channel: found {channel}, expected 0 to 3, the channels of block1"):
+    with pytest.raises(
+        fm.FeatureError, match=rf"channel: found {channel}, expected 0 to 3, the channels of block1"
+    ):
         view(network(), split.images[0], "block1", channel)
 
 
-@pytest.mark.parametrize("num_layers, recipe", [(2, {}), (3, {}), (3, {"ceil_mode": True, "ink_scale": (0.3, 2.0)}),
-                                                (3, AS_PUBLISHED), (2, RESIDUAL)])
+@pytest.mark.parametrize(
+    "num_layers, recipe",
+    [
+        (2, {}),
+        (3, {}),
+        (3, {"ceil_mode": True, "ink_scale": (0.3, 2.0)}),
+        (3, AS_PUBLISHED),
+        (2, RESIDUAL),
+    ],
+)
 @pytest.mark.parametrize("replace_by", fm.REPLACEMENTS)
 def test_ablation_is_what_a_hook_on_the_block_would_cost(split, num_layers, recipe, replace_by):
     """Witness: the whole network again, its block's output overwritten by a hook."""
@@ -94,10 +119,13 @@ def test_ablation_is_what_a_hook_on_the_block_would_cost(split, num_layers, reci
     def judge():
         with torch.inference_mode():
             output = model(images)
-        return (output.logits.argmax(1) == split.labels).float(), (output.ink - split.ink).square().mean().sqrt()
+        return (output.logits.argmax(1) == split.labels).float(), (
+            output.ink - split.ink
+        ).square().mean().sqrt()
 
     right, rmse = judge()
     for (block, channel), row in table.iterrows():
+
         def overwrite(module, inputs, output, channel=channel):
             output[:, channel] = output[:, channel].mean(0) if replace_by == "mean" else 0
             return output
@@ -118,8 +146,12 @@ def test_a_channel_that_never_varies_costs_nothing_by_mean_and_something_by_zero
     with torch.no_grad():
         model.backbone.block2.norm.weight[3] = 0
         model.backbone.block2.norm.bias[3] = 2
-    cost = {how: fm.ablate(model, split, replace_by=how).query("block == 'block2' and channel == 3")["rmse_cost"].item()
-            for how in fm.REPLACEMENTS}
+    cost = {
+        how: fm.ablate(model, split, replace_by=how)
+        .query("block == 'block2' and channel == 3")["rmse_cost"]
+        .item()
+        for how in fm.REPLACEMENTS
+    }
     assert abs(cost["mean"]) < 1e-6 and abs(cost["zero"]) > 1e-3
 
 
@@ -159,13 +191,17 @@ def test_purity_counts_the_most_common_class_and_skips_the_silent():
 def test_the_browser_follows_its_controls(split):
     model = network()
     browser = browse(model, split.images, ["item"] * len(split.images))
-    assert browser.auto_display  # else a reader moves the controls and sees nothing; `test_lab.py` looks
+    assert (
+        browser.auto_display
+    )  # else a reader moves the controls and sees nothing; `test_lab.py` looks
     image, block, channel = browser.children[:3]
     image.value, block.value, channel.value = 3, "block2", 7
     left, right = browser.result.axes[:2]
     assert right.get_title() == "block2, channel 7"
     assert np.array_equal(left.images[0].get_array(), split.images[3, 0].numpy())
-    assert np.array_equal(right.images[0].get_array(), fm.maps(model, split.images[3])["block2"][0, 7].numpy())
+    assert np.array_equal(
+        right.images[0].get_array(), fm.maps(model, split.images[3])["block2"][0, 7].numpy()
+    )
     block.value = "block1"  # which has four channels
     assert channel.value == 3 and browser.result.axes[1].get_title() == "block1, channel 3"
 
@@ -193,8 +229,12 @@ def test_all_maps_of_the_overview_share_one_colour_scale(split):
     figure = figures.beside(split.images[:3], "abc", maps, {"block1": [2, 0], "block2": [7]})
     first, second = (axes.images[0] for axes in figure.axes[1:3])
     assert first.get_clim() == second.get_clim()
-    assert np.array_equal(first.get_array()[:28, :28], np.kron(maps["block1"][0, 2], np.ones((2, 2))))
-    assert np.array_equal(second.get_array()[60:88, :28], np.kron(maps["block2"][2, 7], np.ones((4, 4))))
+    assert np.array_equal(
+        first.get_array()[:28, :28], np.kron(maps["block1"][0, 2], np.ones((2, 2)))
+    )
+    assert np.array_equal(
+        second.get_array()[60:88, :28], np.kron(maps["block2"][2, 7], np.ones((4, 4)))
+    )
 
 
 def test_a_small_map_is_enlarged_by_whole_pixels_and_centred():
@@ -204,13 +244,20 @@ def test_a_small_map_is_enlarged_by_whole_pixels_and_centred():
 
 
 def test_networks_side_by_side_show_the_same_channels_in_every_row(split):
-    maps = {name: fm.maps(network(seed=seed), split.images[:1])["block1"][0] for seed, name in enumerate("ab")}
+    maps = {
+        name: fm.maps(network(seed=seed), split.images[:1])["block1"][0]
+        for seed, name in enumerate("ab")
+    }
     figure = figures.side_by_side(split.images[0], maps, channels=[3, 1])
     for axes, values in zip(figure.axes[:2], maps.values(), strict=True):
         picture = axes.images[0].get_array()
         assert picture.shape == (28, 3 * 30 - 2)
-        assert np.array_equal(picture[::2, 30:58:2], values[3]) and np.array_equal(picture[::2, 60:88:2], values[1])
-        drawn = np.concatenate([other[[3, 1]].numpy().ravel() for other in maps.values()])  # by any row
+        assert np.array_equal(picture[::2, 30:58:2], values[3]) and np.array_equal(
+            picture[::2, 60:88:2], values[1]
+        )
+        drawn = np.concatenate(
+            [other[[3, 1]].numpy().ravel() for other in maps.values()]
+        )  # by any row
         assert axes.images[0].get_clim() == (0, pytest.approx(np.quantile(drawn, figures.CLIP)))
     assert [axes.get_yticklabels()[0].get_text() for axes in figure.axes[:2]] == ["a", "b"]
     assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["input", "3", "1"]

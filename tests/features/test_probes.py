@@ -26,7 +26,9 @@ def test_ridge_is_scikit_learns_in_both_forms(images, features):
     generator = torch.Generator().manual_seed(0)
     x = 3 + torch.randn(images, features, generator=generator).double()
     y = torch.randn(images, 2, generator=generator).double()
-    for strength, (weights, intercept) in zip((0.01, 2.0), probes.ridge(x, y, (0.01, 2.0)), strict=True):
+    for strength, (weights, intercept) in zip(
+        (0.01, 2.0), probes.ridge(x, y, (0.01, 2.0)), strict=True
+    ):
         alpha = strength * images * x.var(0, correction=0).mean().item()
         witness = Ridge(alpha=alpha).fit(x.numpy(), y.numpy())
         assert np.allclose(weights.T, witness.coef_) and np.allclose(intercept, witness.intercept_)
@@ -42,10 +44,16 @@ def test_the_probe_of_pixels_measures_ink_exactly_and_names_more_than_chance(tin
 
 def test_the_probe_reads_what_the_features_hold_and_nothing_else(tiny):
     splits = three(tiny.train)
-    given = {"class": lambda split: torch.nn.functional.one_hot(split.labels, 10).float(),
-             "ink": lambda split: split.ink[:, None], "noise": lambda split: torch.rand(len(split.ink), 5)}
+    given = {
+        "class": lambda split: torch.nn.functional.one_hot(split.labels, 10).float(),
+        "ink": lambda split: split.ink[:, None],
+        "noise": lambda split: torch.rand(len(split.ink), 5),
+    }
     torch.manual_seed(0)
-    found = {name: probes.probe(*((features(split), split) for split in splits)) for name, features in given.items()}
+    found = {
+        name: probes.probe(*((features(split), split) for split in splits))
+        for name, features in given.items()
+    }
     spread = splits[2].ink.std().item()
     assert found["class"]["accuracy"] == 1 and found["class"]["rmse"] > 0.3 * spread
     assert found["ink"]["rmse"] < 1e-3 * spread and found["ink"]["accuracy"] < 0.6
@@ -66,18 +74,34 @@ def test_the_strength_is_chosen_on_its_own_images_not_on_those_reported(tiny):
 def test_probes_of_every_block_beside_the_pixels(tiny):
     table = probes.probe_blocks({"a": network(), "b": network(1, 3)}, *three(tiny.train))
     assert list(zip(table["network"], table["layer"], strict=True)) == [
-        ("none", "pixels"), ("a", "block1"), ("a", "block2"), ("b", "block1"), ("b", "block2"), ("b", "block3")]
-    assert table["features"].tolist() == [784, 4 * 14 * 14, 8 * 7 * 7, 4 * 14 * 14, 8 * 7 * 7, 16 * 3 * 3]
+        ("none", "pixels"),
+        ("a", "block1"),
+        ("a", "block2"),
+        ("b", "block1"),
+        ("b", "block2"),
+        ("b", "block3"),
+    ]
+    assert table["features"].tolist() == [
+        784,
+        4 * 14 * 14,
+        8 * 7 * 7,
+        4 * 14 * 14,
+        8 * 7 * 7,
+        16 * 3 * 3,
+    ]
 
 
-@pytest.mark.parametrize("kernel, name", [
-    (torch.tensor([[0.0, 0, 0], [0, 1, 0], [0, 0, 0]]), "brightness"),
-    (torch.tensor([[0.0, 0, 0], [0, -1, 0], [0, 0, 0]]), "darkness"),
-    (probes.SOBEL, "edge, brighter right"),
-    (-probes.SOBEL, "edge, brighter left"),
-    (probes.SOBEL.T, "edge, brighter below"),
-    (-probes.SOBEL.T, "edge, brighter above"),
-])
+@pytest.mark.parametrize(
+    "kernel, name",
+    [
+        (torch.tensor([[0.0, 0, 0], [0, 1, 0], [0, 0, 0]]), "brightness"),
+        (torch.tensor([[0.0, 0, 0], [0, -1, 0], [0, 0, 0]]), "darkness"),
+        (probes.SOBEL, "edge, brighter right"),
+        (-probes.SOBEL, "edge, brighter left"),
+        (probes.SOBEL.T, "edge, brighter below"),
+        (-probes.SOBEL.T, "edge, brighter above"),
+    ],
+)
 def test_a_channel_with_a_known_filter_resembles_its_picture(tiny, kernel, name):
     model = network()
     block = model.backbone.block1

@@ -26,7 +26,11 @@ def test_ink_is_the_mean_intensity():
 
 
 def test_splits_are_disjoint_and_stratified(sample):
-    assert [len(split.labels) for split in (sample.train, sample.validation, sample.test)] == [5400, 600, 1000]
+    assert [len(split.labels) for split in (sample.train, sample.validation, sample.test)] == [
+        5400,
+        600,
+        1000,
+    ]
     assert torch.bincount(sample.train.labels).tolist() == [540] * 10
     assert torch.bincount(sample.validation.labels).tolist() == [60] * 10
     seen = {image.numpy().tobytes() for image in sample.train.images}
@@ -43,7 +47,11 @@ def test_the_full_data_set_where_it_is_had():
     full = fashion_mnist.fashion_mnist(verbose=False)
     if full.is_stand_in:
         pytest.skip("no source of the full data set on this machine")
-    assert [len(split.labels) for split in (full.train, full.validation, full.test)] == [54000, 6000, 10000]
+    assert [len(split.labels) for split in (full.train, full.validation, full.test)] == [
+        54000,
+        6000,
+        10000,
+    ]
     assert torch.bincount(full.validation.labels).tolist() == [600] * 10
 
 
@@ -71,7 +79,9 @@ def test_an_altered_file_is_named_with_both_checksums(copy):
     content[-1] ^= 1
     file.write_bytes(gzip.compress(bytes(content)))
     expected = fashion_mnist.CHECKSUMS["t10k-labels-idx1-ubyte"]
-    with pytest.raises(sources.DataError, match=rf"t10k-labels.*altered.*[0-9a-f]{{64}}.*{expected}.*fetch"):
+    with pytest.raises(
+        sources.DataError, match=rf"t10k-labels.*altered.*[0-9a-f]{{64}}.*{expected}.*fetch"
+    ):
         fashion_mnist.fashion_mnist(copy)
 
 
@@ -95,7 +105,9 @@ def test_torchvisions_files_are_fetched_from_the_mirror_that_has_them(copy, tmp_
 
     sums = [(file.name, hashlib.md5(file.read_bytes()).hexdigest()) for file in copy.glob("*.gz")]
     monkeypatch.setattr(Torchvision, "resources", sums)
-    monkeypatch.setattr(Torchvision, "mirrors", [f"{tmp_path.as_uri()}/nowhere/", f"{copy.as_uri()}/"])
+    monkeypatch.setattr(
+        Torchvision, "mirrors", [f"{tmp_path.as_uri()}/nowhere/", f"{copy.as_uri()}/"]
+    )
     assert fashion_mnist.fashion_mnist(verbose=False).source == "torchvision download"
 
 
@@ -115,7 +127,10 @@ def test_the_data_folder_comes_before_any_download(copy, tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "reachable", lambda url: pytest.fail("asked the network"))
     shutil.copytree(copy, tmp_path / "data" / "fashion-mnist")
     dataset = fashion_mnist.fashion_mnist()
-    assert (dataset.source, dataset.directory) == ("data folder", tmp_path / "data" / "fashion-mnist")
+    assert (dataset.source, dataset.directory) == (
+        "data folder",
+        tmp_path / "data" / "fashion-mnist",
+    )
 
 
 def test_without_any_source_the_sample_serves_loudly(tmp_path, monkeypatch, capsys):
@@ -137,26 +152,41 @@ def test_debians_package_is_fetched_by_an_apt_that_needs_no_root(copy, tmp_path,
     shutil.copytree(copy, tree / fashion_mnist.SYSTEM_DIR.relative_to("/"))
     (tree / "DEBIAN").mkdir()
     (tree / "DEBIAN" / "control").write_text(
-        "Package: dataset-fashion-mnist\nVersion: 0\nArchitecture: all\nMaintainer: nobody\nDescription: test\n")
+        "Package: dataset-fashion-mnist\nVersion: 0\nArchitecture: all\nMaintainer: nobody\nDescription: test\n"
+    )
     if not shutil.which("dpkg-deb"):
         pytest.skip("dpkg-deb is not on this machine")
     subprocess.run(["dpkg-deb", "-b", tree, tmp_path / "made.deb"], check=True, capture_output=True)
     apt = tmp_path / "bin" / "apt-get"
     apt.parent.mkdir()
-    apt.write_text('#!/bin/sh\nfor last; do :; done\n'
-                   f'if [ "$last" = dataset-fashion-mnist ]; then cp {tmp_path}/made.deb .; fi\n')
+    apt.write_text(
+        "#!/bin/sh\nfor last; do :; done\n"
+        f'if [ "$last" = dataset-fashion-mnist ]; then cp {tmp_path}/made.deb .; fi\n'
+    )
     apt.chmod(0o755)
     monkeypatch.setenv("PATH", f"{apt.parent}{os.pathsep}{os.environ['PATH']}")
     cache = tmp_path / "data" / "fashion-mnist"
-    assert fashion_mnist.fashion_mnist(verbose=False).source == "Debian package dataset-fashion-mnist"
+    assert (
+        fashion_mnist.fashion_mnist(verbose=False).source == "Debian package dataset-fashion-mnist"
+    )
     kept = [*(f"{name}.gz" for name in fashion_mnist.CHECKSUMS), "SOURCE"]
     assert sorted(file.name for file in cache.iterdir()) == sorted(kept)
 
 
 def test_fetch_reports_source_checksum_and_size():
     environment = os.environ | {"SMAI_FASHION_MNIST": "sample", "SMAI_COLOR_IMAGES": "sample"}
-    done = subprocess.run([sys.executable, "-m", "smai_lib", "fetch"], env=environment, capture_output=True,
-                          text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "smai_lib", "fetch"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     checksum = fashion_mnist.SAMPLE_CHECKSUMS["t10k-images-idx3-ubyte"]
     size = (paths.SAMPLE / "t10k-images-idx3-ubyte.gz").stat().st_size
-    assert f"{size:,} bytes" in done.stdout and checksum in done.stdout and "sample" in done.stdout and "PHOTO PATCHES" in done.stdout
+    assert (
+        f"{size:,} bytes" in done.stdout
+        and checksum in done.stdout
+        and "sample" in done.stdout
+        and "PHOTO PATCHES" in done.stdout
+    )

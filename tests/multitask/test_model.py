@@ -20,11 +20,18 @@ def test_ceil_mode_pools_what_is_left_at_the_border():
     ceil.load_state_dict(floor.state_dict())
     maps = F.relu(floor.norm(floor.conv(images)))
     assert torch.equal(floor(images), F.max_pool2d(maps[:, :, :6, :6], 2))
-    assert torch.equal(ceil(images), F.max_pool2d(F.pad(maps, (0, 1, 0, 1)), 2))  # maps are at least 0
+    assert torch.equal(
+        ceil(images), F.max_pool2d(F.pad(maps, (0, 1, 0, 1)), 2)
+    )  # maps are at least 0
     for num_layers, side in ((2, 7), (3, 4)):
-        model = MultiTaskCNN(num_layers=num_layers, base_filters=4, dropout_rate=0.0, hidden=6, ceil_mode=True)
+        model = MultiTaskCNN(
+            num_layers=num_layers, base_filters=4, dropout_rate=0.0, hidden=6, ceil_mode=True
+        )
         assert model.backbone(torch.rand(5, 1, 28, 28)).shape[-2:] == (side, side)
-        assert model(torch.rand(5, 1, 28, 28)).logits.shape == (5, 10) and model.regressor[0].out_features == 6
+        assert (
+            model(torch.rand(5, 1, 28, 28)).logits.shape == (5, 10)
+            and model.regressor[0].out_features == 6
+        )
 
 
 def test_heads_compute_in_float32_under_autocast():
@@ -72,7 +79,9 @@ def test_dropout_after_blocks_is_for_training_only():
 
 def test_the_heads_have_their_own_widths_and_dropout():
     torch.manual_seed(0)
-    model = MultiTaskCNN(num_layers=2, base_filters=4, dropout_rate=0.0, hidden=20, ink_hidden=9, ink_dropout=0.5).train()
+    model = MultiTaskCNN(
+        num_layers=2, base_filters=4, dropout_rate=0.0, hidden=20, ink_hidden=9, ink_dropout=0.5
+    ).train()
     assert (model.classifier[0].out_features, model.regressor[0].out_features) == (20, 9)
     maps = torch.rand(6, 8, 7, 7)
     first, second = model.heads(maps), model.heads(maps)
@@ -90,7 +99,15 @@ def test_a_residual_pair_adds_to_what_it_is_given():
 
 
 def test_a_residual_backbone_halves_between_its_blocks():
-    model = MultiTaskCNN(num_layers=3, base_filters=16, dropout_rate=0.3, backbone="residual", pairs=3, pooling="average", hidden=64)
+    model = MultiTaskCNN(
+        num_layers=3,
+        base_filters=16,
+        dropout_rate=0.3,
+        backbone="residual",
+        pairs=3,
+        pooling="average",
+        hidden=64,
+    )
     hidden, shapes = torch.rand(2, 1, 28, 28), []
     for block in model.backbone:
         hidden = block(hidden)
@@ -98,7 +115,10 @@ def test_a_residual_backbone_halves_between_its_blocks():
     assert shapes == [(16, 28, 28), (32, 14, 14), (64, 7, 7)]
     assert parameter_count(model) < 500_000
     flat = MultiTaskCNN(num_layers=3, base_filters=4, dropout_rate=0.3, backbone="residual")
-    assert flat(torch.rand(2, 1, 28, 28)).ink.shape == (2,) and flat.classifier[0].in_features == 16 * 49
+    assert (
+        flat(torch.rand(2, 1, 28, 28)).ink.shape == (2,)
+        and flat.classifier[0].in_features == 16 * 49
+    )
 
 
 def test_pools_that_leave_no_pixel_are_refused():

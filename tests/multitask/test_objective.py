@@ -15,13 +15,19 @@ from smai_lib.multitask.model import MultiTaskOutput
 FEW = slice(0, 40)
 
 
-@pytest.mark.parametrize("lambda1, lambda2, learns", [(1.0, 0.0, "classifier"), (0.0, 1.0, "regressor")])
+@pytest.mark.parametrize(
+    "lambda1, lambda2, learns", [(1.0, 0.0, "classifier"), (0.0, 1.0, "regressor")]
+)
 def test_lambda_zero_silences_one_head_and_not_the_backbone(tiny, lambda1, lambda2, learns):
-    objective, model = MultiTaskConfig(lambda1=lambda1, lambda2=lambda2, base_filters=4).build(tiny, 0)
+    objective, model = MultiTaskConfig(lambda1=lambda1, lambda2=lambda2, base_filters=4).build(
+        tiny, 0
+    )
     batch = slice(0, 20)
     objective.loss(model(objective.inputs(tiny.train, batch)), tiny.train, batch)[0].backward()
     for name in ("classifier", "regressor", "backbone"):
-        moved = any(p.grad is not None and p.grad.abs().sum() > 0 for p in getattr(model, name).parameters())
+        moved = any(
+            p.grad is not None and p.grad.abs().sum() > 0 for p in getattr(model, name).parameters()
+        )
         assert moved == (name in (learns, "backbone")), name
 
 
@@ -43,17 +49,24 @@ def test_metrics_by_hand_over_unequal_batches():
     objective = multitask.MultiTaskObjective(MultiTaskConfig(lambda1=2.0, lambda2=0.5))
     images = torch.zeros(3, 1, 28, 28, dtype=torch.uint8)
     split = Split(images, torch.tensor([0, 1, 1]), torch.tensor([0.0, 0.5, 1.0]))
-    output = MultiTaskOutput(torch.log(torch.tensor([[0.8, 0.2], [0.4, 0.6], [0.9, 0.1]])),
-                             torch.tensor([0.0, 0.5, 0.4]))
+    output = MultiTaskOutput(
+        torch.log(torch.tensor([[0.8, 0.2], [0.4, 0.6], [0.9, 0.1]])), torch.tensor([0.0, 0.5, 0.4])
+    )
     total = 0
     for index in (slice(0, 2), slice(2, 3)):
         part = MultiTaskOutput(output.logits[index], output.ink[index])
         total = total + objective.loss(part, split, index)[1]
     metrics = objective.metrics(total)
     cross_entropy = -torch.log(torch.tensor([0.8, 0.6, 0.1])).mean().item()
-    expected = {"cross_entropy": cross_entropy, "accuracy": 2 / 3, "mse": 0.12, "mae": 0.2,
-                "rmse": 0.12**0.5, "r2": 1 - 0.12 / (0.5 / 3),
-                "loss": 2 * cross_entropy + 0.5 * 0.12}
+    expected = {
+        "cross_entropy": cross_entropy,
+        "accuracy": 2 / 3,
+        "mse": 0.12,
+        "mae": 0.2,
+        "rmse": 0.12**0.5,
+        "r2": 1 - 0.12 / (0.5 / 3),
+        "loss": 2 * cross_entropy + 0.5 * 0.12,
+    }
     assert metrics == pytest.approx(expected, rel=1e-6)
 
 
@@ -64,8 +77,11 @@ def test_the_training_loss_is_the_joint_loss(tiny):
     batch = slice(0, 50)
     output = model(objective.inputs(tiny.train, batch))
     expected = 3 * F.cross_entropy(output.logits, tiny.train.labels[batch]) + 7 * F.mse_loss(
-        output.ink, tiny.train.ink[batch])
-    assert objective.loss(output, tiny.train, batch)[0].item() == pytest.approx(expected.item(), rel=1e-6)
+        output.ink, tiny.train.ink[batch]
+    )
+    assert objective.loss(output, tiny.train, batch)[0].item() == pytest.approx(
+        expected.item(), rel=1e-6
+    )
 
 
 def test_baselines_of_ink_by_hand(tiny):
@@ -94,7 +110,9 @@ def test_confusion_counts_every_image_once(tiny):
 
 
 def small(**settings):
-    return MultiTaskConfig(num_layers=2, base_filters=4, batch_size=50, dropout_rate=0.0, **settings)
+    return MultiTaskConfig(
+        num_layers=2, base_filters=4, batch_size=50, dropout_rate=0.0, **settings
+    )
 
 
 def joint_loss(config, data, output=None):
@@ -108,15 +126,21 @@ def test_z_scored_ink_is_still_ink_and_its_constant_answer_has_loss_one(tiny):
     mean = tiny.train.ink.mean()
     everywhere = slice(None)
     objective, model = config.build(tiny, 0)
-    constant = MultiTaskOutput(torch.zeros(len(tiny.train.ink), 10), mean.expand(len(tiny.train.ink)))
-    assert objective.loss(constant, tiny.train, everywhere)[0].item() == pytest.approx(1.0, rel=1e-4)
+    constant = MultiTaskOutput(
+        torch.zeros(len(tiny.train.ink), 10), mean.expand(len(tiny.train.ink))
+    )
+    assert objective.loss(constant, tiny.train, everywhere)[0].item() == pytest.approx(
+        1.0, rel=1e-4
+    )
     for parameter in model.regressor[-1].parameters():
         torch.nn.init.zeros_(parameter)
     silent = model.eval()(objective.inputs(tiny.train, FEW)).ink
     assert torch.allclose(silent, mean.expand(40))  # a head that says 0 answers the mean ink
     # metrics stay in units of ink
     sums = objective.loss(constant, tiny.train, everywhere)[1]
-    assert objective.metrics(sums)["mse"] == pytest.approx(tiny.train.ink.double().var(correction=0).item(), rel=1e-4)
+    assert objective.metrics(sums)["mse"] == pytest.approx(
+        tiny.train.ink.double().var(correction=0).item(), rel=1e-4
+    )
 
 
 def test_uncertainty_weighting_by_its_formula(tiny):
@@ -130,7 +154,9 @@ def test_uncertainty_weighting_by_its_formula(tiny):
     config = small(weighting="uncertainty", learning_rate=0.01, epochs=1)
     objective, model = config.build(tiny, 0)
     row = fit(model, objective, tiny.train, tiny.validation, config, seed=0, device="cpu").rows[-1]
-    assert row["log_variance_class"] > row["log_variance_ink"]  # CE is the larger loss, so it gets the larger variance
+    assert (
+        row["log_variance_class"] > row["log_variance_ink"]
+    )  # CE is the larger loss, so it gets the larger variance
 
 
 def test_label_smoothing_changes_the_loss_and_not_the_metric(tiny):
@@ -160,7 +186,7 @@ def test_shifted_images_have_their_own_ink(tiny):
     assert torch.equal(shown.ink, ink_of(shown.images)) and (shown.ink < tiny.train.ink).any()
     # every image is a crop of the padded original
     padded = F.pad(tiny.train.images[:1], (3,) * 4)
-    crops = [padded[..., y:y + 28, x:x + 28] for y in range(7) for x in range(7)]
+    crops = [padded[..., y : y + 28, x : x + 28] for y in range(7) for x in range(7)]
     assert any(torch.equal(shown.images[:1], crop) for crop in crops)
     assert not torch.equal(shown.images, tiny.train.images)
 
@@ -174,8 +200,12 @@ def test_gradients_of_the_two_losses_by_hand(tiny):
     for which in ("class", "ink"):
         model.zero_grad()
         output = model.eval()(objective.inputs(tiny.train, everything))
-        loss = (F.cross_entropy(output.logits, tiny.train.labels[everything]) if which == "class" else
-                F.mse_loss(output.ink, tiny.train.ink[everything]) / tiny.train.ink.std(correction=0) ** 2)
+        loss = (
+            F.cross_entropy(output.logits, tiny.train.labels[everything])
+            if which == "class"
+            else F.mse_loss(output.ink, tiny.train.ink[everything])
+            / tiny.train.ink.std(correction=0) ** 2
+        )
         loss.backward()
         flat.append(torch.cat([p.grad.flatten() for p in model.backbone.parameters()]))
     assert row["class_gradient"] == pytest.approx(flat[0].norm().item(), rel=1e-4)
@@ -194,9 +224,13 @@ def test_the_mirror_average_is_that_of_the_probabilities(tiny):
         there, back = model(images), model(images.flip(-1))
     predicted = (there.logits.softmax(1) + back.logits.softmax(1)).argmax(1)
     assert (predicted != there.logits.argmax(1)).any()  # else this test could not fail
-    assert examined["test_mirror_accuracy"] == pytest.approx((predicted == tiny.test.labels).double().mean().item())
+    assert examined["test_mirror_accuracy"] == pytest.approx(
+        (predicted == tiny.test.labels).double().mean().item()
+    )
     error = (there.ink + back.ink) / 2 - tiny.test.ink
-    assert examined["test_mirror_rmse"] == pytest.approx(error.square().mean().sqrt().item(), rel=1e-4)
+    assert examined["test_mirror_rmse"] == pytest.approx(
+        error.square().mean().sqrt().item(), rel=1e-4
+    )
 
 
 def test_rotated_images_are_torchvisions(tiny, monkeypatch):
@@ -207,18 +241,25 @@ def test_rotated_images_are_torchvisions(tiny, monkeypatch):
     shown = objective.augment(tiny.train)
     torch.manual_seed(0)
     angles = 25 * (2 * torch.rand(len(shown.images)) - 1)
-    expected = [torchvision.rotate(image, angle.item()) for image, angle in zip(tiny.train.images, angles, strict=True)]
+    expected = [
+        torchvision.rotate(image, angle.item())
+        for image, angle in zip(tiny.train.images, angles, strict=True)
+    ]
     assert torch.equal(shown.images, torch.stack(expected)) and shown.images.dtype == torch.uint8
     assert torch.equal(shown.ink, ink_of(shown.images)) and angles.min() < -20 and angles.max() > 20
 
 
-@pytest.mark.parametrize("moves", [{"shift": 2}, {"rotation": 10.0}, {"shift": 2, "rotation": 10.0}])
+@pytest.mark.parametrize(
+    "moves", [{"shift": 2}, {"rotation": 10.0}, {"shift": 2, "rotation": 10.0}]
+)
 @pytest.mark.filterwarnings("ignore:config key 'ink_target'")
 def test_ink_of_the_original_image_is_stale(tiny, moves):
     objective, _ = small(ink_target="original", **moves).build(tiny, 0)
     torch.manual_seed(0)
     stale = objective.augment(tiny.train)
-    assert torch.equal(stale.ink, tiny.train.ink) and not torch.equal(stale.ink, ink_of(stale.images))
+    assert torch.equal(stale.ink, tiny.train.ink) and not torch.equal(
+        stale.ink, ink_of(stale.images)
+    )
     torch.manual_seed(0)
     fresh = small(**moves).build(tiny, 0)[0].augment(tiny.train)
     assert torch.equal(fresh.images, stale.images) and torch.equal(fresh.ink, ink_of(fresh.images))
@@ -232,4 +273,6 @@ def test_the_reports_mistake_is_repeated_by_its_definition(tiny):
         ink = model(objective.inputs(tiny.test, slice(None))).ink
     expected = (ink - normalized.mean((1, 2, 3)) / 255).square().mean().sqrt().item()
     assert examined["test_mistaken_rmse"] == pytest.approx(expected, rel=1e-5)
-    assert examined["test_rmse"] == pytest.approx((ink - tiny.test.ink).square().mean().sqrt().item(), rel=1e-5)
+    assert examined["test_rmse"] == pytest.approx(
+        (ink - tiny.test.ink).square().mean().sqrt().item(), rel=1e-5
+    )

@@ -22,11 +22,23 @@ class Recorded(BestRecipe):
 
 
 def results(recipe, others):
-    rows = [{"name": "recipe", "seed": seed, "test_accuracy": accuracy, "test_rmse": 0.005,
-             "val_mirror_accuracy": accuracy + 0.003, "val_accuracy": accuracy + 0.001,
-             "test_mirror_accuracy": accuracy + 0.002, "test_mirror_rmse": 0.004} for seed, accuracy in enumerate(recipe)]
-    rows += [rows[0] | {"name": name, "test_accuracy": accuracy, "test_rmse": rmse}
-             for name, (accuracy, rmse) in others.items()]
+    rows = [
+        {
+            "name": "recipe",
+            "seed": seed,
+            "test_accuracy": accuracy,
+            "test_rmse": 0.005,
+            "val_mirror_accuracy": accuracy + 0.003,
+            "val_accuracy": accuracy + 0.001,
+            "test_mirror_accuracy": accuracy + 0.002,
+            "test_mirror_rmse": 0.004,
+        }
+        for seed, accuracy in enumerate(recipe)
+    ]
+    rows += [
+        rows[0] | {"name": name, "test_accuracy": accuracy, "test_rmse": rmse}
+        for name, (accuracy, rmse) in others.items()
+    ]
     return Recorded("q1_best", "recorded", [], lambda: pd.DataFrame(rows))
 
 
@@ -59,22 +71,43 @@ def test_each_ablation_lacks_one_ingredient(tiny):
 def test_an_ablation_counts_only_beyond_the_spread_of_seeds():
     accuracies = [0.940, 0.942, 0.944, 0.941, 0.943]
     reach = stats.t.ppf(0.975, 4) * np.std(accuracies, ddof=1) * np.sqrt(1 + 1 / 5)
-    table = results(accuracies, {"inside": (0.942 - 0.99 * reach, 0.005), "below": (0.942 - 1.01 * reach, 0.006),
-                                 "above": (0.942 + 1.01 * reach, 0.005)}).ablation().set_index("run")
-    assert table["beyond_seeds"].to_dict() == {"inside": "neither", "below": "accuracy, rmse", "above": "accuracy"}
+    table = (
+        results(
+            accuracies,
+            {
+                "inside": (0.942 - 0.99 * reach, 0.005),
+                "below": (0.942 - 1.01 * reach, 0.006),
+                "above": (0.942 + 1.01 * reach, 0.005),
+            },
+        )
+        .ablation()
+        .set_index("run")
+    )
+    assert table["beyond_seeds"].to_dict() == {
+        "inside": "neither",
+        "below": "accuracy, rmse",
+        "above": "accuracy",
+    }
     assert table.loc["below", "accuracy_loss"] == pytest.approx(1.01 * reach)
     assert table.loc["below", "rmse_loss"] == pytest.approx(0.001)
     assert table.loc["above", "accuracy_loss"] < 0
-    assert results([0.94], {"any": (0.5, 0.1)}).ablation()["beyond_seeds"].tolist() == ["not enough seeds"]
+    assert results([0.94], {"any": (0.5, 0.1)}).ablation()["beyond_seeds"].tolist() == [
+        "not enough seeds"
+    ]
 
 
 def test_the_summary_is_over_the_recipes_seeds_alone():
     summary = results([0.94, 0.95], {"other": (0.1, 1.0)}).summary().set_index("answer")
     plain, mirrored = summary.loc["one image"], summary.loc["image and mirror image averaged"]
     assert plain["seeds"] == 2 and plain["test_accuracy"] == pytest.approx(0.945)
-    assert mirrored["test_accuracy"] == pytest.approx(0.947) and mirrored["val_accuracy"] == pytest.approx(0.948)
+    assert mirrored["test_accuracy"] == pytest.approx(0.947) and mirrored[
+        "val_accuracy"
+    ] == pytest.approx(0.948)
     assert mirrored["test_accuracy sd"] == pytest.approx(np.std([0.94, 0.95], ddof=1))
-    assert (plain["test_rmse"], mirrored["test_rmse"]) == (pytest.approx(0.005), pytest.approx(0.004))
+    assert (plain["test_rmse"], mirrored["test_rmse"]) == (
+        pytest.approx(0.005),
+        pytest.approx(0.004),
+    )
 
 
 def test_quick_trains_and_ships_the_run_best_on_validation(tiny):
@@ -94,13 +127,17 @@ def test_the_figure_shows_losses_beside_what_seeds_do():
     left = grid.flat[0]
     assert [bar.get_width() for bar in left.containers[0]] == pytest.approx([0.012])
     band = left.patches[0]
-    assert (band.get_x(), band.get_width()) == pytest.approx((-study.reach()["accuracy"], 2 * study.reach()["accuracy"]))
+    assert (band.get_x(), band.get_width()) == pytest.approx(
+        (-study.reach()["accuracy"], 2 * study.reach()["accuracy"])
+    )
 
 
 def test_beyond_is_a_small_residual_network_in_no_more_epochs(tiny):
     study = best_recipe.residual_network("full", seed=3, data=replace(tiny, source="these tests"))
-    assert [(spec.name, spec.seed) for spec in study.specs] == [("recipe", seed) for seed in (3, 4, 5, 6, 7)]
-    config, = {spec.config for spec in study.specs}
+    assert [(spec.name, spec.seed) for spec in study.specs] == [
+        ("recipe", seed) for seed in (3, 4, 5, 6, 7)
+    ]
+    (config,) = {spec.config for spec in study.specs}
     assert config.backbone == "residual" and config.epochs <= 20
     assert parameter_count(config.network()) < 500_000
     assert len({spec.run_id for spec in study.specs}) == len(study.specs)
