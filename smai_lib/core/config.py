@@ -1,156 +1,162 @@
-"""What a run is asked to do: frozen, checked, with the reference report's own keys."""
+"""A config says what to train: a frozen model of keys, validated before anything is trained."""
 
-import dataclasses
 import math
 import os
-import reprlib
-import sys
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
-OPTIMIZERS = ("Adam", "AdamW", "SGD")
-SCHEDULES = ("constant", "one_cycle")
-EPOCHS_KEPT = ("last", "best")
-LARGEST, LARGEST_OF = (
-    1024,
-    {"batch_size": 2**16, "epochs": 10**5, "seed": 2**32 - 1},
-)  # no machine has room for more
-WARM_UP = 0.25  # share of training in which the one-cycle schedule rises
+from .errors import ConfigError
+
+WARM_UP = 0.25  # share of training in which the learning rate of the one-cycle schedule rises
+LARGEST_SEED = 2**32 - 1
 
 
-class ConfigError(ValueError):
-    """A configuration key that is unknown, of the wrong type or out of range."""
+def whole_number(name: str, value: Any, least: int = 0, most: int = LARGEST_SEED) -> int:
+    """Return `value` as an int; integers of numpy and pandas count as whole numbers.
+
+    Raises:
+        ConfigError: `value` is not a whole number from `least` to `most`. A bool is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ConfigError(f"{name}: found {value!r}, expected a whole number")
+    if not least <= value <= most:
+        raise ConfigError(f"{name}: found {value}, expected {least:,} to {most:,}")
+    return int(value)
 
 
-def require(ok: bool, key: str, value: Any, expected: str) -> None:
-    """Raise ConfigError unless `ok`, naming the key, the value found and the values expected."""
-    if not ok:
-        raise ConfigError(f"config key {key!r}: found {reprlib.repr(value)}, expected {expected}")
+def unused_key(key: str, value: Any, reason: str) -> PydanticCustomError:
+    """Return the error of a validator about a key that would have no effect.
+
+    A key without effect must keep its default: it would change the run id, but not the run.
+    """
+    return PydanticCustomError(
+        "unused_key", "{key}: found {value}, expected its default, since {reason}",
+        {"key": key, "value": repr(value), "reason": reason},
+    )  # fmt: skip
 
 
-def require_number(key: str, value: Any, kind: type) -> None:
-    """Raise ConfigError unless `value` is a `kind`, int or float, of a size that can be worked with."""
-    typed = isinstance(value, (int, kind)) and not isinstance(
-        value, bool
-    )  # which is an int to Python, never to us
-    require(typed, key, value, f"a value of type {kind.__name__}")
-    most = LARGEST_OF.get(key, LARGEST) if kind is int else sys.float_info.max
-    require(not abs(value) > most, key, value, f"at most {most:,}")
+class Config(BaseModel):
+    """Keys that every training run has; a task's subclass adds its own and builds its network."""
 
-
-def require_one_of(config: "Config", **allowed: tuple[str, ...]) -> None:
-    """Raise ConfigError unless each key's value is among those allowed."""
-    for key, values in allowed.items():
-        require(
-            getattr(config, key) in values, key, getattr(config, key), f"one of {', '.join(values)}"
-        )
-
-
-def option(default: Any, meaning: str) -> Any:
-    """A key of a config; the command line's help says what it means."""
-    return dataclasses.field(default=default, metadata={"meaning": meaning})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Keys that every training run has. A task's subclass adds its own, and builds and loads its network."""
-
-    learning_rate: float = option(1e-3, "of the optimizer; the highest of the schedule")
-    optimizer: str = option("Adam", f"one of {', '.join(OPTIMIZERS)}")
-    momentum: float = option(0.0, "of SGD; the others have none")
-    batch_size: int = option(128, "images a step")
-    epochs: int = option(20, "how often every training image is seen")
-    schedule: str = option("constant", f"of the learning rate, one of {', '.join(SCHEDULES)}")
-    weight_decay: float = option(0.01, "of AdamW; the others have none")
-    average_decay: float = option(
-        0.0, "of the moving average of the weights; 0 keeps the last ones"
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
     )
-    keep: str = option(
-        "last", "the epoch whose weights are tested: last, or best by validation loss"
+    kind: ClassVar[str]  # name of the config in run ids, which outlives the name of the class
+    task: ClassVar[str]  # name of the task in paths and on the command line
+
+    learning_rate: float = Field(
+        1e-3, gt=0, lt=10, description="learning rate of the optimizer; the schedule's highest"
+    )
+    optimizer: Literal["Adam", "AdamW", "SGD"] = Field("Adam", description="optimizer")
+    momentum: float = Field(0.0, ge=0, lt=1, description="momentum, for SGD only")
+    batch_size: int = Field(
+        128, ge=2, le=2**16, description="images per step; BatchNorm needs at least 2"
+    )
+    epochs: int = Field(20, ge=1, le=10**5, description="passes over the training images")
+    schedule: Literal["constant", "one_cycle"] = Field(
+        "constant", description="schedule of the learning rate"
+    )
+    weight_decay: float = Field(0.01, ge=0, lt=1, description="weight decay, for AdamW only")
+    average_decay: float = Field(
+        0.0, ge=0, lt=1, description="decay of the moving average of the weights; 0: no average"
+    )
+    keep: Literal["last", "best"] = Field(
+        "last", description="epoch whose weights are tested: last, or best by validation loss"
     )
 
-    def __post_init__(self):
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type in (int, float):
-                require_number(field.name, value, field.type)
-            else:
-                require(
-                    isinstance(value, field.type),
-                    field.name,
-                    value,
-                    f"a value of type {field.type.__name__}",
+    def __init__(self, **values: Any):
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(self._describe(error)) from None
+
+    @model_validator(mode="after")
+    def _check_optimizer(self) -> Self:
+        owners = {"momentum": "SGD", "weight_decay": "AdamW"}
+        for key, owner in owners.items():
+            value = getattr(self, key)
+            if self.optimizer != owner and value != type(self).model_fields[key].default:
+                raise unused_key(key, value, f"optimizer {self.optimizer!r} does not use it")
+        return self
+
+    @classmethod
+    def _describe(cls, error: ValidationError) -> str:
+        """Return one line per problem: the key, the value found and what was expected."""
+        lines = []
+        for problem in error.errors():
+            key = ".".join(map(str, problem["loc"]))
+            if problem["type"] == "extra_forbidden":
+                lines.append(
+                    f"unknown config key {key!r}; the keys are {', '.join(cls.model_fields)}"
                 )
-            if field.type is float:
-                # 1 and 1.0 are one configuration, so they must have one run id
-                object.__setattr__(self, field.name, float(value))
-        require(0 < self.learning_rate < 10, "learning_rate", self.learning_rate, "0 < value < 10")
-        require_one_of(self, optimizer=OPTIMIZERS, schedule=SCHEDULES, keep=EPOCHS_KEPT)
-        require(0 <= self.momentum < 1, "momentum", self.momentum, "0 <= value < 1")
-        require(
-            self.momentum == 0 or self.optimizer == "SGD",
-            "momentum",
-            self.momentum,
-            f"0, since optimizer {self.optimizer!r} takes none",
-        )
-        require(
-            self.batch_size >= 2,
-            "batch_size",
-            self.batch_size,
-            "at least 2, since BatchNorm needs a spread",
-        )
-        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        for key in ("average_decay", "weight_decay"):
-            require(0 <= getattr(self, key) < 1, key, getattr(self, key), "0 <= value < 1")
+            elif key:
+                expected = problem["msg"].removeprefix("Input should be ")
+                lines.append(
+                    f"config key {key!r}: found {problem['input']!r:.60}, expected {expected}"
+                )
+            else:
+                lines.append(f"config: {problem['msg']}")
+        return "\n".join(lines)
 
-    def build(self, data, seed: int) -> tuple[Any, torch.nn.Module]:
-        """The objective (see `training.Objective`) and the seeded, untrained network.
-
-        Args:
-            data: what it will be trained on, in case the network needs to know of it.
-        """
-        raise NotImplementedError
-
-    def load(self, file: str | os.PathLike) -> torch.nn.Module:
-        """The trained network in a weights file of this configuration, in evaluation mode.
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Return the config with these keys.
 
         Raises:
-            WeightsError: the file is missing, altered or of another network; see `weights`.
+            ConfigError: a key is unknown, of the wrong type or out of range.
         """
-        raise NotImplementedError
+        return cls(**values)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a validated copy with some keys changed."""
+        return type(self)(**self.model_dump() | changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all keys with their values."""
+        return self.model_dump()
+
+    def changed(self) -> dict[str, Any]:
+        """Return the keys that differ from their defaults.
+
+        Run ids are hashes of these, so a key that is added later changes no id of an old run.
+        """
+        return {
+            key: value
+            for key, value in self
+            if value != type(self).model_fields[key].default
+        }  # fmt: skip
 
     def learning_rate_at(self, progress: float) -> float:
-        """The learning rate when `progress`, 0 to 1, of all training steps are done.
+        """Return the learning rate after a share `progress` (0 to 1) of all training steps.
 
-        "one_cycle" (Smith 2018) rises for a quarter of training, then falls to nearly nothing. A
-        function of progress alone, unlike torch's schedulers, so a resumed run has nothing to restore.
+        The one-cycle schedule (Smith 2018) rises for a quarter of training, then falls to nearly
+        zero. It depends on `progress` alone, so a resumed run has no scheduler state to restore.
         """
         if self.schedule == "constant":
             return self.learning_rate
         if progress < WARM_UP:
-            share = (1 - math.cos(math.pi * progress / WARM_UP)) / 2
-            return self.learning_rate * (0.04 + 0.96 * share)
+            rise = (1 - math.cos(math.pi * progress / WARM_UP)) / 2
+            return self.learning_rate * (0.04 + 0.96 * rise)
         fall = (progress - WARM_UP) / (1 - WARM_UP)
         return self.learning_rate * max(1e-5, (1 + math.cos(math.pi * fall)) / 2)
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build from a plain dictionary; unknown keys raise ConfigError with the known ones."""
-        known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"unknown config key {key!r}; the keys are {', '.join(known)}")
-        return cls(**values)
+    def build(self, data, seed: int) -> tuple[Any, torch.nn.Module]:
+        """Return the task (see `training.Task`) and the seeded, untrained network.
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        Args:
+            data: the `Dataset` to train on; some networks depend on its statistics.
+            seed: seed of the initial weights.
+        """
+        raise NotImplementedError
 
-    def changed(self) -> dict[str, Any]:
-        """The keys whose value is not the default: a later key, at its default, changes nothing here."""
-        return {
-            field.name: value
-            for field in fields(self)
-            if (value := getattr(self, field.name)) != field.default
-        }
+    def load_model(self, file: str | os.PathLike) -> torch.nn.Module:
+        """Return the network of this config with the weights in `file`, in evaluation mode.
+
+        Raises:
+            IntegrityError: the file is missing, altered, or holds another network's weights.
+        """
+        raise NotImplementedError

@@ -1,214 +1,418 @@
-"""One folder per run on disk: the record that everything else is made from.
+"""A run is a config, a data set and a seed; it lives in a folder that is named by a hash of them.
 
-A run is a pure function of (config, data fingerprint, seed), and its folder is named by a hash of those. `result.json`
-is written last and atomically: it exists only if the run finished. It names the digests of the other files, and what
-is not as it was written is refused. A finished run is never trained again, an interrupted one is continued from its
-last whole epoch, and on the device, in the precision and with the threads that it began with.
+`result.json` is written last, so it exists only if the run has finished. It holds the SHA-256 of
+the run's other files, and a damaged file is refused. A finished run is looked up instead of trained.
+An interrupted run continues from its last epoch, on the device, in the precision and with the
+number of threads of its start, because the bits of the result depend on them.
 """
 
 import hashlib
+import io
 import json
 import platform
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from safetensors.torch import save
 
-from .. import __version__
-from . import engines, tracking
-from .config import Config
-from .folders import RunError, RunFolder, exclusive, write
+from . import paths, pool, tracking
+from .config import Config, whole_number
+from .data import Dataset
+from .errors import RunError
+from .files import exclusive, sha256, write
 from .layers import parameter_count
-from .sources import Dataset
 from .training import Fitted, choose_device, choose_precision, fit
+
+SETTINGS = ("device", "precision", "threads")  # of a run's start; a resumed run keeps them
 
 
 @dataclass(frozen=True)
-class RunSpec:
-    """Everything that determines a run, and the names it is known by."""
+class Run:
+    """One run and the files that it leaves.
 
-    name: str
-    study: str
+    Files in `folder`: config.json, history.csv (a row an epoch), checkpoint.pt (until the run has
+    finished), last.safetensors and best.safetensors (weights), result.json.
+    """
+
     config: Config
     seed: int
     data_fingerprint: str
-    root: Path  # the folder that holds this run's folder
-    profile: str = "own"  # of the study, for the mirror
+    root: Path  # the folder that holds the run's folder
+    name: str = ""
+    study: str = ""
+    profile: str = "own"
+
+    def __post_init__(self):
+        object.__setattr__(self, "seed", whole_number("seed", self.seed))
 
     @property
     def run_id(self) -> str:
-        """A hash of no key that is at its default, so that a key that is added later renames no old run."""
-        identity = [
-            type(self.config).__name__,
-            self.config.changed(),
-            self.seed,
-            self.data_fingerprint,
-        ]
+        """Hash of the changed config keys, the seed and the data, 12 hexadecimal digits."""
+        identity = [self.config.kind, self.config.changed(), self.seed, self.data_fingerprint]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
-    def folder(self) -> "RunFolder":
-        return RunFolder(self.root / self.run_id)
+    def folder(self) -> Path:
+        """The folder of the run's files."""
+        return self.root / self.run_id
+
+    @property
+    def history_file(self) -> Path:
+        """Metrics, a row an epoch."""
+        return self.folder / "history.csv"
+
+    @property
+    def result_file(self) -> Path:
+        """Final metrics and the SHA-256 of the other files; exists once the run has finished."""
+        return self.folder / "result.json"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """State after the last whole epoch of an unfinished run."""
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def weights_files(self) -> dict[str, Path]:
+        """Weights of the `last` epoch and of the `best` one, by validation loss."""
+        return {epoch: self.folder / f"{epoch}.safetensors" for epoch in ("last", "best")}
 
     @property
     def weights_file(self) -> Path:
-        """The weights that the run's test figures belong to."""
-        return self.folder.weights_files[self.config.keep]
+        """The weights that the test metrics belong to."""
+        return self.weights_files[self.config.keep]
+
+    def result(self) -> dict[str, Any] | None:
+        """Return the content of result.json, or None if the run has not finished.
+
+        Raises:
+            RunError: a file of the run is missing, altered or belongs to another run.
+        """
+        if not self.result_file.exists():
+            return None
+        damaged = [self.result_file.name]
+        with suppress(ValueError, LookupError, TypeError, AttributeError):
+            result = json.loads(self.result_file.read_bytes())
+            sealed = self._seal(result)
+            if result == sealed:
+                return result
+            checksums = result["files"].items()
+            altered = [
+                name for name, checksum in checksums if sealed["files"].get(name) != checksum
+            ]
+            damaged = altered or damaged
+        raise RunError(
+            f"{self.folder / damaged[0]} is damaged, missing or of another run, by the SHA-256 in "
+            f"result.json; delete {self.folder} to train this run again"
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has finished."""
+        return self.result() is not None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Final metrics: training and validation of the last epoch, test of the epoch kept.
+
+        Raises:
+            RunError: the run has not finished, or a file is damaged.
+        """
+        result = self.result()
+        if result is None:
+            raise RunError(f"run {self.name or self.run_id} has not finished ({self.folder})")
+        return result["metrics"]
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Metrics of every epoch so far, a row an epoch."""
+        return pd.read_csv(self.history_file)
+
+    def load_model(self) -> torch.nn.Module:
+        """Return the trained network that the test metrics belong to, in evaluation mode.
+
+        Raises:
+            RunError: the run has not finished, or a file is damaged.
+        """
+        self.metrics  # noqa: B018  verifies the files
+        return self.config.load_model(self.weights_file)
+
+    def _seal(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Return `result` with the run id, the SHA-256 of the run's files, and its own SHA-256."""
+        files = (self.folder / "config.json", self.history_file, *self.weights_files.values())
+        checksums = {file.name: sha256(file) for file in files if file.exists()}
+        result = {**result, "run_id": self.run_id, "files": checksums, "sha256": ""}
+        return result | {"sha256": hashlib.sha256(json.dumps(result).encode()).hexdigest()}
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """Return the last checkpoint, and make the history agree with it.
+
+        Raises:
+            RunError: the checkpoint is damaged or of another run.
+        """
+        if not self.checkpoint_file.exists():
+            write(self.history_file, "")
+            return None
+        try:
+            digest, content = self.checkpoint_file.read_bytes().split(b"\n", 1)
+            if digest.decode() != hashlib.sha256(content).hexdigest():
+                raise ValueError("its SHA-256 is not the one in its first line")
+            checkpoint = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+            if checkpoint["run_id"] != self.run_id:
+                raise ValueError(f"it is of run {checkpoint['run_id']!r}, expected {self.run_id}")
+        except Exception as error:  # torch raises many kinds
+            raise RunError(
+                f"{self.checkpoint_file} cannot be read ({type(error).__name__}: {error}); "
+                "delete it to train this run again from the start"
+            ) from error
+        self._write_history(checkpoint["rows"])
+        return checkpoint
+
+    def save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Replace the checkpoint, then the history, so that a kill loses no whole epoch."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint | {"run_id": self.run_id}, buffer)
+        digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+        write(self.checkpoint_file, digest.encode() + b"\n" + buffer.getvalue())
+        self._write_history(checkpoint["rows"])
+
+    def _write_history(self, rows: list[dict[str, float]]) -> None:
+        write(self.history_file, pd.DataFrame(rows).to_csv(index=False))  # every digit
+
+    def finish(self, result: dict[str, Any], states: dict[str, dict[str, torch.Tensor]]) -> None:
+        """Write the weights of `states` (by epoch: last, best), then the sealed result."""
+        for epoch, state in states.items():
+            tensors = {name: value.cpu().contiguous() for name, value in state.items()}
+            write(self.weights_files[epoch], save(tensors))
+        write(self.result_file, json.dumps(self._seal(result), indent=1) + "\n")
+        self.checkpoint_file.unlink(missing_ok=True)
+
+
+def train(
+    config: Config,
+    data: Dataset,
+    seed: int = 0,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Run:
+    """Train a run, resume it, or look it up, with a progress bar over all images.
+
+    Args:
+        config: what to train.
+        data: what to train on; `data.take(2000)` is a smaller set for a quick try.
+        seed: seed of the initial weights, the order of images, augmentation and dropout.
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "mps".
+        precision: "auto" (bfloat16 where the hardware multiplies it), "float32" or "bfloat16".
+
+    Raises:
+        RunError: the run's folder is damaged, in use or not writable, or the run was started on
+            another device or in another precision.
+        NonFiniteLossError: the loss became infinite or NaN; finished epochs are kept.
+    """
+    root = paths.runs_dir() / "own" / config.task
+    changes = [f"{key} {value}" for key, value in config.changed().items()]
+    name = ", ".join(changes) or "defaults"
+    run = Run(config, seed, data.fingerprint, root, name, f"{config.task}_own")
+    run_all([run], data, device=device, precision=precision, engine="serial")
+    return run
+
+
+def run_all(
+    runs: Sequence[Run],
+    data: Dataset,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    **where,
+) -> None:
+    """Finish every run, with one progress bar over all images.
+
+    Args:
+        runs: runs on the same data; finished ones cost nothing.
+        data: the data set of all of them.
+        device: as in `train`.
+        precision: as in `train`.
+        where: engine, workers and the like, as in `pool.run_tasks`, whose failures are raised.
+    """
+    todo = [run for run in runs if not _is_finished(run)]
+    pool.run_tasks(
+        partial(execute, device=device, precision=precision),
+        todo,
+        data,
+        **where,
+        unit="img",
+        title=todo[0].study if todo else "",
+        total=len(data.train[0]) * sum(run.config.epochs for run in todo),
+        hint=_failure_hint,
+    )
+
+
+def _is_finished(run: Run) -> bool:
+    """Return whether the run needs no work; a damaged one does: `execute` says what is wrong."""
+    try:
+        return run.finished
+    except RunError:
+        return False
+
+
+def _failure_hint(run: Run) -> str:
+    return (
+        f"in run {run.name!r} ({run.folder}); finished runs are kept, and the same command "
+        "continues the others"
+    )
 
 
 def execute(
-    spec: RunSpec,
+    run: Run,
     data: Dataset,
     on_batch: Callable[[int], None] = lambda images: None,
     *,
     device: str = "auto",
     precision: str = "auto",
 ) -> dict[str, Any]:
-    """Train, or continue, or merely look up the run of `spec`, and return its result.
+    """Train, resume or look up one run in this process, and return its result.
+
+    Args:
+        run: the run.
+        data: its data set.
+        on_batch: called with the number of images of every finished batch.
+        device: as in `train`.
+        precision: as in `train`.
 
     Raises:
-        RunError: the folder is in use, damaged or cannot be written; `data` is not what `spec` names; or the run
-            began on another device or in another precision than asked for.
-        NonFiniteLossError: from `training.fit`; the epochs before it stay on disk.
+        RunError: the folder is in use, damaged or not writable; `data` is not the run's data set;
+            or the run was started with another device or precision.
+        NonFiniteLossError: see `training.fit`; finished epochs stay on disk.
     """
-    if data.fingerprint != spec.data_fingerprint:
+    if data.fingerprint != run.data_fingerprint:
         raise RunError(
-            f"run {spec.name}: the data's fingerprint is {data.fingerprint[:12]}, expected "
-            f"{spec.data_fingerprint[:12]}; another source served it"
+            f"run {run.name}: the data's fingerprint is {data.fingerprint[:12]}, expected "
+            f"{run.data_fingerprint[:12]}; the data come from another source"
         )
-    folder = spec.folder
-    with exclusive(folder.path, RunError), ExitStack() as after:
-        result = folder.result()
-        checkpoint = None if result else folder.load_checkpoint()
-        how = _conditions(spec, result or checkpoint, device=device, precision=precision)
-        if result:
-            on_batch(len(data.train.images) * spec.config.epochs)
-            return result
-        identity = {
-            "name": spec.name,
-            "study": spec.study,
-            "seed": spec.seed,
-            **spec.config.to_dict(),
-            **how,
-        }
-        write(folder.config_file, json.dumps(identity, indent=1) + "\n")
-        after.callback(torch.set_num_threads, torch.get_num_threads())
-        torch.set_num_threads(how["threads"])
-        objective, model = spec.config.build(data, spec.seed)
-        facts = {"parameters": parameter_count(model), **how}
-        with tracking.start(spec, data, facts) as tell:
-            fitted = fit(
-                model,
-                objective,
-                data.train,
-                data.validation,
-                spec.config,
-                seed=spec.seed,
-                device=how["device"],
-                precision=how["precision"],
-                checkpoint=checkpoint,
-                save=lambda state: folder.save_epoch(state | how),
-                on_batch=on_batch,
-                on_epoch=lambda row: tell(lambda run: run.log(row)),
-            )
-            last = {name: value.clone() for name, value in model.cpu().state_dict().items()}
-            states = {"last": last, "best": fitted.best}
-            model.load_state_dict(states[spec.config.keep])
-            examined = objective.examine(model, data)
-            result = _result(spec, data, fitted, examined) | facts
-            folder.finish(result, states)
-            pictures = objective.pictures(examined, model, data)
-            tell(lambda run: tracking.finish(run, result["metrics"], pictures, spec.weights_file))
-        return folder.result()
+    result = run.result()
+    if result is None:
+        with exclusive(run.folder):
+            result = run.result()  # another process may have finished it meanwhile
+            if result is None:
+                return _train(run, data, on_batch, device, precision)
+    _check_settings(run, result, device, precision)
+    on_batch(len(data.train[0]) * run.config.epochs)
+    return result
 
 
-def _conditions(spec: RunSpec, began: dict[str, Any] | None, **asked: str) -> dict[str, Any]:
-    """What a run's bits depend on beside its id: as it `began`, else as asked for; RunError if the two disagree."""
-    if began is None:
-        device = choose_device(asked["device"])
-        began = {
-            "device": device.type,
-            "precision": choose_precision(asked["precision"], device),
+def _train(run, data, on_batch, device: str, precision: str) -> dict[str, Any]:
+    """Train or resume a run whose folder this process has locked."""
+    checkpoint = run.load_checkpoint()
+    if checkpoint:
+        _check_settings(run, checkpoint, device, precision)
+        settings = {key: checkpoint[key] for key in SETTINGS}
+    else:
+        chosen = choose_device(device)
+        settings = {
+            "device": chosen.type,
+            "precision": choose_precision(precision, chosen),
             "threads": torch.get_num_threads(),
         }
-    for key, value in asked.items():
-        if value not in ("auto", began[key]):
-            raise RunError(
-                f"run {spec.name}: {key}: found {value!r}, expected {began[key]!r}, as it began; leave it "
-                f"at 'auto', or delete {spec.folder.path} to train it again"
+    labels = {"name": run.name, "study": run.study, "seed": run.seed}
+    identity = labels | run.config.to_dict() | settings
+    write(run.folder / "config.json", json.dumps(identity, indent=1) + "\n")
+    with _threads(settings["threads"]):
+        task, model = run.config.build(data, run.seed)
+        facts = {"parameters": parameter_count(model), **settings}
+        with tracking.start(run, data, facts) as track:
+            fitted = fit(
+                model,
+                task,
+                data.train,
+                data.validation,
+                run.config,
+                seed=run.seed,
+                device=settings["device"],
+                precision=settings["precision"],
+                checkpoint=checkpoint,
+                save=lambda state: run.save_checkpoint(state | settings),
+                on_batch=on_batch,
+                on_epoch=lambda row: track(lambda wandb_run: wandb_run.log(row)),
             )
-    return {key: began[key] for key in ("device", "precision", "threads")}
+            model.cpu()
+            last = {name: value.clone() for name, value in model.state_dict().items()}
+            states = {"last": last, "best": fitted.best}
+            model.load_state_dict(states[run.config.keep])
+            final = task.final_metrics(model, data)
+            result = _result(run, data, fitted, final) | facts
+            run.finish(result, states)
+            figures = task.figures(final, model, data)
+            metrics, weights = result["metrics"], run.weights_file
+            track(lambda wandb_run: tracking.finish(wandb_run, metrics, figures, weights))
+    return run.result()
 
 
-def _result(
-    spec: RunSpec, data: Dataset, fitted: Fitted, examined: dict[str, Any]
-) -> dict[str, Any]:
-    """What result.json says: training and validation metrics of the last epoch, test metrics of the one kept."""
-    last, best = fitted.rows[-1], min(fitted.rows, key=lambda row: row["val_loss"])
-    metrics = {key: value for key, value in last.items() if key not in ("epoch", "learning_rate")}
+def _check_settings(run: Run, settings: dict[str, Any], device: str, precision: str) -> None:
+    """Check that the device and precision asked for are those that the run was started with.
+
+    Raises:
+        RunError: they differ.
+    """
+    for key, value in {"device": device, "precision": precision}.items():
+        if value not in ("auto", settings[key]):
+            raise RunError(
+                f"run {run.name}: {key}: found {value!r}, but the run was started with "
+                f"{settings[key]!r}; use 'auto', or delete {run.folder} to train it again"
+            )
+
+
+@contextmanager
+def _threads(count: int):
+    """Let torch use `count` threads within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _result(run: Run, data: Dataset, fitted: Fitted, final: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of result.json, without what `finish` adds."""
+    last = fitted.rows[-1]
+    best = min(fitted.rows, key=lambda row: row["val_loss"])
+    metrics = {key: last[key] for key in last if key not in ("epoch", "learning_rate")}
+    metrics |= final["metrics"]
+    metrics["best_val_accuracy"] = max(row["val_accuracy"] for row in fitted.rows)
+    metrics["best_val_loss"] = best["val_loss"]
+    metrics["best_epoch"] = best["epoch"]
+    metrics["tested_epoch"] = best["epoch"] if run.config.keep == "best" else last["epoch"]
     return {
-        "run_id": spec.run_id,
-        "name": spec.name,
-        "study": spec.study,
-        "seed": spec.seed,
-        "config": spec.config.to_dict(),
-        "metrics": metrics
-        | examined["metrics"]
-        | {
-            "best_val_accuracy": max(row["val_accuracy"] for row in fitted.rows),
-            "best_val_loss": best["val_loss"],
-            "best_epoch": best["epoch"],
-            "tested_epoch": (best if spec.config.keep == "best" else last)["epoch"],
-        },
-        "nested": examined.get("nested", {}),
+        "run_id": run.run_id,
+        "name": run.name,
+        "study": run.study,
+        "seed": run.seed,
+        "config": run.config.to_dict(),
+        "metrics": metrics,
+        "nested": final.get("nested", {}),
         "seconds": round(fitted.seconds, 1),
         "train_images": len(data.train[0]),
         "data_source": data.source,
         "data_fingerprint": data.fingerprint,
         "torch": torch.__version__,
-        "smai_lib": __version__,
+        "smai_lib": version("smai-lib"),
         "python": platform.python_version(),
     }
 
 
-def run_all(specs: list[RunSpec], data: Dataset, *, device: str = "auto", **where) -> None:
-    """Finish every run of `specs`, showing one bar over all images; `where` and failures as in `engines.work`."""
-    todo = []
-    for spec in specs:
-        with suppress(RunError):  # which `execute` will raise, while the others go on
-            if spec.folder.result():
-                continue
-        todo.append(spec)
-    engines.work(
-        partial(execute, device=device),
-        todo,
-        data,
-        **where,
-        unit="img",
-        title=todo[0].study if todo else "",
-        total=len(data.train[0]) * sum(spec.config.epochs for spec in todo),
-        way_out=lambda spec: (
-            f"in run {spec.name!r} ({spec.folder.path}); finished runs are kept, and starting "
-            "again continues the others"
-        ),
-    )
-
-
-def table(results: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row a run, tidy: name, the config's own keys, seed, metrics, provenance."""
-    apart = ("name", "config", "seed", "metrics", "nested", "files", "sha256")
-    return pd.DataFrame(
-        {
-            "name": result["name"],
-            **result["config"],
-            "seed": result["seed"],
-            **result["metrics"],
-            **{key: value for key, value in result.items() if key not in apart},
-        }
-        for result in results
-    )
+def results_table(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return one row a result: name, config keys, seed, metrics, provenance."""
+    elsewhere = ("name", "config", "seed", "metrics", "nested", "files", "sha256")
+    rows = []
+    for result in results:
+        provenance = {key: result[key] for key in result if key not in elsewhere}
+        row = {"name": result["name"], **result["config"], "seed": result["seed"]}
+        rows.append(row | result["metrics"] | provenance)
+    return pd.DataFrame(rows)

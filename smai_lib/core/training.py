@@ -1,12 +1,10 @@
-"""Train and evaluate: one loop for every task, the same bits every time.
+"""The training loop: one for every task, bit-identical on the same machine, also after a resume.
 
-The randomness of an epoch (augmentation, shuffling, dropout) is derived from (seed, epoch) alone, so a run that
-is killed and resumed at an epoch's start needs no generator state to end in the same bits.
+All randomness of an epoch (augmentation, order of images, dropout) is derived from the seed and the
+epoch's number. A resumed run therefore has no generator state to restore.
 """
 
-import ctypes
 import hashlib
-import math
 import os
 import time
 from collections.abc import Callable
@@ -18,102 +16,126 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .config import Config
+from .errors import ConfigError, NonFiniteLossError
+from .pool import keep_freed_memory
 
-EVALUATION_BATCH = 500  # bounded by cache, not by memory
-
-
-class NonFiniteLossError(ArithmeticError):
-    """The loss became infinite or NaN; training stopped there."""
+EVALUATION_BATCH = 500  # images; larger batches fall out of the cache and are no faster
 
 
 class Fitted(NamedTuple):
-    """What came of training."""
+    """Result of `fit`."""
 
-    rows: list[dict[str, float]]  # metrics, one row an epoch
-    seconds: float  # resumed epochs included
-    best: dict[str, torch.Tensor]  # of the epoch of lowest validation loss, the first of equals
+    rows: list[dict[str, float]]  # metrics, a row an epoch
+    seconds: float  # of training and validation, the epochs before a resume included
+    best: dict[str, torch.Tensor]  # weights of the (first) epoch with the lowest validation loss
 
 
-class Objective(Protocol):
-    """What a run needs to know of a task; see `multitask` and `colorization`."""
+class Task(Protocol):
+    """What a run needs to know of a task; a split is a NamedTuple of tensors, a row an image."""
 
-    def augment(self, train): ...  # the training images of one epoch, drawn anew each time
-    def inputs(self, split, index) -> torch.Tensor: ...
-    def loss(self, output, split, index) -> tuple[torch.Tensor, torch.Tensor]: ...
-    def metrics(self, sums: torch.Tensor) -> dict[str, float]: ...
-    def diagnose(self, model, train) -> dict[str, float]: ...  # more columns for an epoch's row
-    def examine(
-        self, model, data
-    ) -> dict[str, Any]: ...  # a result's "metrics" on the test split, and more
-    def pictures(self, examined, model, data) -> dict[str, Any]: ...  # figures by name
+    def augment(self, train):
+        """Return the training images of one epoch, randomly augmented."""
+
+    def inputs(self, split, index) -> torch.Tensor:
+        """Return the network's input for the images at `index`, (B, C, H, W) float32."""
+
+    def loss(self, output, split, index) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss of a batch, and the sums over its images that `metrics` needs."""
+
+    def metrics(self, sums: torch.Tensor) -> dict[str, float]:
+        """Return the metrics of a whole split from the sums over all its batches."""
+
+    def epoch_diagnostics(self, model, train) -> dict[str, float]:
+        """Return further columns of an epoch's row."""
+
+    def final_metrics(self, model, data) -> dict[str, Any]:
+        """Return the trained network's "metrics" on the test split, and "nested" values."""
+
+    def figures(self, final, model, data) -> dict[str, Any]:
+        """Return figures by name, for the tracking in wandb."""
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """`"auto"` is CUDA where there is one, else the CPU; ValueError for CUDA where there is none."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "device: found 'cuda', expected 'cpu' or 'auto', since torch sees no GPU here"
-        )
+    """Return the device to train on; "auto" is a GPU where torch reports one, else the CPU.
+
+    Raises:
+        ConfigError: the device is unknown, or this machine does not have it.
+    """
+    accelerator = (
+        torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    )
+    available = {"cpu"} | ({accelerator.type} if accelerator else set())
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = accelerator.type if accelerator else "cpu"
+    if device not in available:
+        options = ", ".join(sorted(available))
+        raise ConfigError(f"device: found {device!r}, but this machine has {options}; use 'auto'")
     return torch.device(device)
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """`"auto"` is bfloat16 on CUDA and on CPUs that multiply it in hardware, else float32."""
+    """Return the precision to train in; "auto" is bfloat16 where the hardware multiplies it.
+
+    That is CUDA and CPUs with AVX512-BF16; emulated bfloat16 is ten times slower than float32.
+
+    Raises:
+        ConfigError: the precision is unknown.
+    """
     if precision not in ("auto", "float32", "bfloat16"):
-        raise ValueError(f"precision: found {precision!r}, expected auto, float32 or bfloat16")
+        raise ConfigError(f"precision: found {precision!r}, expected auto, float32 or bfloat16")
     if precision != "auto":
         return precision
-    if device.type == "cuda":
-        return "bfloat16"
-    # emulated bfloat16 is ten times slower than float32, so ask; the question is private in torch
-    ask = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bfloat16" if ask() else "float32"
+    if device.type == "cpu":
+        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # private
+        return "bfloat16" if supported() else "float32"
+    return "bfloat16" if device.type == "cuda" else "float32"
 
 
 def derive_seed(*parts: Any) -> int:
-    """A 63-bit seed from any parts, so that streams of different purpose never coincide."""
+    """Return a 63-bit seed made of `parts`; streams of different purpose never coincide."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 @contextmanager
 def seeded(*parts: Any):
-    """torch's global generator, which dropout and initialisation read, seeded within the block."""
+    """Seed torch's global generator within the block; dropout and initialisation read it."""
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(*parts))
         yield
 
 
 def build_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """torch's optimizer of that name, with the config's keys that are its own."""
-    own = {"AdamW": {"weight_decay": config.weight_decay}, "SGD": {"momentum": config.momentum}}
+    """Return the config's optimizer for the parameters of `model`."""
+    options = {
+        "Adam": {},
+        "AdamW": {"weight_decay": config.weight_decay},
+        "SGD": {"momentum": config.momentum},
+    }[config.optimizer]
     kind = getattr(torch.optim, config.optimizer)
-    return kind(
-        model.parameters(), lr=config.learning_rate, fused=True, **own.get(config.optimizer, {})
-    )
+    return kind(model.parameters(), lr=config.learning_rate, fused=True, **options)
 
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, objective: Objective, split, *, precision: str = "float32"
+    model: nn.Module, task: Task, split, *, precision: str = "float32"
 ) -> dict[str, float]:
-    """Metrics of `model` over the whole of `split`, in evaluation mode."""
+    """Return the metrics of `model` on the whole of `split`, in evaluation mode."""
     device = next(model.parameters()).device
     model.eval()
     total = 0
     for start in range(0, len(split[0]), EVALUATION_BATCH):
         index = slice(start, start + EVALUATION_BATCH)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            output = model(objective.inputs(split, index))
-        total = total + objective.loss(output, split, index)[1]
-    return objective.metrics(total)
+        with _autocast(device, precision):
+            output = model(task.inputs(split, index))
+        _, sums = task.loss(output, split, index)
+        total = total + sums
+    return task.metrics(total)
 
 
 def fit(
     model: nn.Module,
-    objective: Objective,
+    task: Task,
     train,
     validation,
     config: Config,
@@ -128,99 +150,140 @@ def fit(
 ) -> Fitted:
     """Train `model` in place.
 
-    Training metrics are means over the epoch while the weights move and dropout is on; validation metrics are those of
-    the weights at its end, or of their moving average where the config asks for one, which then is what `model` holds
-    at the end. `save` is given a checkpoint an epoch; with the last one, an interrupted run is continued. `on_batch`
-    is told how many images were done.
+    Training metrics are means over an epoch, in training mode, while the weights change. Validation
+    metrics are of the weights at the epoch's end, or of their moving average if the config asks for
+    one; `model` then holds the average at the end.
+
+    Args:
+        model: the untrained network.
+        task: the task, see `Task`.
+        train: training split.
+        validation: validation split.
+        config: what to train.
+        seed: seed of augmentation, order of images and dropout.
+        device: "auto", "cpu", "cuda" or "mps".
+        precision: "auto", "float32" or "bfloat16".
+        checkpoint: what `save` was given last, to continue an interrupted run.
+        save: called with a checkpoint after every epoch.
+        on_epoch: called with the row of metrics of every epoch, resumed ones included.
+        on_batch: called with the number of images of every batch.
 
     Raises:
-        NonFiniteLossError: with the epoch and the batch; epochs already saved stay.
+        NonFiniteLossError: a loss is infinite or NaN, found at its epoch's end.
     """
     device = choose_device(device)
     precision = choose_precision(precision, device)
-    _keep_memory()
-    if device.type == "cuda":  # else it adds in any order; what cannot do otherwise warns
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-        torch.use_deterministic_algorithms(True, warn_only=True)
     train, validation = (
-        type(split)(*(x.to(device) for x in split)) for split in (train, validation)
+        type(split)(*(column.to(device) for column in split)) for split in (train, validation)
     )
     model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(model, config)
-    averaged = None
-    if config.average_decay:  # of BatchNorm's statistics, too
-        averaged = AveragedModel(
-            model, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay), use_buffers=True
-        )
-    stateful = {"model": model, "optimizer": optimizer} | (
-        {"averaged": averaged} if averaged else {}
-    )
+    parts = {"model": model, "optimizer": optimizer}
+    average = None
+    if config.average_decay:
+        multi_avg_fn = get_ema_multi_avg_fn(config.average_decay)
+        average = AveragedModel(model, multi_avg_fn=multi_avg_fn, use_buffers=True)
+        parts["averaged"] = average
+    evaluated = average.module if average else model
     rows, seconds, best = [], 0.0, {}
     if checkpoint:
-        for name, part in stateful.items():
+        for name, part in parts.items():
             part.load_state_dict(checkpoint[name])
-        rows, seconds, best = checkpoint["rows"], checkpoint["seconds"], checkpoint["best"]
+        rows, seconds, best = (checkpoint[key] for key in ("rows", "seconds", "best"))
         for row in rows:
             on_epoch(row)
             on_batch(len(train[0]))
-    for epoch in range(len(rows) + 1, config.epochs + 1):
-        started = time.perf_counter()
-        with seeded(seed, "epoch", epoch):
-            sums = _train_epoch(
-                model, averaged, objective, train, optimizer, config, epoch, precision, on_batch
-            )
-        row = {"epoch": epoch, "learning_rate": optimizer.param_groups[0]["lr"]}
-        row |= {f"train_{key}": value for key, value in objective.metrics(sums).items()}
-        current = averaged.module if averaged else model
-        measured = evaluate(current, objective, validation, precision=precision)
-        row |= {f"val_{key}": value for key, value in measured.items()}
-        row |= objective.diagnose(current, train)
-        if all(row["val_loss"] < earlier["val_loss"] for earlier in rows):
-            best = {name: value.clone() for name, value in current.state_dict().items()}
-        rows.append(row)
-        seconds += time.perf_counter() - started
-        states = {name: part.state_dict() for name, part in stateful.items()}
-        save(states | {"rows": rows, "seconds": seconds, "best": best})
-        on_epoch(row)
-    if averaged:
-        model.load_state_dict(averaged.module.state_dict())
+    with keep_freed_memory(), _deterministic(device):
+        for epoch in range(len(rows) + 1, config.epochs + 1):
+            start = time.perf_counter()
+            with seeded(seed, "epoch", epoch):
+                sums = _train_epoch(
+                    model, average, task, train, optimizer, config, epoch, precision, on_batch
+                )
+            row = {"epoch": epoch, "learning_rate": optimizer.param_groups[0]["lr"]}
+            row |= _prefixed("train", task.metrics(sums))
+            row |= _prefixed("val", evaluate(evaluated, task, validation, precision=precision))
+            row |= task.epoch_diagnostics(evaluated, train)
+            if all(row["val_loss"] < earlier["val_loss"] for earlier in rows):
+                best = {name: value.clone() for name, value in evaluated.state_dict().items()}
+            rows.append(row)
+            seconds += time.perf_counter() - start
+            states = {name: part.state_dict() for name, part in parts.items()}
+            save(states | {"rows": rows, "seconds": seconds, "best": best})
+            on_epoch(row)
+    if average:
+        model.load_state_dict(average.module.state_dict())
     return Fitted(rows, seconds, best)
 
 
-def _keep_memory() -> None:
-    """Ask glibc to keep freed buffers of some MB: faulting their pages in anew costs 10 to 25 % of a step."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt:
-        for parameter in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-            mallopt(parameter, 1 << 30)
+def _train_epoch(
+    model, average, task: Task, train, optimizer, config: Config, epoch, precision, on_batch
+) -> torch.Tensor:
+    """Train for one epoch, and return the sums over all its images.
 
-
-def _train_epoch(model, averaged, objective, train, optimizer, config, epoch, precision, on_batch):
+    The host never waits for the device within the epoch: losses are checked at its end.
+    """
     device = train[0].device
     model.train()
-    train = objective.augment(train)
+    train = task.augment(train)
     order = torch.randperm(len(train[0])).to(device)
     batches = order.split(config.batch_size)
     if len(batches) > 1 and len(batches[-1]) == 1:
-        batches = batches[:-1]  # BatchNorm cannot normalise one image
-    total = 0
+        batches = batches[:-1]  # BatchNorm cannot normalise a single image
+    total, losses = 0, []
     for number, index in enumerate(batches, start=1):
         progress = (epoch - 1 + number / len(batches)) / config.epochs
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate_at(progress)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            output = model(objective.inputs(train, index))
-        loss, sums = objective.loss(output, train, index)
-        if not math.isfinite(loss.item()):
-            raise NonFiniteLossError(
-                f"the loss is {loss.item()} at epoch {epoch}, batch {number} of {len(batches)}; "
-                "earlier epochs are kept. A smaller learning_rate is the usual way out"
-            )
+        with _autocast(device, precision):
+            output = model(task.inputs(train, index))
+        loss, sums = task.loss(output, train, index)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        if averaged:
-            averaged.update_parameters(model)
+        if average:
+            average.update_parameters(model)
+        losses.append(loss.detach())
         total = total + sums
         on_batch(len(index))
+    finite = torch.stack(losses).isfinite().cpu()
+    if not finite.all():
+        number = int(finite.logical_not().nonzero()[0]) + 1
+        raise NonFiniteLossError(
+            f"the loss is {losses[number - 1].item()} at epoch {epoch}, batch {number} of "
+            f"{len(batches)}. Earlier epochs are kept. Try a smaller learning_rate"
+        )
     return total
+
+
+def _autocast(device: torch.device, precision: str):
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def _prefixed(prefix: str, metrics: dict[str, float]) -> dict[str, float]:
+    return {f"{prefix}_{key}": value for key, value in metrics.items()}
+
+
+@contextmanager
+def _deterministic(device: torch.device):
+    """Let CUDA add in a fixed order within the block; restore the caller's settings afterwards.
+
+    Operations without a deterministic version warn.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    variable = "CUBLAS_WORKSPACE_CONFIG"
+    workspace = os.environ.get(variable)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ[variable] = ":4096:8"
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        if workspace is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = workspace
