@@ -1,15 +1,13 @@
-"""All studies by name, for the command line; notebooks find theirs here too."""
+"""All studies by name."""
 
-from .colorization.studies import color_models, color_search
-from .colorization.sweep import BEST_PUBLISHED, color_sweep
-from .core.study import shipped
-from .multitask.ladder import recipe_ladder
-from .multitask.published import published_configs
-from .multitask.recipe import best_recipe, residual_network
-from .multitask.studies import REPORTED_VAL_ACCURACY, TEN_CONFIGS, lambda_study, ten_configs
+from .colorization.search import color_search
+from .colorization.studies import color_auxiliary, color_models, color_sweep
+from .core.errors import ConfigError
+from .core.study import BaseStudy
+from .multitask.recipe import best_recipe, recipe_ladder, residual_network
+from .multitask.studies import lambda_study, published_configs
 
 STUDIES = {
-    "q1_configs": ten_configs,
     "q1_published": published_configs,
     "q1_lambda": lambda_study,
     "q1_best": best_recipe,
@@ -18,21 +16,22 @@ STUDIES = {
     "q2_sweep": color_sweep,
     "q2_search": color_search,
     "q2_models": color_models,
+    "q2_auxiliary": color_auxiliary,
 }
 
-__all__ = [
-    "BEST_PUBLISHED",
-    "REPORTED_VAL_ACCURACY",
-    "STUDIES",
-    "TEN_CONFIGS",
-    "best_recipe",
-    "color_models",
-    "color_search",
-    "color_sweep",
-    "lambda_study",
-    "published_configs",
-    "recipe_ladder",
-    "residual_network",
-    "shipped",
-    "ten_configs",
-]
+
+def load_study(name: str, profile: str = "recorded", seed: int = 0, data=None) -> BaseStudy:
+    """Return a study by its name.
+
+    Args:
+        name: one of STUDIES.
+        profile: "recorded" (results of the repository), "quick" or "full" (train; see `Study.run`).
+        seed: seed of the first run of every configuration.
+        data: the data set, by default the study's own.
+
+    Raises:
+        ConfigError: the name or the profile is unknown, or the seed is not a whole number.
+    """
+    if name not in STUDIES:
+        raise ConfigError(f"study: found {name!r}, expected one of {', '.join(STUDIES)}")
+    return STUDIES[name](profile, seed, data)

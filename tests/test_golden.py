@@ -2,25 +2,26 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from smai_lib import studies
+import smai_lib as smai
 from smai_lib.core import paths
-from smai_lib.core.runs import RunSpec
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", GOLDEN["run_ids"])
 def test_a_recorded_run_keeps_its_id_so_that_its_folder_is_found_again(name):
-    study = studies.STUDIES[name]("recorded")
-    fingerprint = study.results()["data_fingerprint"].iloc[0]
+    study = smai.load_study(name)
+    fingerprint = study.results["data_fingerprint"].iloc[0]
     found = {}
-    for spec in study.specs:
-        run = RunSpec(spec.name, spec.study, spec.config, spec.seed, fingerprint, spec.root)
-        found[f"{spec.name}/{spec.seed}"] = run.run_id
+    for planned in study.runs:
+        run = replace(planned, data_fingerprint=fingerprint)
+        if f"{run.name}/{run.seed}" in GOLDEN["run_ids"][name]:
+            found[f"{run.name}/{run.seed}"] = run.run_id
     assert found == GOLDEN["run_ids"][name]
 
 

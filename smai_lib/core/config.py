@@ -33,10 +33,8 @@ def unused_key(key: str, value: Any, reason: str) -> PydanticCustomError:
 
     A key without effect must keep its default: it would change the run id, but not the run.
     """
-    return PydanticCustomError(
-        "unused_key", "{key}: found {value}, expected its default, since {reason}",
-        {"key": key, "value": repr(value), "reason": reason},
-    )  # fmt: skip
+    message = f"config key {key!r}: found {value!r}, expected its default, since {reason}"
+    return PydanticCustomError("unused_key", message)
 
 
 class Config(BaseModel):
@@ -69,8 +67,12 @@ class Config(BaseModel):
     )
 
     def __init__(self, **values: Any):
+        plain = {
+            key: value.item() if isinstance(value, np.generic) else value
+            for key, value in values.items()
+        }
         try:
-            super().__init__(**values)
+            super().__init__(**plain)
         except ValidationError as error:
             raise ConfigError(self._describe(error)) from None
 
@@ -99,7 +101,7 @@ class Config(BaseModel):
                     f"config key {key!r}: found {problem['input']!r:.60}, expected {expected}"
                 )
             else:
-                lines.append(f"config: {problem['msg']}")
+                lines.append(problem["msg"])
         return "\n".join(lines)
 
     @classmethod

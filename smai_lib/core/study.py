@@ -1,272 +1,380 @@
-"""A study: runs that belong together, their results, and where their numbers live.
+"""A study: runs that belong together, with their results.
 
-recorded: read the results that the repository ships. quick: train everything, briefly, on the real
-data. full: the reported study; the only profile that writes `report/results/` and `figures/`.
+Profiles: `recorded` reads the results that the repository ships; `quick` trains briefly on the
+real data; `full` trains the reported study, and alone writes `report/results/` and the weights.
 """
 
 import json
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import date
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Self
 
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
+from filelock import FileLock
 
-from . import engines, paths, plotting, runs
-from .checksums import record, verify
-from .config import Config, require_number
-from .sources import STAND_INS, Dataset
+from . import paths, pool, runs
+from .config import Config, whole_number
+from .data import STAND_INS, Dataset
+from .errors import ConfigError, IntegrityError, RunError
+from .files import record_checksum, verify_checksum, write
+from .runs import Run
 
 PROFILES = ("recorded", "quick", "full")
 
 
-class Recorded:
-    """What has a name, a profile and results: tables recorded or computed, figures that say where they come from."""
+def check_profile(profile: str) -> None:
+    """Check that `profile` is one of PROFILES.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if profile not in PROFILES:
+        raise ConfigError(f"profile: found {profile!r}, expected one of {', '.join(PROFILES)}")
+
+
+def read_table(file_name: str) -> pd.DataFrame:
+    """Return a recorded table of `report/results/`.
+
+    Raises:
+        IntegrityError: the file is missing or altered.
+    """
+    file = paths.RESULTS / file_name
+    verify_checksum(file)
+    return pd.read_csv(file)
+
+
+def best_by(column: str, *, lowest: bool = False) -> Callable[[pd.DataFrame], str]:
+    """Return a function that names the best configuration of `results`, by its mean over seeds."""
+
+    def choose(results: pd.DataFrame) -> str:
+        means = results.groupby("name")[column].mean()
+        return means.idxmin() if lowest else means.idxmax()
+
+    return choose
+
+
+class BaseStudy:
+    """Results under one profile: recorded tables, or tables computed from what was trained here.
+
+    Args:
+        name: name of the study, and of its files in `report/results/`.
+        profile: one of PROFILES.
+        load_data: returns the data set; recorded results do not need it.
+        tables: further tables by name, each a function of the study.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        profile: str,
+        load_data: Callable[[], Dataset],
+        tables: Mapping[str, Callable[[Self], pd.DataFrame]] | None = None,
+    ):
+        check_profile(profile)
+        self.name, self.profile, self.load_data = name, profile, load_data
+        self.table_functions = {
+            "": type(self).compute_results,
+            "history": type(self).compute_history,
+            **(tables or {}),
+        }
+        self._tables: dict[str, pd.DataFrame] = {}
+
+    def compute_results(self) -> pd.DataFrame:
+        """Return one row a run (or trial) from what was trained here."""
+        raise NotImplementedError
+
+    def compute_history(self) -> pd.DataFrame:
+        """Return one row a run (or trial) and epoch from what was trained here."""
+        raise NotImplementedError
+
+    def extent(self) -> str:
+        """Return how much was trained, for the caption."""
+        raise NotImplementedError
 
     @cached_property
     def data(self) -> Dataset:
-        """What is trained and measured on; recorded results are read without it."""
-        return self.load()
+        """The data set that the study trains and measures on."""
+        return self.load_data()
 
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """What `full` ships, by suffix of the file's name."""
-        return {"": self.results(), "_history": self.history()}
+    @property
+    def results(self) -> pd.DataFrame:
+        """One row a run: name, config keys, seed, metrics, provenance."""
+        return self.table("")
 
-    def table(self, suffix: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """The table of that suffix: the shipped one under the profile `recorded`, else what `compute` returns."""
-        return shipped(f"{self.name}{suffix}.csv") if self.profile == "recorded" else compute()
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row a run and epoch."""
+        return self.table("history")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table of the study: the recorded one, or computed from what was trained here.
+
+        It is read or computed once.
+
+        Raises:
+            IntegrityError: the recorded table is missing or altered.
+            RunError: a run has not finished.
+        """
+        if name not in self._tables:
+            recorded = self.profile == "recorded"
+            function = self.table_functions[name]
+            self._tables[name] = read_table(self._file_name(name)) if recorded else function(self)
+        return self._tables[name].copy()
+
+    def _file_name(self, table: str) -> str:
+        return f"{self.name}_{table}.csv" if table else f"{self.name}.csv"
 
     def caption(self) -> str:
-        """Where the numbers come from, for under a figure."""
-        results = self.results()
+        """Return where the numbers come from, for the caption of a figure."""
+        results = self.results
         first = results.iloc[0]
-        warning = (
-            f"{STAND_INS[first['data_source']]} · " if first["data_source"] in STAND_INS else ""
-        )
-        return (
-            f"{warning}{self.profile} profile · {self.extent(results)} · {first['train_images']:,} training "
-            f"images from {first['data_source']} · seed {_span(results['seed'])} · "
-            f"{' and '.join(results['precision'].unique())} on {first['device']} · torch {first['torch']}"
-        )
+        source = first["data_source"]
+        parts = [
+            f"{self.profile} profile",
+            self.extent(),
+            f"{first['train_images']:,} training images from {source}",
+            f"seed {span(results['seed'])}",
+            f"{' and '.join(results['precision'].unique())} on {first['device']}",
+            f"torch {first['torch']}",
+        ]
+        return " · ".join([STAND_INS[source], *parts] if source in STAND_INS else parts)
 
-    def extent(self, results: pd.DataFrame) -> str:
-        """How much was run, in words for the caption."""
-        raise NotImplementedError
+    def publish(self, weights: Mapping[str, Path] | None = None, **facts: Any) -> None:
+        """Write every table to `report/results/`, weights to `report/weights/`, and provenance.
 
-    def figure(self, figure: Figure, name: str) -> Figure:
-        """`figure` with the caption under it; `full` also writes it to `figures/`."""
-        plotting.caption(figure, self.caption())
-        if self.profile == "full":
-            paths.FIGURES.mkdir(exist_ok=True)
-            figure.savefig(
-                paths.FIGURES / f"{self.name}_{name}.png", dpi=150, metadata={"Software": None}
-            )
-        return figure
+        Args:
+            weights: files of weights by the suffix of their published name.
+            facts: further entries of `provenance.json`.
+        """
+        for folder in (paths.RESULTS, paths.WEIGHTS):
+            folder.mkdir(parents=True, exist_ok=True)
+        provenance_file = paths.RESULTS / "provenance.json"
+        with FileLock(paths.lock_file(paths.RESULTS)):
+            provenance = {}
+            if provenance_file.exists():
+                verify_checksum(provenance_file)
+                provenance = json.loads(provenance_file.read_text(encoding="utf-8"))
+            for name in self.table_functions:
+                file = paths.RESULTS / self._file_name(name)
+                write(file, self.table(name).to_csv(index=False))
+                record_checksum(file)
+            for suffix, trained in (weights or {}).items():
+                file = paths.WEIGHTS / f"{self.name}_{suffix}.safetensors"
+                write(file, trained.read_bytes())
+                record_checksum(file)
+            provenance[self.name] = self._provenance() | facts
+            write(provenance_file, json.dumps(provenance, indent=1) + "\n")
+            record_checksum(provenance_file)
+
+    def _provenance(self) -> dict[str, Any]:
+        capability = torch.backends.cpu.get_cpu_capability()
+        return {
+            "command": f"smai run {self.name} --profile full",
+            "date": date.today().isoformat(),
+            "data": str(self.data),
+            "data_fingerprint": self.data.fingerprint,
+            "machine": f"{platform.machine()}, {pool.cores()} cores, {capability}",
+            "python": sys.version.split()[0],
+            "torch": torch.__version__,
+        }
 
 
-@dataclass(frozen=True)
-class Study(Recorded):
-    """Runs under one profile."""
+class Study(BaseStudy):
+    """Runs that belong together.
 
-    name: str
-    profile: str
-    specs: list[runs.RunSpec]
-    load: Callable[[], Dataset]
+    Args:
+        name: name of the study.
+        profile: one of PROFILES.
+        runs: the runs.
+        load_data: returns the data set of all runs.
+        choose: function of the results that names the best configuration.
+        rank: column that chooses among the seeds of one configuration; lower is better with "-".
+        tables: further tables by name, each a function of the study.
+        weights: function of the study that returns the weights that `full` ships, by suffix;
+            default: those of the best run, as "best".
+        add_columns: function that adds derived columns to the results.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        profile: str,
+        runs: list[Run],
+        load_data: Callable[[], Dataset],
+        *,
+        choose: Callable[[pd.DataFrame], str] = best_by("val_accuracy"),
+        rank: str = "val_accuracy",
+        tables: Mapping[str, Callable[["Study"], pd.DataFrame]] | None = None,
+        weights: Callable[["Study"], dict[str, Path]] | None = None,
+        add_columns: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+    ):
+        super().__init__(name, profile, load_data, tables)
+        self.runs, self.choose, self.rank = runs, choose, rank
+        self.weights = weights or (lambda study: {"best": study.best_run.weights_file})
+        self.add_columns = add_columns or (lambda results: results)
 
     def run(self, *, device: str = "auto", **where) -> None:
-        """Finish every run, showing one bar over all images; `full` also publishes the results.
+        """Finish every run, with one progress bar; `full` also publishes the results.
 
-        Nothing to do for recorded results. `where`: engine, workers and the like, as in `engines.work`.
+        Recorded results need no training.
+
+        Args:
+            device: as in `runs.train`.
+            where: engine, workers and the like, as in `pool.run_tasks`.
         """
         if self.profile == "recorded":
             return
-        runs.run_all(self.specs, self.data, device=device, **where)
+        runs.run_all(self.runs, self.data, device=device, **where)
+        self._tables.clear()
         if self.profile == "full":
-            self.publish()
+            self.publish(self.weights(self), runs=len(self.runs), best=self.best)
 
-    def publish(self) -> None:
-        ship(
-            self.name,
-            self.data,
-            self.tables(),
-            self.weights(),
-            runs=len(self.specs),
-            best=self.best(),
-        )
+    def compute_results(self) -> pd.DataFrame:
+        """Return one row a run, from the folders of the runs."""
+        return self.add_columns(runs.results_table([self.result(run) for run in self.runs]))
 
-    def results(self) -> pd.DataFrame:
-        """One row a run: the config's keys, seed, metrics, provenance."""
-        return self.table("", lambda: runs.table([self.result(spec) for spec in self.specs]))
-
-    def history(self) -> pd.DataFrame:
-        """One row a run and epoch."""
-        return self.table(
-            "_history",
-            lambda: pd.concat(
-                [
-                    spec.folder.history().assign(name=spec.name, seed=spec.seed)
-                    for spec in self.specs
-                    if self.result(spec)
-                ],
-                ignore_index=True,
-            ),
-        )
-
-    def best(self) -> str:
-        """Name of the run with the highest validation accuracy after its last epoch."""
-        results = self.results()
-        return results.loc[results["val_accuracy"].idxmax(), "name"]
-
-    def best_spec(self, name: str = "") -> runs.RunSpec:
-        """The run of `name`, by default the best, whose seed is best by the same measure."""
-        return max(
-            (spec for spec in self.specs if spec.name == (name or self.best())), key=self.merit
-        )
-
-    def merit(self, spec: runs.RunSpec) -> float:
-        """What seeds of one name are chosen by, on validation; higher is better."""
-        return self.result(spec)["metrics"]["val_accuracy"]
-
-    def best_network(self) -> torch.nn.Module:
-        """The trained network of the best run: the shipped one for recorded results, else the run's own.
-
-        Raises: WeightsError, as `Config.load`; RunError if the study's runs have not finished.
-        """
-        config = next(spec.config for spec in self.specs if spec.name == self.best())
-        shipped_file = paths.WEIGHTS / f"{self.name}_best.safetensors"
-        return config.load(shipped_file if self.profile == "recorded" else self.weights()["_best"])
-
-    def extent(self, results: pd.DataFrame) -> str:
-        return f"epochs {_span(results['epochs'])}"
+    def compute_history(self) -> pd.DataFrame:
+        """Return one row a run and epoch, from the folders of the runs."""
+        histories = []
+        for run in self.runs:
+            self.result(run)
+            histories.append(run.history.assign(name=run.name, seed=run.seed))
+        return pd.concat(histories, ignore_index=True)
 
     @staticmethod
-    def result(spec: runs.RunSpec) -> dict:
-        """What the run of `spec` found; RunError if it has not finished, or is not as it was written."""
-        if result := spec.folder.result():
-            return result
-        raise runs.RunError(
-            f"{spec.name} has not finished ({spec.folder.path}); call study.run() first"
-        )
+    def result(run: Run) -> dict[str, Any]:
+        """Return the result of a run.
 
-    def weights(self) -> dict[str, Path]:
-        """Weights that `full` ships, by suffix of the file's name: the best run's."""
-        return {"_best": self.best_spec().weights_file}
+        Raises:
+            RunError: it has not finished, or a file is damaged.
+        """
+        result = run.result()
+        if result is None:
+            raise RunError(f"{run.name} has not finished ({run.folder}); call study.run() first")
+        return result
+
+    def extent(self) -> str:
+        """Return the number of epochs, for the caption."""
+        return f"epochs {span(self.results['epochs'])}"
+
+    @cached_property
+    def best(self) -> str:
+        """Name of the best configuration, chosen on validation."""
+        return self.choose(self.results)
+
+    @property
+    def best_run(self) -> Run:
+        """The best seed's run of the best configuration."""
+        return self.run_named(self.best)
+
+    def run_named(self, name: str) -> Run:
+        """Return the run of that name whose seed is best on validation, by the column `rank`.
+
+        Raises:
+            ConfigError: no run has that name.
+        """
+        rows = self.results[self.results["name"] == name]
+        if rows.empty:
+            names = ", ".join(dict.fromkeys(run.name for run in self.runs))
+            raise ConfigError(f"run: found {name!r}, expected one of {names}")
+        values = rows[self.rank.removeprefix("-")]
+        row = rows.loc[values.idxmin() if self.rank.startswith("-") else values.idxmax()]
+        return next(run for run in self.runs if (run.name, run.seed) == (name, row["seed"]))
+
+    def best_network(self) -> torch.nn.Module:
+        """Return the trained network of the best run: the shipped one for recorded results.
+
+        Raises:
+            IntegrityError: the shipped file is missing, altered, or this study ships none.
+            RunError: the runs have not finished.
+        """
+        if self.profile != "recorded":
+            return self.best_run.load_model()
+        file = paths.WEIGHTS / f"{self.name}_best.safetensors"
+        if not file.exists():
+            raise IntegrityError(
+                f"{self.name} ships no weights ({file}); run it with the profile 'quick' or 'full'"
+            )
+        return self.best_run.config.load_model(file)
 
 
 def over_seeds(
     configs: Mapping[str, Config], seed: int, count: int = 1
 ) -> list[tuple[str, Config, int]]:
-    """What `assemble` wants, seed by seed, so that an interrupted study has whole comparisons.
+    """Return (name, config, seed) for `count` seeds from `seed` on, seed by seed.
 
-    Raises: ConfigError for a seed that is no whole number.
+    In this order an interrupted study has complete comparisons.
+
+    Raises:
+        ConfigError: `seed` is not a whole number.
     """
-    require_number("seed", seed, int)
+    first = whole_number("seed", seed)
     return [
-        (name, config, seed + offset) for offset in range(count) for name, config in configs.items()
+        (name, config, first + offset)
+        for offset in range(count)
+        for name, config in configs.items()
     ]
 
 
-def assemble(
-    kind: type[Study],
+def plan(
     name: str,
     profile: str,
     wanted: Sequence[tuple[str, Config, int]],
-    load: Callable[[], Dataset],
+    load_data: Callable[[], Dataset],
     *,
     quick_epochs: Mapping[str, int] | None = None,
+    **arguments: Any,
 ) -> Study:
-    """The study `name` of the runs `wanted`: label, configuration and seed of each.
+    """Return the study of the runs in `wanted`.
 
     Args:
-        load: the data, which recorded results do not need.
-        quick_epochs: label -> epochs under `quick`, 1 where it is not named.
-
-    Raises: as `loader`.
-    """
-    load = loader(profile, load)
-    fingerprint = "" if profile == "recorded" else load().fingerprint
-    if profile == "quick":
-        wanted = [
-            (label, replace(config, epochs=(quick_epochs or {}).get(label, 1)), seed)
-            for label, config, seed in wanted
-        ]
-    root = paths.runs_dir() / profile / name
-    specs = [
-        runs.RunSpec(label, name, config, seed, fingerprint, root, profile)
-        for label, config, seed in wanted
-    ]
-    return kind(name, profile, specs, load)
-
-
-def ship(
-    name: str, data: Dataset, tables: dict[str, pd.DataFrame], weights: dict[str, Path], **facts
-) -> None:
-    """Write what `full` publishes: tables and weights, by suffix of the file's name, with `facts` of their making."""
-    for folder in (paths.RESULTS, paths.WEIGHTS):
-        folder.mkdir(parents=True, exist_ok=True)
-    file = paths.RESULTS / "provenance.json"
-    provenance = json.loads(file.read_text()) if file.exists() and verify(file) else {}
-    for suffix, frame in tables.items():
-        frame.to_csv(table := paths.RESULTS / f"{name}{suffix}.csv", index=False)
-        record(table)
-    for suffix, trained in weights.items():
-        target = paths.WEIGHTS / f"{name}{suffix}.safetensors"
-        target.write_bytes(trained.read_bytes())
-        record(target)
-    provenance[name] = {
-        "command": f"python -m smai_lib run {name} --profile full",
-        "date": date.today().isoformat(),
-        **facts,
-        "data": str(data),
-        "data_fingerprint": data.fingerprint,
-        "machine": f"{platform.machine()}, {engines.cores()} cores, {torch.backends.cpu.get_cpu_capability()}",
-        "python": sys.version.split()[0],
-        "torch": torch.__version__,
-    }
-    file.write_text(json.dumps(provenance, indent=1) + "\n")
-    record(file)
-
-
-def check_profile(profile: str) -> None:
-    """ValueError unless `profile` is one of PROFILES."""
-    if profile not in PROFILES:
-        raise ValueError(f"profile: found {profile!r}, expected one of {', '.join(PROFILES)}")
-
-
-def loader(profile: str, load: Callable[[], Dataset]) -> Callable[[], Dataset]:
-    """`load`, called here and now unless results are only read.
+        name: name of the study.
+        profile: one of PROFILES.
+        wanted: (name, config, seed) of each run, see `over_seeds`.
+        load_data: returns the data set; recorded results do not need it.
+        quick_epochs: epochs by name under the profile "quick"; 1 for names that it lacks.
+        arguments: further arguments of `Study`.
 
     Raises:
-        ValueError: an unknown profile, before any data is read.
-        RunError: `full`, which reports and publishes, would run on what stands in for the study's own data.
+        ConfigError: the profile is unknown.
+        RunError: "full" would train on a stand-in for the study's data.
+    """
+    load_data = loader(profile, load_data)
+    fingerprint = "" if profile == "recorded" else load_data().fingerprint
+    root = paths.runs_dir() / profile / name
+    runs_of_study = []
+    for label, config, seed in wanted:
+        if profile == "quick":
+            config = config.replace(epochs=(quick_epochs or {}).get(label, 1))
+        runs_of_study.append(Run(config, seed, fingerprint, root, label, name, profile))
+    return Study(name, profile, runs_of_study, load_data, **arguments)
+
+
+def loader(profile: str, load_data: Callable[[], Dataset]) -> Callable[[], Dataset]:
+    """Return a function that returns the data, which are loaded now unless results are recorded.
+
+    Raises:
+        ConfigError: the profile is unknown; no data are loaded then.
+        RunError: "full" would report on a stand-in for the study's data.
     """
     check_profile(profile)
     if profile == "recorded":
-        return load
-    data = load()
+        return load_data
+    data = load_data()
     if profile == "full" and data.is_stand_in:
-        raise runs.RunError(
-            f"the full profile reports on the study's own data, and only {data.source} was found; "
-            "see `python -m smai_lib fetch`, or choose the profile 'quick'"
+        raise RunError(
+            f"the profile 'full' needs the study's own data, but only {data.source} is available; "
+            "run `smai fetch`, or choose the profile 'quick'"
         )
-    return partial(_same, data)  # which a worker process can be given
+    return lambda: data
 
 
-def _same(data: Dataset) -> Dataset:
-    return data
-
-
-def shipped(name: str) -> pd.DataFrame:
-    """A table of `report/results/`; ChecksumError unless it is there and what was recorded."""
-    verify(file := paths.RESULTS / name)
-    return pd.read_csv(file)
-
-
-def _span(values: pd.Series) -> str:
+def span(values: pd.Series) -> str:
+    """Return "LOW to HIGH" of the values, or the value if all are equal."""
     low, high = values.min(), values.max()
     return str(low) if low == high else f"{low} to {high}"
