@@ -1,1 +1,5 @@
-"""Q1: class and ink of Fashion-MNIST by one network."""
+"""Class and ink of Fashion-MNIST, predicted by one network."""
+
+from .config import MultiTaskConfig
+
+Config = MultiTaskConfig

@@ -1,11 +1,15 @@
-"""Is my run normal? A reader's own run, placed within the spread of recorded runs of its configuration.
+"""Is my run normal? A run of one's own, compared with recorded runs of its configuration.
 
-The recorded runs differ in their seed alone. A run gets one joint test: each metric of each epoch is standardised by the
-recorded seeds, and the largest deviation is judged. How large it may be is calibrated on the record: every run is held
-out and compared with the other seeds of its configuration, and 95 % of them, of all configurations together, stay within
-(split-conformal quantile, Vovk et al. 2005): 5 % of whole runs raise a false alarm. Deviations are of logarithms, of the
-error rate in place of accuracy, because errors jump by factors. Few seeds alone give a poor variance, so the mean of
-their own and of the median over configurations is taken.
+The recorded runs differ in their seed alone. A run is normal if all its metrics in all its epochs
+lie within the spread of those seeds. One joint test decides:
+
+1. Errors are compared as logarithms, accuracy as error rate, because errors differ by factors.
+2. A deviation from the mean of the seeds is divided by their standard deviation. A variance of
+   five values is a poor estimate, so it is averaged with the median over all configurations.
+3. The statistic of a run is its largest absolute deviation, over all metrics and epochs.
+4. Its critical value is calibrated on the recorded runs. Each is left out in turn and compared
+   with the other seeds of its configuration. 95 % of them stay below the critical value, so 5 % of
+   normal runs raise a false alarm (split-conformal quantile, Vovk et al. 2005).
 """
 
 import math
@@ -14,9 +18,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core.significance import ALPHA
+from ..core import plots
+from ..core.errors import ConfigError
+from ..core.runs import Run
+from ..core.stats import ALPHA
 from ..core.study import Study
 from .config import MultiTaskConfig
+from .plots import format_ratio
+from .studies import lambda_study
 
 METRICS = {
     "val_accuracy": "val accuracy",
@@ -24,200 +33,265 @@ METRICS = {
     "val_rmse": "val ink RMSE",
     "train_loss": "train loss",
 }
-UNTRAINED = {
-    "lambda1": ["val_accuracy", "val_cross_entropy"],
-    "lambda2": ["val_rmse"],
-}  # where that weight is 0
+# loss weight -> metrics that are meaningless where it is 0, since their head is not trained
+UNTRAINED = {"lambda1": ["val_accuracy", "val_cross_entropy"], "lambda2": ["val_rmse"]}
+LEAST_SEEDS = 3
 
 
 class Placement(NamedTuple):
-    """Where a run lies: words, and a `band` with a row a metric and epoch: low, mean, high, value, outside."""
+    """Result of `place`."""
 
     normal: bool
-    words: list[str]
-    band: pd.DataFrame
-
-
-def ratio_of(config: MultiTaskConfig) -> float:
-    return round(config.lambda2 / config.lambda1, 6) if config.lambda1 else math.inf
-
-
-def alike(config: MultiTaskConfig, study: Study) -> pd.DataFrame:
-    """Results of `study` for `config`, whatever the lambdas' sum, which Adam does not feel, and the epochs."""
-    own = {key: getattr(config, key) for key in ("lambda1", "lambda2", "epochs")}
-    # a key that the record does not have did not exist then: those runs had what is its default now
-    return study.results().query("ratio == @ratio_of(@config)")[
-        lambda rows: [
-            config
-            == config.from_dict({key: row[key] for key in config.to_dict() if key in row} | own)
-            for row in rows.to_dict("records")
-        ]
-    ]
-
-
-def neighbours(config: MultiTaskConfig, study: Study) -> pd.DataFrame:
-    """Recorded epochs, with their `ratio`, of the config's lambda2 / lambda1, or of the nearest below and above."""
-    results = study.results().query(
-        "ink_scaling == @config.ink_scaling and weighting == @config.weighting"
-    )
-    ratio, ratios = ratio_of(config), results["ratio"]
-    near = ratios.isin([ratios[ratios <= ratio].max(), ratios[ratios >= ratio].min()])
-    return study.history().merge(results.loc[near, ["name", "seed", "ratio"]])
+    explanation: list[str]
+    band: pd.DataFrame  # a row a metric and epoch: low, mean, high, value, outside
 
 
 def place(
     history: pd.DataFrame, config: MultiTaskConfig, study: Study, *, train_images: int | None = None
 ) -> Placement:
-    """Compare a run's history with those that `study` recorded for `config`; see `alike`.
+    """Compare a run's history with those that `study` recorded for its configuration.
 
     Args:
-        history: one row an epoch, of `runs.RunFolder.history` or `training.fit`; may stop before the last epoch.
-        study: one with at least 3 seeds a configuration, and 19 runs in all.
-        train_images: how many images it was trained on, to name that as a reason.
+        history: a row an epoch, as `Run.history`; it may stop before the last epoch.
+        config: the run's config.
+        study: recorded runs, at least 3 seeds a configuration and 19 in all.
+        train_images: number of the run's training images, to name it as a reason.
 
     Raises:
-        ValueError: too little recorded for this configuration, or `history` has no epoch or lacks a metric.
+        ConfigError: too few runs are recorded for this config, or `history` has no epoch or lacks
+            a metric.
     """
     same = alike(config, study)
-    if same["seed"].nunique() < 3:
-        raise ValueError(
-            f"{study.name} recorded {len(same)} runs of {config}, expected at least 3; it has "
-            f"{', '.join(study.results()['name'].unique())}"
+    if same["seed"].nunique() < LEAST_SEEDS:
+        names = ", ".join(study.results["name"].unique())
+        raise ConfigError(
+            f"{study.name} recorded {len(same)} runs of {config}, expected at least {LEAST_SEEDS}; "
+            f"it has {names}"
         )
-    if history.empty or not {"epoch", *METRICS} <= {*history}:
-        raise ValueError(
+    needed = ["epoch", *METRICS]
+    if history.empty or not set(needed) <= set(history.columns):
+        raise ConfigError(
             f"history: found {len(history)} epochs with columns {', '.join(history.columns)}, "
-            f"expected at least one epoch with {', '.join(['epoch', *METRICS])}"
+            f"expected at least one epoch with {', '.join(needed)}"
         )
-    names, epochs, recorded = _recorded(study)
-    shown = np.isin(epochs, history["epoch"])
-    mean, sd = (part[names.index(same["name"].iloc[0])] for part in _spread(recorded[:, :, shown]))
-    reach = _critical(recorded[:, :, shown]) * sd
-    ends = np.sort(
-        [_errors(np.exp(mean + step)) for step in (-reach, 0 * reach, reach)], axis=0
-    )  # (3, epochs, metrics)
-    total = (config.lambda1 + config.lambda2) / same[["lambda1", "lambda2"]].iloc[0].sum()
-    values = history.assign(train_loss=history["train_loss"] / total).set_index("epoch")
-    band = (
-        pd.concat(
-            [
-                pd.DataFrame(ends[:, :, n].T, epochs[shown], ["low", "mean", "high"]).assign(
-                    metric=metric, value=values[metric]
-                )
-                for n, metric in enumerate(METRICS)
-            ]
-        )
-        .rename_axis("epoch")
-        .reset_index()
-    )
-    band = band[band["mean"].notna()]  # of an untrained head nothing is expected
-    band["outside"] = ~band["value"].between(band["low"], band["high"])  # NaN is outside too
-    odd = {
-        metric: rows for metric, rows in band.groupby("metric", sort=False) if rows["outside"].any()
-    }
-    if odd:
-        words = [_describe(metric, rows) for metric, rows in odd.items()]
-        return Placement(False, words + _reasons(odd, history, same.iloc[0], train_images), band)
+    band = _band(history, config, study, same.iloc[0])
+    outside = band.groupby("metric")["outside"].any()
+    if outside.any():
+        odd = {
+            metric: rows for metric, rows in band.groupby("metric", sort=False) if outside[metric]
+        }
+        explanation = [_describe(metric, rows) for metric, rows in odd.items()]
+        recorded_images = same["train_images"].iloc[0]
+        if train_images not in (None, recorded_images):
+            explanation.append(
+                f"It was trained on {train_images:,} images, the recorded runs on "
+                f"{recorded_images:,}."
+            )
+        return Placement(False, explanation + _reasons(odd, history), band)
     compared = ", ".join(METRICS[metric] for metric in band["metric"].unique())
-    words = f"Normal: within the spread of {same['seed'].nunique()} recorded seeds, as 95 % of runs are, in {compared}."
-    return Placement(True, [words], band)
+    explanation = (
+        f"Normal: within the spread of {same['seed'].nunique()} recorded seeds, as 95 % of runs "
+        f"are, in {compared}."
+    )
+    return Placement(True, [explanation], band)
+
+
+def ratio_of(config: MultiTaskConfig) -> float:
+    """Return lambda2 / lambda1, as in the results of the lambda study."""
+    return round(config.lambda2 / config.lambda1, 6) if config.lambda1 else math.inf
+
+
+def alike(config: MultiTaskConfig, study: Study) -> pd.DataFrame:
+    """Return the recorded results of a config, whatever its number of epochs.
+
+    Only the ratio of its lambdas counts, since Adam ignores a common factor. A key that the record
+    lacks did not exist then: those runs had what is its default now.
+    """
+    ignored = {key: getattr(config, key) for key in ("lambda1", "lambda2", "epochs")}
+    results = study.results[study.results["ratio"] == ratio_of(config)]
+    matches = []
+    for row in results.to_dict("records"):
+        keys = {key: row[key] for key in config.to_dict() if key in row}
+        matches.append(config.from_dict(keys | ignored) == config)
+    return results.loc[matches]
+
+
+def neighbours(config: MultiTaskConfig, study: Study) -> pd.DataFrame:
+    """Return recorded histories, with their `ratio`, of the config's lambda2 / lambda1.
+
+    If the ratio is not recorded, they are those of the next smaller and the next larger one.
+    """
+    results = study.results.query(
+        "ink_scaling == @config.ink_scaling and weighting == @config.weighting"
+    )
+    ratio, ratios = ratio_of(config), results["ratio"]
+    nearest = ratios.isin([ratios[ratios <= ratio].max(), ratios[ratios >= ratio].min()])
+    return study.history.merge(results.loc[nearest, ["name", "seed", "ratio"]])
+
+
+def plot_among_recorded(run: Run) -> np.ndarray:
+    """Plot a finished run's validation metrics among those of the recorded runs of its ratio."""
+    study = lambda_study()
+    frames, colors, labels = [], {}, {}
+    groups = neighbours(run.config, study).groupby("ratio")
+    for color, (ratio, rows) in zip(("C0", "C1"), groups, strict=False):
+        rows = rows.assign(name=f"{ratio}/" + rows["seed"].astype(str))
+        names = list(rows["name"].unique())
+        frames.append(rows)
+        colors |= dict.fromkeys(names, color)
+        labels |= dict.fromkeys(names, "_")  # matplotlib's legend leaves these out
+        labels[names[0]] = f"recorded, lambda2 / lambda1 = {format_ratio(ratio)}"
+    frames.append(run.history.assign(name="this run"))
+    colors["this run"] = "black"
+    shown = {metric: label for metric, label in METRICS.items() if metric.startswith("val")}
+    grid = plots.curves(pd.concat(frames), shown, colors, labels=labels)
+    images = run.result()["train_images"]
+    plots.caption(
+        grid[0, 0].figure,
+        f"This run: {run.name}, {images:,} images. Recorded: {study.caption()}",
+    )
+    return grid
+
+
+def summarize(run: Run) -> list[str]:
+    """Return three lines about a finished run: its test metrics, its placement, its folder."""
+    result = run.result()
+    metrics, images = run.metrics, result["train_images"]
+    lowest = f"lowest validation loss {metrics['best_val_loss']:.4f}, after epoch"
+    placement = f"{lowest} {metrics['best_epoch']}"
+    study = lambda_study()
+    if len(alike(run.config, study)):
+        placed = place(run.history, run.config, study, train_images=images)
+        placement = " ".join([*placed.explanation, placement])
+    return [
+        f"test_accuracy {metrics['test_accuracy']:.4f}, test_rmse {metrics['test_rmse']:.4f}; "
+        f"epochs {run.config.epochs}, images {images:,}, seconds {result['seconds']:.0f}",
+        placement,
+        f"record: {run.folder}",
+    ]
+
+
+def _band(history: pd.DataFrame, config: MultiTaskConfig, study: Study, same) -> pd.DataFrame:
+    """Return the interval of normal values and the run's own, a row a metric and epoch.
+
+    `same` is one recorded result of the configuration.
+    """
+    names, epochs, errors = _log_errors(study)
+    shown = np.isin(epochs, history["epoch"])
+    errors = errors[:, :, shown]
+    configuration = names.index(same["name"])
+    mean, deviation = (values[configuration] for values in _spread(errors))
+    reach = _critical_value(errors) * deviation
+    ends = [_errors(np.exp(log_error)) for log_error in (mean - reach, mean, mean + reach)]
+    low, middle, high = np.sort(ends, axis=0)  # (epochs, metrics) each
+    # the training loss is proportional to the sum of the lambdas
+    total = (config.lambda1 + config.lambda2) / (same["lambda1"] + same["lambda2"])
+    values = history.assign(train_loss=history["train_loss"] / total).set_index("epoch")
+    tables = []
+    for column, metric in enumerate(METRICS):
+        ends = {"low": low[:, column], "mean": middle[:, column], "high": high[:, column]}
+        table = pd.DataFrame(ends, index=epochs[shown])
+        tables.append(table.assign(metric=metric, value=values[metric]))
+    band = pd.concat(tables).rename_axis("epoch").reset_index()
+    band = band[band["mean"].notna()]  # nothing is expected of an untrained head
+    outside = ~band["value"].between(band["low"], band["high"])  # NaN is outside, too
+    return band.assign(outside=outside)
 
 
 def _errors(values: np.ndarray) -> np.ndarray:
-    """(..., metrics): accuracy as error rate, or back; the others stay."""
+    """Return (..., metrics) with accuracy turned into error rate, or back; others are errors."""
     return np.where(np.array(list(METRICS)) == "val_accuracy", 1 - values, values)
 
 
-def _recorded(study: Study) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Names, epochs, and logarithms (names, seeds, epochs, metrics) of the record; NaN where a head was not trained."""
-    rows = study.history().merge(study.results()[["name", "seed", *UNTRAINED]], on=["name", "seed"])
+def _log_errors(study: Study) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Return names, epochs, and logarithms of recorded errors (names, seeds, epochs, metrics).
+
+    They are NaN where a head was not trained.
+    """
+    weights = study.results[["name", "seed", *UNTRAINED]]
+    rows = study.history.merge(weights, on=["name", "seed"])
     for weight, metrics in UNTRAINED.items():
         rows.loc[rows[weight] == 0, metrics] = np.nan
     table = rows.set_index(["name", "seed", "epoch"])[list(METRICS)].sort_index()
-    names, seeds, epochs = (
-        table.index.levels
-    )  # runs that differ in seeds or epochs do not fit, and fail
-    return (
-        list(names),
-        epochs.to_numpy(),
-        np.log(_errors(table)).reshape(len(names), len(seeds), len(epochs), -1),
-    )
+    names, seeds, epochs = table.index.levels
+    shape = (len(names), len(seeds), len(epochs), len(METRICS))
+    return list(names), epochs.to_numpy(), np.log(_errors(table)).reshape(shape)
 
 
-def _spread(recorded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(names, seeds, ...) -> their mean, and the deviation from it of one more run, both (names, ...)."""
-    own = recorded.var(axis=1, ddof=1)
-    return recorded.mean(axis=1), (
-        (own + np.nanmedian(own, axis=0)) / 2 * (1 + 1 / recorded.shape[1])
-    ) ** 0.5
+def _spread(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean over seeds and standard deviation of one more run from it: (names, ...) each."""
+    seeds = errors.shape[1]
+    variance = errors.var(axis=1, ddof=1)
+    variance = (variance + np.nanmedian(variance, axis=0)) / 2
+    return errors.mean(axis=1), np.sqrt(variance * (1 + 1 / seeds))
 
 
-def _largest(recorded: np.ndarray, seed: int) -> np.ndarray:
-    """(names,) largest standardised deviation of the run of `seed` from those of the others."""
-    mean, sd = _spread(np.delete(recorded, seed, axis=1))
-    return np.nanmax(np.abs(recorded[:, seed] - mean) / sd, axis=(1, 2))
+def _critical_value(errors: np.ndarray) -> float:
+    """Return what the largest standardized deviation of 95 % of the recorded runs stays below.
 
-
-def _critical(recorded: np.ndarray) -> float:
-    """What the largest deviation of 95 % of runs stays within; ValueError where too few are recorded to say."""
-    largest = np.sort(
-        np.concatenate([_largest(recorded, seed) for seed in range(recorded.shape[1])])
-    )
-    if (rank := math.ceil((1 - ALPHA) * (len(largest) + 1))) > len(largest):
-        raise ValueError(
-            f"found {len(largest)} recorded runs, expected at least {round(1 / ALPHA) - 1} to calibrate on"
+    Raises:
+        ConfigError: too few runs are recorded.
+    """
+    statistics = []
+    for seed in range(errors.shape[1]):
+        mean, deviation = _spread(np.delete(errors, seed, axis=1))
+        standardized = np.abs(errors[:, seed] - mean) / deviation
+        statistics.extend(np.nanmax(standardized, axis=(1, 2)))
+    rank = math.ceil((1 - ALPHA) * (len(statistics) + 1))
+    if rank > len(statistics):
+        least = round(1 / ALPHA) - 1
+        raise ConfigError(
+            f"found {len(statistics)} recorded runs, expected at least {least} to calibrate on"
         )
-    return largest[rank - 1]
+    return np.sort(statistics)[rank - 1]
 
 
-def _better(metric: str, row) -> bool:
+def _is_better(metric: str, row) -> bool:
+    """Return whether a value outside the band is on its good side."""
     return row["value"] > row["high"] if metric == "val_accuracy" else row["value"] < row["low"]
 
 
 def _describe(metric: str, rows: pd.DataFrame) -> str:
+    """Return one sentence about a metric that was outside its band."""
     last = rows.iloc[-1]
-    where = (
-        ("better than" if _better(metric, last) else "worse than")
-        if last["outside"]
-        else "back inside"
-    )
+    relation = "back inside"
+    if last["outside"]:
+        relation = "better than" if _is_better(metric, last) else "worse than"
     return (
-        f"{METRICS[metric]}: outside in {rows['outside'].sum()} of {len(rows)} epochs; at epoch {last['epoch']:.0f} "
-        f"it is {last['value']:.4f}, {where} the recorded {last['low']:.4f} to {last['high']:.4f}."
+        f"{METRICS[metric]}: outside in {rows['outside'].sum()} of {len(rows)} epochs; "
+        f"at epoch {last['epoch']:.0f} it is {last['value']:.4f}, {relation} the recorded "
+        f"{last['low']:.4f} to {last['high']:.4f}."
     )
 
 
-def _reasons(
-    odd: dict[str, pd.DataFrame], history: pd.DataFrame, recorded, train_images: int | None
-) -> list[str]:
-    """The usual reasons for what was seen, likeliest first."""
+def _reasons(odd: dict[str, pd.DataFrame], history: pd.DataFrame) -> list[str]:
+    """Return the usual reasons for metrics outside their band, likeliest first."""
     last = {metric: rows.iloc[-1] for metric, rows in odd.items() if rows["outside"].iloc[-1]}
-    better = {metric for metric, row in last.items() if _better(metric, row)}
-    worse, ink = last.keys() - better, history["val_rmse"].iloc[-1]
-    heads_worse = worse & {"val_accuracy", "val_cross_entropy"}
+    better = {metric for metric, row in last.items() if _is_better(metric, row)}
+    worse = last.keys() - better
+    class_worse = bool(worse & {"val_accuracy", "val_cross_entropy"})
+    # a constant prediction has an RMSE of 0.126, the standard deviation of ink
+    constant_ink = 0.1 < history["val_rmse"].iloc[-1] < 0.2
+    finite = history[list(METRICS)].iloc[-1].notna().all()
     reasons = {
-        f"It was trained on {train_images or 0:,} images, the recorded runs on {recorded['train_images']:,}.": train_images
-        not in (None, recorded["train_images"]),
-        "A metric is not a number: the loss left the finite numbers; try a smaller learning_rate.": not history[
-            list(METRICS)
-        ]
-        .iloc[-1]
-        .notna()
-        .all(),
-        "The ink head answers with a constant: its hidden ReLUs have died. Another seed, or z-scored ink, wakes it.": "val_rmse"
-        in worse
-        and 0.1 < ink < 0.2,
-        "Ink is the mean of a raw image divided by 255: is yours of that scale?": "val_rmse"
-        in worse
-        and not 0.1 < ink < 0.2,
-        "Training looks better and validation worse: dropout is off in training, the images repeat, or the validation "
-        "images are prepared in another way.": "train_loss" in better and heads_worse,
-        "Training itself is worse: look at learning_rate, batch_size, the optimizer, and the range of the images (0 to "
-        "1, not 0 to 255).": "train_loss" in worse,
-        "Training is normal and validation worse: call model.eval() before evaluating, so that dropout is off and "
-        "BatchNorm uses its running statistics.": "train_loss" not in last and heads_worse,
-        "Better than all seeds: another configuration than you think, or validation images among the training images.": "val_accuracy"
-        in better,
-        "It wandered outside and came back: unusual luck, or another precision or device.": not last,
+        "A metric is not a number: the loss became infinite. Try a smaller learning_rate.": (
+            not finite
+        ),
+        "The ink head predicts a constant: its hidden ReLUs are dead. Try another seed, or "
+        "z-scored ink.": "val_rmse" in worse and constant_ink,
+        "Ink is the mean of a raw image divided by 255. Does yours have that scale?": (
+            "val_rmse" in worse and not constant_ink
+        ),
+        "Training is better and validation worse: dropout is off in training, images repeat, or "
+        "validation images are preprocessed differently.": "train_loss" in better and class_worse,
+        "Training itself is worse: check learning_rate, batch_size, the optimizer, and the range "
+        "of the images (0 to 1, not 0 to 255).": "train_loss" in worse,
+        "Training is normal and validation worse: call model.eval() before evaluating. It turns "
+        "dropout off and lets BatchNorm use its running statistics.": (
+            "train_loss" not in last and class_worse
+        ),
+        "Better than all seeds: another configuration than you think, or validation images among "
+        "the training images.": "val_accuracy" in better,
+        "It left the band and came back: bad luck, or another precision or device.": not last,
     }
-    return [reason for reason, seen in reasons.items() if seen]
+    return [reason for reason, applies in reasons.items() if applies]
