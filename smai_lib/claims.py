@@ -1,0 +1,99 @@
+"""A claim is a function: its docstring is the sentence, its body the check.
+
+The tests run all claims on the recorded results, a notebook shows them, the report cites them.
+
+Example:
+    >>> @claim
+    ... def lookup_table_beats_published_networks(q2_sweep):
+    ...     '''A lookup table beats each of the 21 published networks on validation.'''
+    ...     table = q2_sweep.table("baselines").set_index("name").loc["luminance table"]
+    ...     return table["val_accuracy"] > comparison(q2_sweep)["published_accuracy"].max()
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+
+from .core.errors import ConfigError, ReportError
+
+TOPICS = ("multitask", "features", "colorization", "costs")
+_registry: dict[str, Callable[..., bool]] = {}
+
+
+def claim(function: Callable[..., bool]) -> Callable[..., bool]:
+    """Register a claim under the name of its function.
+
+    Its arguments are names of studies: it is called with their recorded results. Its docstring is
+    one sentence of Markdown.
+    """
+    _registry[function.__name__] = function
+    return function
+
+
+@cache
+def all_claims() -> dict[str, Callable[..., bool]]:
+    """Return every claim of every topic by name."""
+    for topic in TOPICS:
+        module = f"{__package__}.{topic}.claims"
+        if find_spec(module):
+            import_module(module)
+    return dict(_registry)
+
+
+def sentence(name: str) -> str:
+    """Return the sentence of a claim.
+
+    Raises:
+        ConfigError: there is no such claim.
+    """
+    return " ".join(inspect.getdoc(_find(name)).split())
+
+
+@cache
+def holds(name: str) -> bool:
+    """Return whether the recorded results support a claim.
+
+    Raises:
+        ConfigError: there is no such claim.
+    """
+    from .studies import load_study
+
+    function = _find(name)
+    studies = [load_study(study) for study in inspect.signature(function).parameters]
+    return bool(function(*studies))
+
+
+def show(*names: str, profile: str = "recorded"):
+    """Return the sentences of claims, as Markdown for a notebook.
+
+    Claims are about the recorded results, whatever the profile; a quick run supports none.
+
+    Args:
+        names: names of claims.
+        profile: profile of the notebook.
+
+    Raises:
+        ConfigError: there is no such claim.
+        ReportError: the recorded results do not support a claim.
+    """
+    from IPython.display import Markdown
+
+    for name in names:
+        if not holds(name):
+            raise ReportError(f"the recorded results do not support {name}: {sentence(name)}")
+    lines = [f"- ✓ {sentence(name)}" for name in names]
+    if profile == "quick":
+        lines.append(
+            "\n*These sentences are about the recorded results. A quick run has too few images, "
+            "epochs and seeds to conclude anything.*"
+        )
+    return Markdown("\n".join(lines))
+
+
+def _find(name: str) -> Callable[..., bool]:
+    claims = all_claims()
+    if name not in claims:
+        raise ConfigError(f"claim: found {name!r}, expected one of {', '.join(claims)}")
+    return claims[name]
