@@ -1,38 +1,81 @@
-"""Where work executes: in this process, in one single-threaded process a core, or on Ray (`cluster`).
+"""Tasks in worker processes: one single-threaded process a core, this process alone, or Ray.
 
-Independent runs share the cores without waiting for each other, and a run with one thread gives the
-same bits on any number of cores. `make bench` measures what either way is worth on a machine.
+Independent runs share the cores without waiting for each other. A run with one thread is
+bit-identical on any number of cores. `make bench` compares processes with threads on a machine.
 """
 
+import ctypes
 import os
+import pickle
+import platform
 import signal
+import sys
+import tempfile
 import threading
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import joblib
 import torch
 from torch import multiprocessing
 from tqdm.auto import tqdm
 
-from . import cluster
+from . import ray_pool
+from .errors import ConfigError, RunError
 
 ENGINES = ("processes", "serial", "ray")
-TRIES = 3  # of an item whose worker dies; then the item is what kills it
-Report = Callable[[int], None]  # how much more was done
+TRIES = 3  # workers that an item may kill before it counts as failed
+UNGUARDED = (
+    "Workers import this script: save it as a file, and make its calls under "
+    '`if __name__ == "__main__":`'
+)
+
+Report = Callable[[int], None]  # called with the amount of further progress
+Outcome = tuple[Any, Exception | None]  # what a task returned, or what it raised
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use.
+
+    Its CPU affinity and the CPU quota of its container (cgroup v1 or v2) limit them.
+    """
+    return joblib.cpu_count()
 
 
-def work(
+@contextmanager
+def keep_freed_memory():
+    """Let glibc keep freed buffers within the block; other C libraries are left alone.
+
+    To fault the pages of a training step in anew costs 10 to 25 % of the step. After the block,
+    glibc's thresholds are the largest that it chooses itself, see mallopt(3).
+    """
+    glibc = platform.libc_ver()[0] == "glibc"
+    if glibc:
+        _set_thresholds(mmap=1 << 30, trim=1 << 30)
+    try:
+        yield
+    finally:
+        if glibc:
+            _set_thresholds(mmap=32 << 20, trim=64 << 20)
+
+
+def _set_thresholds(mmap: int, trim: int) -> None:
+    """Set the sizes from which glibc maps a buffer on its own, and returns freed memory."""
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(-3, mmap)  # M_MMAP_THRESHOLD
+    mallopt(-1, trim)  # M_TRIM_THRESHOLD
+
+
+def run_tasks(
     task: Callable[[Any, Any, Report], Any],
     items: Sequence,
     shared: Any,
@@ -45,140 +88,247 @@ def work(
     total: int = 0,
     unit: str = "it",
     title: str = "",
-    way_out: Callable[[Any], str] = str,
+    hint: Callable[[Any], str] = str,
 ) -> list:
-    """`task(item, shared, report)` for every item, showing one bar; what they return, in order.
+    """Return `task(item, shared, report)` of every item, in order, with one progress bar.
 
-    One that fails does not stop the others; the first failure is raised when all are done. One whose worker
-    process dies is given to another. An interrupt, or the death of this process, ends the workers at once.
+    A failing item does not stop the others; the first failure is raised when all are done. If a
+    worker process dies, its item is retried in a new one. An interrupt, or the death of this
+    process, ends all workers at once.
 
     Args:
-        task: a module's function, since workers import it.
-        shared: given to every task; its tensors are in memory once, whatever the number of workers.
-        engine: "processes", "serial" for debugging, or "ray".
-        workers: processes; 0 is one a core, or as many as fit into the Ray cluster.
-        address, cpus, gpus: of the Ray cluster, and what an item has there; see `cluster.connect`.
-        total: what the reports add up to.
-        way_out: of an item that failed, a note for the error.
+        task: function of a module.
+        items: one argument of the task each.
+        shared: argument of every task; its tensors are in memory once for all workers.
+        engine: "processes"; "serial", in this process, where the first failure stops; or "ray".
+        workers: number of processes; 0: one a core, or as many as fit into the Ray cluster.
+        address: address of the Ray cluster, see `ray_pool.connect`.
+        cpus: cores of an item on Ray.
+        gpus: GPUs of an item on Ray; a fraction shares one.
+        total: sum of all reported progress; 0 shows no bar.
+        unit: unit of the progress.
+        title: title of the bar.
+        hint: function of a failed item that returns a note for the error.
+
+    Raises:
+        ConfigError: the engine is unknown, or options of Ray are given without Ray.
+        RunError: workers cannot start, or an item killed TRIES workers.
     """
     if engine not in ENGINES:
-        raise ValueError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
+        raise ConfigError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
+    if engine != "ray" and (address, cpus, gpus) != ("", 1, 0):
+        raise ConfigError(f"address, cpus and gpus need the engine 'ray', found {engine!r}")
     if not items:
         return []
-    with tqdm(
+    bar = tqdm(
         total=total,
         unit=unit,
         unit_scale=unit != "trial",
         desc=title,
         leave=False,
         disable=not total,
-    ) as bar:
+    )
+    with bar:
         if engine == "serial":
             return [task(item, shared, bar.update) for item in items]
-        task = partial(_outcome, task)
+        task = partial(_attempt, task)
         if engine == "ray":
-            outcomes = cluster.work(
-                task,
-                items,
-                shared,
-                bar,
-                tries=TRIES,
-                workers=workers,
-                address=address,
-                cpus=cpus,
-                gpus=gpus,
-            )
+            resources = {"workers": workers, "address": address, "cpus": cpus, "gpus": gpus}
+            outcomes = ray_pool.run(task, items, shared, bar, tries=TRIES, **resources)
         else:
-            outcomes = _in_processes(task, items, shared, min(workers or cores(), len(items)), bar)
-    for item, (error, trace) in zip(items, outcomes, strict=True):
-        if trace:
-            error.add_note(way_out(item))
-            error.add_note(trace)
+            outcomes = Pool(task, items, shared, workers or cores(), bar).run()
+    for item, (_, error) in zip(items, outcomes, strict=True):
+        if error:
+            error.add_note(hint(item))
             raise error
     return [value for value, _ in outcomes]
 
 
-def _in_processes(task, items, shared, count, bar) -> list[tuple[Any, str]]:
-    """What came of every item, in order: a value and "", or an error and its traceback."""
-    context = multiprocessing.get_context("spawn")  # a forked torch can hang in its thread pool
-    outcomes, deaths, reported = {}, Counter(), Counter()
-    waiting, hired, idle = deque(range(len(items))), [], []
-    busy = {}  # the pipe to a worker, its alone, so that its death disturbs no other -> its process and item
+def _attempt(task, item, shared, report: Report) -> Outcome:
+    """Return what the task returns or raises; an error carries its traceback as a note."""
     try:
-        while waiting or busy:
-            while waiting and len(busy) < count:
-                if not idle:
-                    pipe, its_end = context.Pipe()
-                    # torch's pickling puts the tensors into shared memory: one copy serves every worker
-                    hired.append(
-                        context.Process(target=_serve, args=(its_end, task, shared), daemon=True)
-                    )
-                    hired[-1].start()
-                    its_end.close()
-                    idle.append((pipe, hired[-1]))
-                pipe, process = idle.pop()
-                busy[pipe] = process, waiting.popleft()
-                with suppress(OSError):  # a death is noticed when the pipe is read
-                    pipe.send(items[busy[pipe][1]])
-            for pipe in wait(list(busy)):
-                process, number = busy[pipe]
-                try:
-                    message = pipe.recv()
-                    if isinstance(message, int):
-                        reported[number] += message
-                        bar.update(message)
-                        continue
-                    outcomes[number] = message
-                    idle.append((pipe, process))
-                except Exception:  # noqa: BLE001  the worker died, or sent what nobody can read
-                    process.kill()
-                    process.join()
-                    bar.update(-reported.pop(number, 0))
-                    deaths[number] += 1
-                    if deaths[number] < TRIES:
-                        waiting.appendleft(number)
-                    else:
-                        outcomes[number] = (
-                            BrokenProcessPool(
-                                f"{TRIES} worker processes died over it, the last with exit code {process.exitcode}; -9 is "
-                                "mostly too little memory, and fewer workers need less"
-                            ),
-                            "no traceback",
-                        )
-                del busy[pipe]
-    finally:  # also of an interrupt: nothing goes on, nothing begins
-        for process in hired:
-            process.kill()
-        for process in hired:
-            process.join()
-    return [outcomes[number] for number in range(len(items))]
+        return task(item, shared, report), None
+    except Exception as error:  # noqa: BLE001  raised again by `run_tasks`
+        error.add_note(traceback.format_exc())
+        return None, error
 
 
-def _serve(pipe, task, shared) -> None:
-    """A worker process: one item after another, until there are no more or the process that hired it is gone."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # a terminal interrupts the whole group; the hirer decides
-    threading.Thread(
-        target=_end_with_the_hirer, daemon=True
-    ).start()  # also in the middle of anything
-    torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"  # of what it starts, a notebook's kernel say
-    while True:
+@dataclass
+class Worker:
+    """A worker process and the number of the item that it works on, if any."""
+
+    process: BaseProcess
+    item: int | None
+    started: bool = False
+
+
+class Pool:
+    """Worker processes with one thread each, which do one item after another.
+
+    Each worker has a pipe of its own, so that its death disturbs no other worker. Its messages are
+    None once it has started, an int for progress, an `Outcome`, or an error that stops the pool.
+    """
+
+    def __init__(self, task, items: Sequence, shared: Any, size: int, bar: tqdm):
+        self.content = (task, shared)
+        self.items, self.size, self.bar = items, size, bar
+        self.todo = deque(range(len(items)))
+        self.workers: dict[Connection, Worker] = {}  # by the pool's end of their pipes
+        self.outcomes: dict[int, Outcome] = {}
+        self.progress, self.deaths = Counter(), Counter()  # of each item
+        self.folder: tempfile.TemporaryDirectory | None = (
+            None  # of a file in place of shared memory
+        )
+        self.needs_script = b"__main__" in pickle.dumps((task, items))
+
+    def run(self) -> list[Outcome]:
+        """Return the outcome of every item, in order."""
         try:
-            item = pipe.recv()
-        except EOFError:
+            while len(self.outcomes) < len(self.items):
+                while self.todo and len(self.workers) < self.size:
+                    self.start()
+                for pipe in wait(list(self.workers)):
+                    self.receive(pipe)
+        finally:  # after an interrupt, too
+            self.end()
+        return [self.outcomes[number] for number in range(len(self.items))]
+
+    def start(self) -> None:
+        """Start a worker for the next item."""
+        context = multiprocessing.get_context("spawn")  # a forked torch can hang in its threads
+        pipe, worker_end = context.Pipe()
+        process = context.Process(target=_work, args=(worker_end,), daemon=True)
+        with nullcontext() if self.needs_script else _hidden_script():
+            try:
+                process.start()
+            except RuntimeError:  # this is a worker itself, which imports an unguarded script
+                sys.exit(UNGUARDED)
+            except OSError as error:
+                raise RunError(f"cannot start a worker ({error}). Try fewer workers") from error
+        worker_end.close()
+        self.workers[pipe] = Worker(process, self.todo.popleft())
+
+    def receive(self, pipe: Connection) -> None:
+        """Handle the next message of a worker, or its death.
+
+        Raises:
+            RunError: the worker could not start.
+        """
+        worker = self.workers[pipe]
+        try:
+            message = pipe.recv()
+        except (EOFError, OSError) as error:
+            message = error
+        except Exception as error:  # noqa: BLE001  an outcome that cannot be unpickled
+            message = None, error
+        if isinstance(message, (EOFError, OSError)):
+            return self.retry(pipe)
+        if isinstance(message, RunError):
+            raise message
+        if isinstance(message, int):
+            self.progress[worker.item] += message
+            self.bar.update(message)
             return
-        pipe.send(task(item, shared, pipe.send))
+        if message is None:
+            worker.started = True
+            self.send_content(pipe)
+        else:
+            self.outcomes[worker.item] = message
+            worker.item = self.todo.popleft() if self.todo else None
+        if worker.item is not None:
+            _send(pipe, self.items[worker.item])
+
+    def send_content(self, pipe: Connection) -> None:
+        """Send the task and the shared data, whose tensors move to shared memory.
+
+        Where that is short (64 MB in a container by default), workers map a file instead.
+        """
+        if not self.folder:
+            try:
+                return _send(pipe, self.content)
+            except RuntimeError:  # torch cannot allocate shared memory
+                self.folder = tempfile.TemporaryDirectory(prefix="smai_")
+                torch.save(self.content, Path(self.folder.name, "shared.pt"))
+        _send(pipe, Path(self.folder.name, "shared.pt"))
+
+    def retry(self, pipe: Connection) -> None:
+        """Put the item of a dead worker first in line again, unless it has killed TRIES workers.
+
+        Raises:
+            RunError: the worker died before it had started.
+        """
+        worker = self.workers.pop(pipe)
+        worker.process.kill()  # in case it only closed its pipe
+        worker.process.join()
+        code = worker.process.exitcode
+        if not worker.started:
+            fix = UNGUARDED if self.needs_script else "Its own message is above. Try fewer workers."
+            raise RunError(f"a worker could not start (exit code {code}). {fix}")
+        if worker.item is None:
+            return
+        self.bar.update(-self.progress.pop(worker.item, 0))
+        self.deaths[worker.item] += 1
+        if self.deaths[worker.item] < TRIES:
+            self.todo.appendleft(worker.item)
+            return
+        error = RunError(
+            f"{TRIES} workers died over the same item, the last with exit code {code}. "
+            "Exit code -9 usually means lack of memory: try fewer workers"
+        )
+        self.outcomes[worker.item] = None, error
+
+    def end(self) -> None:
+        """Kill all workers, then delete their file."""
+        for worker in self.workers.values():
+            worker.process.kill()
+        for worker in self.workers.values():
+            worker.process.join()
+        if self.folder:
+            self.folder.cleanup()
 
 
-def _outcome(task, item, shared, report) -> tuple[Any, str]:
+def _send(pipe: Connection, message: Any) -> None:
+    with suppress(OSError):  # the worker has died, which `receive` will notice
+        pipe.send(message)
+
+
+@contextmanager
+def _hidden_script():
+    """Let new processes not import the running script, which then needs no guard."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
-        return task(item, shared, report), ""
-    except Exception as error:  # noqa: BLE001  it is raised where the worker was hired
-        return error, traceback.format_exc()
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
-def _end_with_the_hirer():
+def _work(pipe: Connection) -> None:
+    """Do one item after another in a worker process, until the pool closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the pool, which ends its workers
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for processes that a task starts
+    pipe.send(None)
+    try:
+        content = pipe.recv()
+        if isinstance(content, Path):
+            content = torch.load(content, mmap=True, weights_only=False)
+        task, shared = content
+        while True:
+            pipe.send(task(pipe.recv(), shared, pipe.send))
+    except EOFError:
+        return
+    except Exception as error:  # noqa: BLE001  raised by the pool
+        pipe.send(
+            RunError(
+                f"a worker cannot load its work or return its result ({type(error).__name__}: "
+                f"{error}). Define its classes in a module, or use the engine 'serial'"
+            )
+        )
+
+
+def _exit_with_parent() -> None:
+    """End this worker as soon as its parent has died, whatever it is doing."""
     multiprocessing.parent_process().join()
     os._exit(1)

@@ -1,7 +1,8 @@
-"""Work on Ray: on the machines of a cluster, or on a local Ray of this one. See `engines.work`.
+"""Tasks on Ray: on the machines of a cluster, or on this machine alone; see `pool.run_tasks`.
 
-Every machine sees this repository and the folder of runs under the same paths, so that a run whose worker or
-machine was lost goes on from its checkpoint on another. Ray tries again, and holds the shared data once a machine.
+All machines see this repository and the folder of runs under the same paths. If a worker or its
+machine is lost, the run therefore continues from its checkpoint on another machine. Ray does the
+retries, and keeps the shared data once a machine.
 """
 
 import logging
@@ -9,116 +10,155 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 
-from .sources import reachable
+from .data import reachable
+from .errors import ConfigError
 
-ANSWER_SECONDS = 30  # for a cluster in reach to let this process in
+JOIN_SECONDS = 30  # for a cluster to accept this process
 REPORT_SECONDS = 0.5  # between two reports of a worker
-PASSED_ON = (
-    "SMAI_RUNS",
-    "WANDB_MODE",
-    "WANDB_DIR",
-    "WANDB_PROJECT",
-)  # from this process's environment; no key
+# variables of this process that workers get, too; no wandb key
+ENVIRONMENT = ("SMAI_RUNS", "WANDB_MODE", "WANDB_DISABLED", "WANDB_DIR", "WANDB_PROJECT")
 JOIN = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)"
 
 
 def connect(address: str = "", workers: int = 0, cpus: float = 1, gpus: float = 0):
-    """Ray, joined at `address`, "auto" being that of this machine, or begun here for so many workers of `cpus` each.
+    """Join a Ray cluster, or start Ray on this machine, and return the module `ray`.
 
-    Raises: ValueError, within seconds, if it is not installed, does not answer or has no machine of that size.
+    Args:
+        address: HOST:PORT of a cluster, "auto" for the one on this machine, "" to start one.
+        workers: number of items at a time for which a new cluster has cores; 0: as many as fit.
+        cpus: cores of an item.
+        gpus: GPUs of an item.
+
+    Raises:
+        ConfigError: Ray is not installed, does not answer within seconds, or has no machine with
+            so many cores and GPUs.
     """
     try:
         import ray
-
-        if not ray.is_initialized():
-            if address not in ("", "auto"):  # where none answers, Ray itself tries for minutes
-                if not reachable(f"//{address}"):
-                    raise ConnectionError
-                subprocess.run(
-                    [sys.executable, "-c", JOIN, address],
-                    check=True,
-                    timeout=ANSWER_SECONDS,
-                    capture_output=True,
-                )
-            os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-            ray.init(
-                address or "local",
-                logging_level=logging.ERROR,
-                **(
-                    {}
-                    if address
-                    else {"num_cpus": int(workers * cpus) or None, "include_dashboard": False}
-                ),
-            )
     except ImportError as error:
-        raise ValueError(
-            "the engine 'ray' needs `pip install -r requirements-cluster.txt`"
-        ) from error
-    except (ConnectionError, subprocess.SubprocessError) as error:
-        raise ValueError(
-            f"no Ray answers at {address!r}; `ray start --head` begins one, and prints its address"
-        ) from error
-    has = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(machine.get("CPU", 0) >= cpus and machine.get("GPU", 0) >= gpus for machine in has):
-        raise ValueError(
-            f"no machine of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs, which a run is to have"
+        install = "pip install -r requirements-cluster.txt"
+        raise ConfigError(f"the engine 'ray' needs Ray. Run `{install}`") from error
+    if not ray.is_initialized():
+        _check_answer(address)
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        options = {"address": address}
+        if not address:
+            count = int(workers * cpus) or None
+            options = {"address": "local", "num_cpus": count, "include_dashboard": False}
+        try:
+            ray.init(logging_level=logging.ERROR, **options)
+        except ConnectionError as error:
+            raise _no_answer(address) from error
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(has.get("CPU", 0) >= cpus and has.get("GPU", 0) >= gpus for has in machines):
+        raise ConfigError(
+            f"no machine of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs. "
+            "Choose fewer a run by --cpus and --gpus"
         )
     return ray
 
 
-def work(
-    task, items, shared, bar, *, tries: int, workers: int, address: str, cpus: float, gpus: float
+def _check_answer(address: str) -> None:
+    """Check that a Ray cluster answers at `address`; Ray itself would try for minutes.
+
+    Raises:
+        ConfigError: none answers.
+    """
+    if address in ("", "auto"):
+        return
+    if not reachable(f"//{address}"):
+        raise _no_answer(address)
+    command = [sys.executable, "-c", JOIN, address]
+    try:
+        subprocess.run(command, check=True, timeout=JOIN_SECONDS, capture_output=True)
+    except subprocess.SubprocessError as error:
+        raise _no_answer(address) from error
+
+
+def _no_answer(address: str) -> ConfigError:
+    return ConfigError(
+        f"no Ray cluster answers at {address!r}. `ray start --head` starts one and prints its address"
+    )
+
+
+def run(
+    task: Callable,
+    items: Sequence,
+    shared: Any,
+    bar: tqdm,
+    *,
+    tries: int,
+    workers: int,
+    address: str,
+    cpus: float,
+    gpus: float,
 ) -> list:
-    """What `task` returned for every item, in order, or the error and a note of those that Ray could not finish."""
+    """Return the outcome of every item, in order.
+
+    Args:
+        task: function of an item, the shared data and a function for progress; returns an outcome.
+        items: one argument of the task each.
+        shared: argument of every task.
+        bar: shows the progress.
+        tries: how often Ray tries an item whose worker dies.
+        workers: number of items at a time; 0: as many as fit.
+        address: as in `connect`.
+        cpus: as in `connect`.
+        gpus: as in `connect`.
+    """
     ray = connect(address, workers, cpus, gpus)
     from ray.util.queue import Queue
 
-    reports, done = Queue(), {}
-    attempt = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=tries - 1)(_attempt)
-    common = ray.put(
-        (
-            task,
-            shared,
-            max(1, int(cpus)),
-            {name: os.environ[name] for name in PASSED_ON if name in os.environ},
-        )
-    )
-    waiting, outcomes, busy = list(enumerate(items))[::-1], {}, {}
+    submit = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=tries - 1)(_run_item)
+    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    content = ray.put((task, shared, max(1, int(cpus)), environment))
+    reports = Queue()
+    todo, running = deque(enumerate(items)), {}
+    progress, outcomes = {}, {}
     try:
-        while waiting or busy:
-            while waiting and len(busy) < (workers or len(items)):
-                number, item = waiting.pop()
-                busy[attempt.remote(number, item, common, reports)] = number
-            for reference in ray.wait(list(busy), timeout=REPORT_SECONDS)[0]:
-                number = busy.pop(reference)
+        while todo or running:
+            while todo and len(running) < (workers or len(items)):
+                number, item = todo.popleft()
+                running[submit.remote(number, item, content, reports)] = number
+            finished, _ = ray.wait(list(running), timeout=REPORT_SECONDS)
+            for reference in finished:
+                number = running.pop(reference)
                 try:
                     outcomes[number] = ray.get(reference)
-                except ray.exceptions.RayError as error:  # its workers died over it, say
-                    outcomes[number] = error, f"after {tries} tries"
-            done.update(reports.get_nowait_batch(reports.qsize()))
-            bar.update(sum(done.values()) - bar.n)
-    finally:  # also of an interrupt
-        for reference in busy:
+                except ray.exceptions.RayError as error:  # its workers died, say
+                    error.add_note(f"after {tries} tries")
+                    outcomes[number] = None, error
+            progress.update(reports.get_nowait_batch(reports.qsize()))
+            bar.update(sum(progress.values()) - bar.n)
+    finally:  # after an interrupt, too
+        for reference in running:
             ray.cancel(reference, force=True)
         reports.shutdown(force=True)
     return [outcomes[number] for number in range(len(items))]
 
 
-def _attempt(number, item, common, reports):
-    """On a worker. What is reported counts from the item's start, so that a second try counts nothing twice."""
-    task, shared, threads, environment = common
+def _run_item(number: int, item, content, reports):
+    """Do an item on a worker.
+
+    Reports count from the item's start, so that a second try counts nothing twice.
+    """
+    task, shared, threads, environment = content
     os.environ.update(environment)
     torch.set_num_threads(threads)
-    done, told = 0, time.monotonic()
+    done, last_report = 0, time.monotonic()
 
     def report(more: int) -> None:
-        nonlocal done, told
+        nonlocal done, last_report
         done += more
-        if time.monotonic() - told > REPORT_SECONDS:
-            told = time.monotonic()
+        if time.monotonic() - last_report > REPORT_SECONDS:
+            last_report = time.monotonic()
             reports.put((number, done))
 
     outcome = task(item, shared, report)

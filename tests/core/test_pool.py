@@ -1,74 +1,196 @@
+import os
+import re
 import subprocess
 import sys
 import textwrap
-import time
+from pathlib import Path
 
+import psutil
 import pytest
+import torch
 
-from smai_lib.core import runs
+from smai_lib.core.errors import ConfigError, RunError
+from smai_lib.core.pool import run_tasks
 
+MODULE = """
+    from smai_lib.core.pool import cores, run_tasks
 
-def test_processes_and_serial_give_the_same_numbers(make_spec, tiny, tmp_path):
-    """Within float tolerance: a worker has one thread, this process may have more."""
-    results = {}
-    for engine in ("processes", "serial"):  # Ray is in test_cluster
-        specs = [
-            make_spec(name=str(seed), root=tmp_path / engine, seed=seed, epochs=1)
-            for seed in (0, 1)
-        ]
-        runs.run_all(specs, tiny, engine=engine)
-        results[engine] = [spec.folder.result()["metrics"]["val_loss"] for spec in specs]
-    assert results["processes"] == pytest.approx(results["serial"], rel=1e-3)
+    def total(item, images, report):
+        return images.sum().item()
+"""
 
 
-def test_one_failing_run_does_not_stop_the_others(make_spec, tiny, tmp_path):
-    good, bad = make_spec(epochs=1), make_spec(name="bad", root=tmp_path / "file", epochs=1)
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(runs.RunError, match="cannot write") as caught:
-        runs.run_all([bad, good], tiny)
-    assert "in run 'bad'" in caught.value.__notes__[0]
-    assert good.folder.result() is not None
+class Unreadable(Exception):
+    """An error that cannot be unpickled."""
+
+    def __init__(self, first, second):
+        super().__init__(first)
 
 
-def test_workers_of_a_killed_study_let_go_of_their_runs(make_spec, tiny, tmp_path):
-    spec = make_spec(root=tmp_path, epochs=10_000)
-    folder = spec.folder
-    script = f"""
-        import pathlib
-        from smai_lib.core import engines, runs
-        from smai_lib.multitask.config import MultiTaskConfig
-        from smai_lib.multitask.fashion_mnist import fashion_mnist
-        if __name__ == "__main__":
-            tiny = fashion_mnist("sample", verbose=False).subset(300, 100, 100)
-            config = MultiTaskConfig.from_dict({spec.config.to_dict()!r})
-            spec = runs.RunSpec("run", "test", config, 0, tiny.fingerprint, pathlib.Path({str(tmp_path)!r}))
-            runs.run_all([spec], tiny)
+def task(item, folder, report):
+    """Note the try, then succeed, fail or die, as the item says."""
+    tries = Path(folder, item)
+    with open(tries, "a", encoding="utf-8") as file:
+        file.write("x")
+    report(1)
+    if item == "fails":
+        raise ValueError("no such value")
+    if item == "fails unreadably":
+        raise Unreadable(1, 2)
+    if item == "kills" or (item == "kills once" and tries.read_text("utf-8") == "x"):
+        os._exit(7)
+    return item.upper()
+
+
+def inspect(item, images, report):
+    return images.is_shared(), torch.get_num_threads(), os.getpid()
+
+
+def run_script(tmp_path, text, *, stdin=False, prefix=()):
+    """Run a script beside a module `tasks`, and return the finished process."""
+    (tmp_path / "tasks.py").write_text(textwrap.dedent(MODULE), "utf-8")
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(text), "utf-8")
+    command = [*prefix, sys.executable, "-" if stdin else script]
+    return subprocess.run(
+        command,
+        cwd=tmp_path,
+        input=script.read_text("utf-8"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def tries_of(folder):
+    return {file.name: len(file.read_text("utf-8")) for file in folder.iterdir()}
+
+
+def test_a_failing_item_does_not_stop_the_others(tmp_path):
+    items = ["good", "fails", "fails unreadably", "better"]
+    with pytest.raises(ValueError, match="no such value") as caught:
+        run_tasks(task, items, tmp_path, workers=2, hint=lambda item: f"in {item}")
+    notes = "".join(caught.value.__notes__)
+    assert "in fails" in notes and "raise ValueError" in notes
+    assert tries_of(tmp_path) == dict.fromkeys(items, 1)
+
+
+def test_an_error_that_cannot_be_unpickled_is_one_of_its_item(tmp_path):
+    with pytest.raises(TypeError, match="missing 1 required") as caught:
+        run_tasks(task, ["fails unreadably"], tmp_path, hint=lambda item: f"in {item}")
+    assert caught.value.__notes__ == ["in fails unreadably"]
+
+
+def test_an_item_whose_worker_died_is_retried_in_a_new_one(tmp_path, capsys):
+    items = ["good", "kills once"]
+    results = run_tasks(task, items, tmp_path, workers=1, total=2, title="items")
+    assert results == ["GOOD", "KILLS ONCE"]
+    assert tries_of(tmp_path) == {"good": 1, "kills once": 2}
+    assert "2.00/2.00" in capsys.readouterr().err  # the bar counts the lost try only once
+
+
+def test_an_item_that_kills_three_workers_is_named_and_the_others_are_done(tmp_path):
+    items = ["kills", "good"]
+    with pytest.raises(RunError, match="3 workers died over .* exit code 7") as caught:
+        run_tasks(task, items, tmp_path, workers=1, hint=lambda item: f"in {item}")
+    assert caught.value.__notes__ == ["in kills"]
+    assert tries_of(tmp_path) == {"kills": 3, "good": 1}
+
+
+def test_workers_share_tensors_have_one_thread_and_end_with_the_call():
+    images = torch.ones(1000)
+    results = run_tasks(inspect, "ab", images, workers=2)
+    shared, threads, workers = zip(*results, strict=True)
+    assert shared == (True, True) and threads == (1, 1)
+    assert len(set(workers)) == 2 and not set(workers) & set(psutil.pids())
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"engine": "warp"}, "engine: found 'warp', expected one of processes, serial, ray"),
+        ({"address": "auto"}, "need the engine 'ray', found 'processes'"),
+        ({"engine": "serial", "cpus": 2}, "need the engine 'ray', found 'serial'"),
+        ({"gpus": 0.5}, "need the engine 'ray'"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(tmp_path, options, message):
+    with pytest.raises(ConfigError, match=message):
+        run_tasks(task, ["good"], tmp_path, **options)
+    assert not tries_of(tmp_path)
+
+
+@pytest.mark.parametrize("stdin", [False, True], ids=["script", "stdin"])
+def test_a_script_needs_no_guard_for_tasks_of_a_module(tmp_path, stdin):
+    script = """
+        import tasks, torch
+        print(tasks.run_tasks(tasks.total, ["item"], torch.ones(3)))
     """
-    file = tmp_path / "study.py"
-    file.write_text(textwrap.dedent(script))
-    study = subprocess.Popen([sys.executable, file], stderr=subprocess.DEVNULL)
-    wait_until(lambda: folder.history_file.exists() and folder.history_file.stat().st_size)
-    study.kill()
-    study.wait()
-
-    def free():
-        try:
-            with runs.exclusive(folder.path, runs.RunError):
-                return True
-        except runs.RunError:
-            return False
-
-    wait_until(free)
-    assert folder.result() is None and len(folder.history()) >= 1
+    done = run_script(tmp_path, script, stdin=stdin)
+    assert done.stdout == "[3.0]\n", done.stderr
 
 
-def wait_until(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.2)
+NO_START = r'a worker could not start \(exit code 1\).* under `if __name__ == "__main__":`'
+NO_CLASS = "Can't get attribute 'Config'.* Define its classes in a module"
 
 
-def test_an_unknown_engine_lists_the_known(make_spec, tiny):
-    with pytest.raises(ValueError, match="processes, serial"):
-        runs.run_all([make_spec()], tiny, engine="warp")
+@pytest.mark.parametrize(
+    "script, stdin, message",
+    [
+        ("tasks.run_tasks(task, range(2), None, workers=1)", False, NO_START),
+        ("tasks.run_tasks(task, range(2), None, workers=1)", True, NO_START),
+        ("del __file__; tasks.run_tasks(tasks.total, range(2), Config())", False, NO_CLASS),
+    ],
+    ids=["script", "stdin", "notebook"],
+)
+def test_workers_that_cannot_start_end_in_a_few_lines_with_the_fix(
+    tmp_path, script, stdin, message
+):
+    definitions = "import tasks\nclass Config: pass\ndef task(item, shared, report): pass\n"
+    done = run_script(tmp_path, definitions + script, stdin=stdin)
+    lines = done.stderr.splitlines()
+    assert re.search("RunError: .*" + message, lines[-1]), done.stderr
+    assert len(lines) < 30, done.stderr
+
+
+def test_a_container_with_little_shared_memory_and_a_cpu_quota(tmp_path):
+    """As under Docker, whose /dev/shm has 64 MB by default."""
+    mounts = tmp_path / "mounts.sh"
+    mounts.write_text(
+        "mount -t tmpfs -o size=1m tmpfs /dev/shm && mount -t tmpfs tmpfs /sys/fs/cgroup &&"
+        'echo "100000 100000" > /sys/fs/cgroup/cpu.max && exec "$@"\n',
+        "utf-8",
+    )
+    prefix = ["unshare", "--mount", "sh", mounts]
+    try:
+        subprocess.run([*prefix, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting needs root, unshare and cgroups")
+    script = """
+        import tasks, torch
+        images = torch.ones(10_000_000, dtype=torch.uint8)
+        print(tasks.cores(), tasks.run_tasks(tasks.total, "ab", images, workers=2))
+    """
+    done = run_script(tmp_path, script, prefix=[*prefix, "env", f"TMPDIR={tmp_path}"])
+    assert done.stdout == "1 [10000000, 10000000]\n", done.stderr
+    assert not list(tmp_path.glob("smai_*"))
+
+
+def test_freed_memory_is_kept_during_training_only(tmp_path):
+    script = """
+        import numpy, psutil
+        from smai_lib.core.pool import keep_freed_memory
+
+        def grown():
+            buffers = [numpy.ones(4 << 20, numpy.uint8) for _ in range(50)]  # 200 MB
+            del buffers
+            return (psutil.Process().memory_info().rss - before) >> 20
+
+        before = psutil.Process().memory_info().rss
+        with keep_freed_memory():
+            inside = grown()
+        print(inside > 150, grown() < 100)
+    """
+    done = run_script(tmp_path, script)
+    assert done.stdout == "True True\n", done.stderr
