@@ -1,9 +1,9 @@
-"""The wandb mirror of a run.
+"""Tracking of runs in wandb, which can neither stop nor lose a run.
 
-wandb only listens, in a thread of its own: the record is the run's folder, which never waits for
-the mirror, and whatever fails in wandb is one line of warning. A resumed run replays its earlier
-epochs, so every mirror is complete. Offline unless WANDB_MODE says otherwise, in the project
-WANDB_PROJECT; look at a mirror, or read it back, with `wandb leet`.
+The run's folder is the record; wandb follows it in a thread of its own. Whatever fails in wandb is
+one line of warning. A resumed run replays its earlier epochs, so that wandb has all of them. The
+environment variables WANDB_MODE (default: offline), WANDB_PROJECT and WANDB_DIR apply. Look at a
+tracked run, or read it back, with `wandb leet`.
 """
 
 import os
@@ -14,128 +14,141 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import paths
-from .sources import reachable
+from .data import reachable
+from .errors import ConfigError
 
 PROJECT = "smai-a4"
 MODES = ("offline", "online", "disabled", "dryrun", "run", "shared")
-START_SECONDS = 10  # then an online run that the server does not answer gives up
-FINISH_SECONDS = (
-    30  # what a finished run leaves the mirror to catch up; one that failed leaves a tenth
-)
+SERVER = "https://api.wandb.ai"
+START_SECONDS = 10  # for the server to answer when a run starts
+FINISH_SECONDS = 30  # for wandb to catch up with a finished run; a tenth after a failure
 
 
-def wanted_mode() -> str:
-    """WANDB_MODE, `offline` if unset; ValueError for what is none of wandb's, before anything is trained."""
-    wanted = os.environ.get("WANDB_MODE", "offline")
-    if wanted not in MODES:
-        raise ValueError(f"WANDB_MODE: found {wanted!r}, expected one of {', '.join(MODES)}")
-    return wanted
+def requested_mode() -> str:
+    """Return the mode that WANDB_MODE and WANDB_DISABLED ask for; default: offline.
 
-
-def mode() -> str:
-    """`wanted_mode`, but an online mode without a server in reach, or without a key for it, becomes offline."""
-    wanted = wanted_mode()
-    if wanted in ("offline", "disabled", "dryrun"):
-        return wanted
-    server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-    problem = f"{server} does not answer"
-    if reachable(server):
-        import wandb
-
-        if wandb.login(prompt=False):
-            return wanted
-        problem = f"there is no key for {server}, `wandb login` asks for one"
-    print(f"wandb: {problem}, tracking offline (`wandb sync` uploads later)", file=sys.stderr)
-    return "offline"
-
-
-def finish(run, metrics: dict[str, float], pictures: dict, weights: Path) -> None:
-    """Add the final metrics, the figures, and the tested weights as an artifact to the wandb run."""
-    import matplotlib.pyplot  # noqa: F401  wandb.Image looks it up before it draws a figure
-    import wandb
-
-    # the loss of a task whose loss is a mean negative log-likelihood goes by that name
-    run.summary.update(
-        metrics | ({"best_val_nll": metrics["best_val_loss"]} if "val_nll" in metrics else {})
-    )
-    artifact = wandb.Artifact(f"weights-{run.config['run_id']}", type="model")
-    artifact.add_file(
-        weights, skip_cache=True, policy="immutable"
-    )  # no copy: a finished run stays as it is
-    run.log_artifact(artifact)
-    if pictures:
-        run.log({name: wandb.Image(figure) for name, figure in pictures.items()})
+    Raises:
+        ConfigError: wandb has no such mode.
+    """
+    mode = os.environ.get("WANDB_MODE") or "offline"
+    if mode not in MODES:
+        raise ConfigError(f"WANDB_MODE: found {mode!r}, expected one of {', '.join(MODES)}")
+    disabled = os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "on")
+    return "disabled" if disabled else mode
 
 
 @contextmanager
-def start(spec, data, facts):
-    """Follow the run of `spec` with a wandb run; what fails inside is marked failed in wandb too.
+def start(run, data, facts):
+    """Follow a run with a wandb run; an error inside marks the wandb run as failed.
 
-    Its config is the run's, with the seed, the data, the profile and further `facts`.
+    Args:
+        run: the `Run`.
+        data: its data set.
+        facts: further values for wandb's config.
 
-    Yields a function that takes what is to be done with the wandb run, and does not wait. ValueError: a wrong mode.
+    Yields:
+        A function of a function of the wandb run. It returns at once; wandb's thread does the call.
+
+    Raises:
+        ConfigError: WANDB_MODE is unknown.
     """
     calls, patience = queue.SimpleQueue(), FINISH_SECONDS
-    if wanted_mode() == "disabled":
+    if requested_mode() == "disabled":
         yield calls.put
         return
-    thread = threading.Thread(target=_follow, args=(spec, data, facts, calls), daemon=True)
+    given_up = threading.Event()
+    arguments = (run, data, facts, calls, given_up)
+    thread = threading.Thread(target=_follow, args=arguments, daemon=True)
     thread.start()
     try:
         yield calls.put
     except BaseException:
         patience /= 10
-        calls.put(lambda run: run.finish(exit_code=1))
+        calls.put(lambda wandb_run: wandb_run.finish(exit_code=1))
         raise
     finally:
         calls.put(None)
         thread.join(patience)
         if thread.is_alive():
-            with suppress(
-                Exception
-            ):  # the service; else this process could not end. All public ways wait for it
+            given_up.set()
+            with suppress(Exception):  # every public call waits for the service, also at exit
                 sys.modules["wandb"].setup()._connection._proc._process.kill()
-            thread.join(1)
-            if thread.is_alive():
-                _warn(spec, "it does not answer")
+            _warn(run, f"no answer within {patience:g} s")
 
 
-def _follow(spec, data, facts, calls: queue.SimpleQueue) -> None:
+def _follow(run, data, facts, calls: queue.SimpleQueue, given_up: threading.Event) -> None:
+    """Make the `calls` with a wandb run, until one is None."""
     try:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
         folder = Path(os.environ.get("WANDB_DIR") or paths.runs_dir())
         folder.mkdir(parents=True, exist_ok=True)
-        config = {
-            **spec.config.to_dict(),
-            "seed": spec.seed,
-            "run_id": spec.run_id,
+        identity = {
+            "seed": run.seed,
+            "run_id": run.run_id,
             "data_fingerprint": data.fingerprint,
-            "profile": spec.profile,
-            **facts,
+            "profile": run.profile,
         }
-        with wandb.init(
-            project=os.environ.get("WANDB_PROJECT") or PROJECT,
-            group=spec.study,
-            job_type="train",
-            name=spec.name,
-            config=config,
-            dir=folder,
-            tags=[data.source, f"seed {spec.seed}", spec.profile, spec.study],
-            mode=mode(),
-            settings=wandb.Settings(init_timeout=START_SECONDS, console="off"),
-        ) as run:
-            run.define_metric("*", step_metric="epoch")
-            run.define_metric("val_accuracy", step_metric="epoch", summary="max")
+        arguments = {
+            "project": os.environ.get("WANDB_PROJECT") or PROJECT,
+            "group": run.study,
+            "job_type": "train",
+            "name": run.name,
+            "config": run.config.to_dict() | identity | facts,
+            "dir": folder,
+            "tags": [data.source, f"seed {run.seed}", run.profile, run.study],
+            "settings": wandb.Settings(init_timeout=START_SECONDS, console="off"),
+        }
+        with _init(arguments, given_up) as wandb_run:
+            wandb_run.define_metric("*", step_metric="epoch")
+            wandb_run.define_metric("val_accuracy", step_metric="epoch", summary="max")
             while call := calls.get():
-                call(run)
-    except Exception as error:  # noqa: BLE001  whatever it is, it is not the run's
-        _warn(spec, f"{type(error).__name__}: {error}")
+                call(wandb_run)
+    except Exception as error:  # noqa: BLE001  no failure of wandb is one of the run
+        if not given_up.is_set():
+            _warn(run, _describe(error))
 
 
-def _warn(spec, problem: str) -> None:
-    print(
-        f"wandb: {spec.name} is not wholly mirrored, its record is: {problem}".splitlines()[0],
-        file=sys.stderr,
-    )
+def _init(arguments: dict, given_up: threading.Event):
+    """Return a new wandb run, which is offline if the server or the key cannot be used."""
+    import wandb
+
+    mode = requested_mode()
+    if mode not in ("offline", "dryrun"):
+        server = os.environ.get("WANDB_BASE_URL") or SERVER
+        problem = f"{server} does not answer"
+        try:
+            if reachable(server):
+                problem = f"there is no key for {server}, `wandb login` asks for one"
+                if wandb.login(prompt=False):
+                    return wandb.init(mode=mode, **arguments)
+        except Exception as error:  # noqa: BLE001  a rejected key, say
+            problem = f"{server} cannot be used ({_describe(error)})"
+        if given_up.is_set():
+            raise TimeoutError(problem)
+        print(f"wandb: {problem}; tracking offline, `wandb sync` uploads later", file=sys.stderr)
+    return wandb.init(mode="offline", **arguments)
+
+
+def finish(wandb_run, metrics: dict[str, float], figures: dict, weights: Path) -> None:
+    """Add the final metrics, the figures, and the tested weights as an artifact."""
+    import matplotlib.pyplot  # noqa: F401  wandb.Image needs it loaded to draw a figure
+    import wandb
+
+    if "val_nll" in metrics:  # the loss is a mean negative log-likelihood
+        metrics = metrics | {"best_val_nll": metrics["best_val_loss"]}
+    wandb_run.summary.update(metrics)
+    artifact = wandb.Artifact(f"weights-{wandb_run.config['run_id']}", type="model")
+    artifact.add_file(weights, skip_cache=True, policy="immutable")  # a reference, not a copy
+    wandb_run.log_artifact(artifact)
+    if figures:
+        wandb_run.log({name: wandb.Image(figure) for name, figure in figures.items()})
+
+
+def _warn(run, problem: str) -> None:
+    print(f"wandb: {run.name} is not fully tracked, its folder is: {problem}", file=sys.stderr)
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
