@@ -7,9 +7,12 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from ..core.plots import new_axes
+from .data import CLASSES
+from .model import MultiTaskCNN
 
 
 def plot_images(
@@ -121,3 +124,143 @@ def plot_ablation(table: pd.DataFrame) -> np.ndarray:
         axes.tick_params(labelsize=9)
     grid[0, -1].set_yticklabels([])
     return grid
+
+
+def plot_published(table: pd.DataFrame, metric: str, label: str) -> Figure:
+    """Plot our value of a metric over the published one, a point a configuration.
+
+    Args:
+        table: table of `studies.comparison`; its column `num_layers` colours the points.
+        metric: a column that exists as `metric` and as `published_metric`.
+        label: what the metric is.
+    """
+    figure, axes = _figure(6, 5)
+    published, ours = table[f"published_{metric}"], table[metric]
+    ends = [min(published.min(), ours.min()), max(published.max(), ours.max())]
+    axes.plot(ends, ends, color="0.6", linestyle="--", label="equal")
+    for blocks, rows in table.groupby("num_layers"):
+        axes.plot(rows[f"published_{metric}"], rows[metric], "o", label=f"{blocks} blocks")
+    for run, x, y in zip(table["run"], published, ours, strict=True):
+        number = run.split(",")[0].removeprefix("config ")
+        axes.annotate(number, (x, y), xytext=(5, -10), textcoords="offset points", fontsize=9)
+    axes.set(xlabel=f"published {label} (A)", ylabel=f"{label}, trained here (B)")
+    axes.legend()
+    return figure
+
+
+def plot_small_multiples(history: pd.DataFrame, metric: str, label: str) -> Figure:
+    """Plot a metric over the epochs, a panel a run, with all other runs in grey behind it.
+
+    Args:
+        history: a row a run and epoch.
+        metric: column of `history`.
+        label: what the metric is.
+    """
+    names = list(history["name"].unique())
+    columns = 4
+    rows = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(11, 2.3 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    curves = {name: run.set_index("epoch")[metric] for name, run in history.groupby("name")}
+    for axes, name in zip(grid.flat, names, strict=False):
+        for other in names:
+            axes.plot(curves[other], color="0.85", linewidth=1)
+        axes.plot(curves[name], color="C0", linewidth=2)
+        axes.set_title(name, fontsize=10)
+    for axes in grid.flat[len(names) :]:
+        axes.axis("off")
+    figure.supxlabel("epoch")
+    figure.supylabel(label)
+    return figure
+
+
+def plot_loss_curves(
+    history: pd.DataFrame, losses: Mapping[str, str], names: Sequence[str]
+) -> Figure:
+    """Plot losses over the epochs, a panel a loss: training dashed, validation solid.
+
+    Args:
+        history: a row a run and epoch.
+        losses: column without its prefix `train_` or `val_` -> label.
+        names: names of the runs to plot.
+    """
+    figure, grid = _figure(12, 3.6, columns=len(losses))
+    for axes, (column, label) in zip(grid, losses.items(), strict=True):
+        for number, name in enumerate(names):
+            run = history[history["name"] == name].set_index("epoch")
+            axes.plot(run[f"train_{column}"], color=f"C{number}", linestyle="--")
+            axes.plot(run[f"val_{column}"], color=f"C{number}", label=name)
+        axes.set(xlabel="epoch", ylabel=label, yscale="log")
+    grid[0].legend()
+    return figure
+
+
+def plot_ink(predicted: torch.Tensor, true: torch.Tensor, labels: torch.Tensor) -> Figure:
+    """Plot predicted over true ink, and the errors of every class as box plots.
+
+    Args:
+        predicted: (N,) ink.
+        true: (N,) ink.
+        labels: (N,) classes.
+    """
+    figure, (left, right) = _figure(12, 4, columns=2)
+    left.plot(true, predicted, ".", markersize=2)
+    left.plot([0, true.max()], [0, true.max()], color="0.4", linestyle="--", label="exact")
+    left.set(xlabel="true ink", ylabel="predicted ink")
+    left.legend()
+    errors = predicted - true
+    right.boxplot([errors[labels == label].numpy() for label in range(10)], showfliers=False)
+    right.axhline(0, color="0.4", linestyle="--")
+    right.set_xticks(range(1, 11), CLASSES, rotation=30, ha="right")
+    right.set(ylabel="predicted minus true ink")
+    return figure
+
+
+def plot_network(model: MultiTaskCNN) -> Figure:
+    """Draw the layers of a multi-task network as boxes, with the shapes on the arrows."""
+    with torch.no_grad():
+        _, maps = model.eval()(torch.zeros(1, 1, 28, 28), return_maps=True)
+    shapes = [" × ".join(map(str, block.shape[1:])) for block in maps]
+    boxes = [["image"]]
+    for name, block in model.backbone.named_children():
+        boxes.append([name.replace("block", "block "), *_layer_names(block)])
+    boxes.append(["average", "of each map"] if model.average_maps else ["flatten"])
+    figure, axes = _figure(12, 3.4)
+    for place, lines in enumerate(boxes):
+        _draw_box(axes, place, 0, lines)
+    for place, shape in enumerate(["1 × 28 × 28", *shapes]):
+        _draw_arrow(axes, (place, 0), (place + 1, 0), shape)
+    features = str(model.classifier[0].in_features)
+    heads = {0.55: ("class head", model.classifier), -0.55: ("ink head", model.regressor)}
+    for height, (name, head) in heads.items():
+        _draw_box(axes, len(boxes), height, [name, *_layer_names(head)])
+        _draw_arrow(axes, (len(boxes) - 1, 0), (len(boxes), height), features)
+    axes.set(xlim=(-0.5, len(boxes) + 0.5), ylim=(-1.1, 1.1))
+    axes.axis("off")
+    return figure
+
+
+def _figure(width: float, height: float, columns: int = 1):
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, columns)
+
+
+def _layer_names(block: torch.nn.Sequential) -> list[str]:
+    """Return the names of a block's layers, with the size of linear layers."""
+    names = []
+    for layer in block:
+        name = type(layer).__name__.removesuffix("2d")
+        names.append(f"{name} {layer.out_features}" if name == "Linear" else name)
+    return names
+
+
+def _draw_box(axes: Axes, x: float, y: float, lines: Sequence[str]) -> None:
+    box = {"boxstyle": "round,pad=0.4", "facecolor": "#e8f0f8", "edgecolor": "0.4"}
+    axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=9, bbox=box)
+
+
+def _draw_arrow(axes: Axes, start: tuple, end: tuple, label: str) -> None:
+    arrow = {"arrowstyle": "->", "shrinkA": 38, "shrinkB": 38}
+    axes.annotate("", end, start, arrowprops=arrow)
+    middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + 0.08)
+    axes.text(*middle, label, ha="center", fontsize=9)
