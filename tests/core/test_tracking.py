@@ -1,212 +1,204 @@
+import http.server
 import json
 import socket
 import subprocess
 import sys
-import time
+import threading
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import wandb
 
-from smai_lib import studies
-from smai_lib.core import tracking
-from smai_lib.core.runs import execute
-from smai_lib.core.study import Study
+from smai_lib import multitask
+from smai_lib.core import runs, tracking
+from smai_lib.core.errors import ConfigError
+from smai_lib.core.runs import Run
+
+DATA = SimpleNamespace(source="sample", fingerprint="f")
 
 
 @pytest.fixture(scope="module")
-def offline_study(sample, tmp_path_factory):
-    """The ten configurations, two short epochs each, with real offline wandb files."""
-    from smai_lib.core.runs import RunSpec
-    from smai_lib.multitask.config import MultiTaskConfig
-
-    data, root = sample.subset(256, 50, 50), tmp_path_factory.mktemp("tracked")
+def tracked(sample, tmp_path_factory):
+    """Two finished runs, and the folders of their wandb runs."""
+    root = tmp_path_factory.mktemp("tracked")
+    data = sample.take(256, 50, 50)
+    configs = [multitask.Config(base_filters=filters, epochs=2) for filters in (2, 4)]
+    pair = [
+        Run(config, 0, data.fingerprint, root, f"{config.base_filters} filters", "study", "quick")
+        for config in configs
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_PROJECT", "mine")
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_DIR", str(root))
-        specs = [
-            RunSpec(
-                name,
-                "q1_configs",
-                MultiTaskConfig.from_dict(config.to_dict() | {"epochs": 2}),
-                0,
-                data.fingerprint,
-                root / "runs",
-                "quick",
-            )
-            for name, config in studies.TEN_CONFIGS.items()
-        ]
-        study = Study("q1_configs", "quick", specs, lambda: data)
-        study.run()
-    return study, sorted((root / "wandb").glob("offline-run-*"))
-
-
-def records(folder):
-    """Every record of an offline run's folder, through wandb's own reader."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
-
-
-def record_of(folder, kind):
-    return next(record for record in records(folder) if record["type"] == kind)
-
-
-def history_of(folder):
-    """The epochs that an offline run's folder holds, one row each."""
-    rows = pd.DataFrame(
-        record["history"]["item"] for record in records(folder) if record["type"] == "history"
-    )
-    # wandb adds the epoch to the record that holds the pictures only
-    return rows.drop_duplicates("epoch").dropna(axis="columns", how="all")
-
-
-def test_ten_mirrors_equal_the_records(offline_study):
-    study, folders = offline_study
-    assert len(folders) == 10
-    mirrored = {}
-    for folder in folders:
-        header = json.dumps(record_of(folder, "run"))
-        name = next(spec.name for spec in study.specs if f'"{spec.name}"' in header)
-        mirrored[name] = history_of(folder)
-    assert set(mirrored) == set(studies.TEN_CONFIGS)
-    for spec in study.specs:
-        history = spec.folder.history()
-        pd.testing.assert_frame_equal(
-            mirrored[spec.name][list(history.columns)].astype(float),
-            history.astype(float),
-            check_exact=True,
-        )
-
-
-def test_a_mirror_names_group_job_and_config(offline_study):
-    header = json.dumps(record_of(offline_study[1][0], "run"))
-    for expected in (
-        "q1_configs",
-        "train",
-        "lambda1",
-        "base_filters",
-        "data_fingerprint",
-        "seed 0",
-    ):
-        assert expected in header, expected
-
-
-def test_a_mirror_says_what_was_run_and_where(offline_study):
-    study, folders = offline_study
-    header = record_of(folders[0], "run")["run"]
-    assert header["project"] == "mine" and {"quick", "q1_configs", "sample", "seed 0"} <= set(
-        header["tags"]
-    )
-    names = {"profile", "device", "precision", "parameters", "run_id"}
-    config = {name: value for name, value in header["config"]["update"].items() if name in names}
-    result = next(spec.folder.result() for spec in study.specs if spec.run_id == config["run_id"])
-    assert config == {"profile": "quick"} | {name: result[name] for name in names - {"profile"}}
-
-
-def test_the_tested_weights_are_an_artifact(offline_study):
-    study, folders = offline_study
-    header, artifact = (
-        record_of(folders[0], "run")["run"],
-        record_of(folders[0], "artifact")["artifact"],
-    )
-    spec = next(spec for spec in study.specs if spec.run_id == header["config"]["update"]["run_id"])
-    assert artifact["type"] == "model" and spec.run_id in artifact["name"]
-    assert [file["local_path"] for file in artifact["manifest"]["contents"]] == [
-        str(spec.weights_file)
-    ]
-
-
-def test_the_summary_of_a_colour_run_has_its_lowest_nll(made_up_colors, tmp_path, monkeypatch):
-    from smai_lib.colorization.config import ColorizationConfig
-    from smai_lib.core.runs import RunSpec, execute
-
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    data = made_up_colors((40, 20, 20), 4)
-    spec = RunSpec(
-        "run",
-        "test",
-        ColorizationConfig(num_colors=4, num_filters=2, kernel_size=3, epochs=1),
-        0,
-        data.fingerprint,
-        tmp_path / "runs",
-    )
-    best = execute(spec, data)["metrics"]["best_val_loss"]
-    summaries = [
-        record["summary"]["update"]
-        for record in records(next((tmp_path / "wandb").glob("offline-run-*")))
-        if record["type"] == "summary"
-    ]
-    assert [summary["best_val_nll"] for summary in summaries if "best_val_nll" in summary] == [best]
-
-
-def test_the_final_pictures_are_there(offline_study):
-    pictures = [
-        file.name for file in (offline_study[1][0] / "files" / "media" / "images").glob("*.png")
-    ]
-    assert {name.split("_")[0] for name in pictures} == {"confusion", "feature"}
-
-
-def test_tracking_is_offline_unless_asked(monkeypatch):
-    monkeypatch.delenv("WANDB_MODE")
-    monkeypatch.setattr(tracking, "reachable", lambda url: pytest.fail("asked the network"))
-    assert tracking.mode() == "offline"
-
-
-def test_online_without_a_server_goes_offline_within_seconds(monkeypatch, capsys):
-    monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    started = time.monotonic()
-    assert tracking.mode() == "offline"
-    assert time.monotonic() - started < 10
-    assert "does not answer" in capsys.readouterr().err
+        runs.run_all(pair, data, engine="serial")
+    folders = {header(folder)["display_name"]: folder for folder in folders_in(root)}
+    return {run.name: (run, folders[run.name]) for run in pair}
 
 
 @pytest.fixture
-def silent_server(monkeypatch):
-    """A server that takes connections and never answers, and no key for it."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
-        monkeypatch.setenv("WANDB_MODE", "online")
-        monkeypatch.delenv("WANDB_API_KEY", raising=False)
-        yield
+def toy(tmp_path, monkeypatch):
+    """A run that is tracked without being trained."""
+    wandb.teardown()  # it remembers keys and servers
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    return Run(multitask.Config(), 0, "f", tmp_path, "toy", "study", "quick")
 
 
-def test_online_without_a_key_goes_offline(silent_server, capsys):
-    assert tracking.mode() == "offline"
-    assert "there is no key for http://127.0.0.1" in capsys.readouterr().err
+def folders_in(root):
+    return sorted((root / "wandb").glob("offline-run-*"))
 
 
-def test_a_server_that_keeps_silent_holds_nothing_up(
-    silent_server, make_spec, tiny, monkeypatch, capfd
+def records(folder, kind):
+    """Return the records of a kind in an offline run's folder, through wandb's own reader."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+    return [record[kind] for record in lines if record["type"] == kind]
+
+
+def header(folder):
+    return records(folder, "run")[0]
+
+
+def test_wandb_has_every_epoch_of_the_record_exactly(tracked):
+    for run, folder in tracked.values():
+        rows = pd.DataFrame(record["item"] for record in records(folder, "history"))
+        # wandb repeats the epoch in the row of the figures
+        history = rows.drop_duplicates("epoch")[list(run.history.columns)].astype(float)
+        pd.testing.assert_frame_equal(history, run.history.astype(float), check_exact=True)
+
+
+def test_wandb_says_what_was_run_and_where(tracked):
+    run, folder = tracked["4 filters"]
+    found = header(folder)
+    assert (found["project"], found["run_group"], found["job_type"]) == ("mine", "study", "train")
+    assert set(found["tags"]) == {"sample", "seed 0", "quick", "study"}
+    config = found["config"]["update"]
+    result = run.result()
+    assert {key: config[key] for key in result["config"]} == result["config"]
+    for key in ("seed", "run_id", "data_fingerprint", "device", "precision", "parameters"):
+        assert config[key] == result[key], key
+
+
+def test_wandb_has_the_figures_and_refers_to_the_tested_weights(tracked):
+    run, folder = tracked["4 filters"]
+    figures = {file.name.split("_")[0] for file in folder.glob("files/media/images/*.png")}
+    assert figures == {"confusion", "feature"}
+    artifact = records(folder, "artifact")[0]
+    assert artifact["type"] == "model" and run.run_id in artifact["name"]
+    assert artifact["manifest"]["contents"][0]["local_path"] == str(run.weights_file)
+
+
+def test_an_error_marks_the_wandb_run_as_failed(toy, tmp_path):
+    with pytest.raises(ZeroDivisionError), tracking.start(toy, DATA, {}):
+        raise ZeroDivisionError
+    assert records(folders_in(tmp_path)[0], "exit")[0]["exit_code"] == 1
+
+
+def test_the_lowest_nll_is_in_the_summary(toy, tmp_path):
+    metrics = {"val_nll": 2.0, "best_val_loss": 1.5}
+    weights = tmp_path / "weights"
+    weights.touch()
+    with tracking.start(toy, DATA, {}) as track:
+        track(lambda wandb_run: tracking.finish(wandb_run, metrics, {}, weights))
+    updates = [record["update"] for record in records(folders_in(tmp_path)[0], "summary")]
+    assert [update["best_val_nll"] for update in updates if "best_val_nll" in update] == [1.5]
+
+
+@pytest.mark.parametrize(
+    "variables, mode",
+    [
+        ({}, "offline"),
+        ({"WANDB_MODE": ""}, "offline"),
+        ({"WANDB_MODE": "online"}, "online"),
+        ({"WANDB_MODE": "online", "WANDB_DISABLED": "true"}, "disabled"),
+    ],
+)
+def test_tracking_is_offline_unless_asked(monkeypatch, variables, mode):
+    monkeypatch.delenv("WANDB_MODE")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert tracking.requested_mode() == mode
+
+
+def test_a_wrong_mode_is_refused_before_training(toy, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "onlin")
+    with (
+        pytest.raises(ConfigError, match="WANDB_MODE: found 'onlin', expected one of offline"),
+        tracking.start(toy, DATA, {}),
+    ):
+        pytest.fail("began")
+
+
+class Refusal(http.server.BaseHTTPRequestHandler):
+    """Answers every request as a wandb server that does not accept the key."""
+
+    def do_POST(self):
+        content = b'{"errors": [{"message": "invalid API key"}]}'
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.send_response(401)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments):
+        """Print nothing."""
+
+
+@contextmanager
+def server(kind):
+    """Serve on a free port: "none" nobody, "silent" without an answer, "refusing" any key."""
+    if kind == "refusing":
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as refusing:
+            threading.Thread(target=refusing.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{refusing.server_port}"
+            refusing.shutdown()
+        return
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        if kind == "none":
+            silent.close()
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize(
+    "kind, key, problem",
+    [
+        ("none", "0" * 40, "does not answer"),
+        ("silent", "0" * 40, "cannot be used"),
+        ("silent", "", "there is no key for"),
+        ("refusing", "0" * 40, "cannot be used (AuthenticationError: "),
+        ("refusing", "short", "API key must have 40+ characters"),
+    ],
+)
+def test_an_unusable_server_or_key_is_one_line_and_tracking_goes_on_offline(
+    toy, tmp_path, monkeypatch, capsys, kind, key, problem
 ):
-    wandb.teardown()  # it remembers that there was no key
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setattr(tracking, "FINISH_SECONDS", 2)
-    spec = make_spec(epochs=1)
-    execute(spec, tiny)
-    assert (
-        time.time() - spec.folder.result_file.stat().st_mtime < 60
-    )  # silence is for ever; a busy machine is slow
-    assert capfd.readouterr().err.count("wandb: run is not wholly mirrored, its record is: ") == 1
+    monkeypatch.setenv("HOME", str(tmp_path))  # no key of the user's
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    with server(kind) as url:
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        with tracking.start(toy, DATA, {}) as track:
+            track(lambda wandb_run: wandb_run.log({"epoch": 1}))
+    warning = capsys.readouterr().err
+    assert warning.startswith("wandb: ") and url in warning and problem in warning
+    assert warning.endswith("; tracking offline, `wandb sync` uploads later\n")
+    assert warning.count("\n") == 1
+    assert len(records(folders_in(tmp_path)[0], "history")) == 1
 
 
 def test_a_folder_that_wandb_cannot_write_is_one_line_of_warning(
-    make_spec, tiny, tmp_path, monkeypatch, capfd
+    toy, tmp_path, monkeypatch, capsys
 ):
-    (tmp_path / "file").write_text("not a folder")
-    monkeypatch.setenv("WANDB_MODE", "offline")
+    (tmp_path / "file").touch()
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "file"))
-    assert execute(make_spec(epochs=1), tiny)["metrics"]
-    assert [line for line in capfd.readouterr().err.splitlines() if "wandb" in line] == [
-        f"wandb: run is not wholly mirrored, its record is: FileExistsError: [Errno 17] File exists: '{tmp_path / 'file'}'"
-    ]
-
-
-def test_a_wrong_mode_is_refused_before_training(make_spec, tiny, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "onlin")
-    with pytest.raises(ValueError, match="WANDB_MODE: found 'onlin', expected one of offline"):
-        execute(make_spec(), tiny)
-    assert not make_spec().folder.history_file.read_text()
+    with tracking.start(toy, DATA, {}):
+        pass
+    warning = capsys.readouterr().err
+    assert warning.startswith("wandb: toy is not fully tracked, its folder is: FileExistsError")
+    assert warning.count("\n") == 1
