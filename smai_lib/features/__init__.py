@@ -1,1 +1,1 @@
-"""What the networks of Q1 learned: their feature maps, probed and browsed."""
+"""Feature maps of the multi-task networks: shown, browsed and probed."""

@@ -6,62 +6,68 @@ import ipywidgets
 import torch
 from matplotlib.figure import Figure
 
-from ..core.plotting import new_axes
+from ..core.errors import ConfigError
+from ..core.plots import new_axes
 from ..multitask.model import MultiTaskCNN
-from .maps import FeatureError, check_images, maps
+from .maps import check_images, maps
 
 
 def view(model: MultiTaskCNN, image: torch.Tensor, layer: str, channel: int) -> Figure:
-    """One raw image beside one map of it; the colour scale spans the layer's whole answer, so that channels compare.
+    """Return a figure of a raw image beside one map of it.
+
+    The colour scale spans all maps of the layer, so that channels can be compared.
 
     Raises:
-        FeatureError: an image of the wrong size or type, or a layer or channel that does not exist.
+        ConfigError: the image is unusable, or the layer or channel does not exist.
     """
     (image,) = check_images(image)
     values = maps(model, image, [layer])[layer][0]
     if not 0 <= channel < len(values):
-        raise FeatureError(
+        raise ConfigError(
             f"channel: found {channel}, expected 0 to {len(values) - 1}, the channels of {layer}"
         )
-    left, right = new_axes(1, 2, width=2.6, height=2.6)[0]
+    left, right = new_axes(1, 2, width=3.2, height=3.2)[0]
     left.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=255)
-    drawn = right.imshow(
-        values[channel].numpy(), cmap="magma", vmin=0, vmax=max(values.max().item(), 1e-6)
-    )
-    right.set_title(f"{layer}, channel {channel}", fontsize=9)
+    left.set_title("input", fontsize=10)
+    highest = max(values.max().item(), 1e-6)
+    shown = right.imshow(values[channel].numpy(), cmap="magma", vmin=0, vmax=highest)
+    right.set_title(f"{layer}, channel {channel}", fontsize=10)
     for axes in (left, right):
         axes.axis("off")
-    right.figure.colorbar(drawn, ax=right, shrink=0.8)
+    right.figure.colorbar(shown, ax=right, shrink=0.8)
     return right.figure
 
 
 def browse(
     model: MultiTaskCNN, images: torch.Tensor, titles: Sequence[str]
 ) -> ipywidgets.interactive:
-    """Three controls, the first of its `children`, and the `view` that they redraw, its `result`.
+    """Return a widget with controls for image, block and channel, which redraw `view`.
 
     Args:
-        images: (N, 1, 28, 28) uint8, any images: a test set, or one's own; titles: N names.
+        model: the network.
+        images: raw images, (N, 1, 28, 28) uint8.
+        titles: their N names.
 
-    Raises: FeatureError, as `check_images`; ValueError for no image, or not a title for each.
+    Raises:
+        ConfigError: an image is unusable, there is none, or there is not one title for each.
     """
     images = check_images(images)
     if not len(images) == len(titles) > 0:
-        raise ValueError(
+        raise ConfigError(
             f"titles: found {len(titles)} for {len(images)} images, expected one for each"
         )
-    widths = {block: values.shape[1] for block, values in maps(model, images[:1]).items()}
-    image = ipywidgets.Dropdown(
-        options=[(f"{number}: {title}", number) for number, title in enumerate(titles)]
-    )
-    block = ipywidgets.Dropdown(options=list(widths))
-    channel = ipywidgets.BoundedIntText(max=widths[block.value] - 1)
-    # a channel past the end of another block becomes its last
-    block.observe(lambda change: channel.set_trait("max", widths[change.new] - 1), "value")
-    return ipywidgets.interactive(
-        lambda image, block, channel: view(model, images[image], block, channel),
-        {"auto_display": True},
-        image=image,
-        block=block,
-        channel=channel,
-    )
+    channels = {block: values.shape[1] for block, values in maps(model, images[:1]).items()}
+    names = [(f"{number}: {title}", number) for number, title in enumerate(titles)]
+    image = ipywidgets.Dropdown(options=names)
+    block = ipywidgets.Dropdown(options=list(channels))
+    channel = ipywidgets.BoundedIntText(max=channels[block.value] - 1)
+
+    def limit_channel(change):
+        channel.max = channels[change.new] - 1  # a larger value becomes the last channel
+
+    def draw(image, block, channel):
+        return view(model, images[image], block, channel)
+
+    block.observe(limit_channel, "value")
+    options = {"auto_display": True}
+    return ipywidgets.interactive(draw, options, image=image, block=block, channel=channel)

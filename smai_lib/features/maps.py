@@ -1,7 +1,7 @@
-"""What the backbone of a MultiTaskCNN sees: its maps, and what each channel is worth.
+"""Feature maps of a multi-task network, and what each of their channels contributes.
 
-A *map* is one channel of a layer's output for one image. Blocks are named as in the model, `block1`, `block2`, ...; a
-block's maps are those after its ReLU, so they are never negative. Images are raw, (N, 1, 28, 28) uint8, everywhere.
+A *map* is one channel of a layer's output for one image. The maps of a block come after its ReLU,
+so they are never negative. Images are raw everywhere: (N, 1, 28, 28) uint8.
 """
 
 import copy
@@ -9,45 +9,39 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
-from torch import nn
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from ..multitask.fashion_mnist import Split
-from ..multitask.model import MultiTaskCNN
+from ..core.errors import ConfigError
+from ..multitask.data import CLASSES, Split
+from ..multitask.model import IMAGE_SIZE, MultiTaskCNN, scale_pixels
 
-BATCH = 250  # images that pass through at once; more is no faster and needs more memory
+BATCH = 250  # images; larger batches are no faster and need more memory
 REPLACEMENTS = ("mean", "zero")
 
 
-class FeatureError(ValueError):
-    """An image, a layer or a channel that a network does not take or have."""
-
-
 def block_names(model: MultiTaskCNN) -> list[str]:
-    """Names of the blocks, first to last."""
+    """Return the names of the blocks, first to last."""
     return [name for name, _ in model.backbone.named_children()]
 
 
 def check_images(images: torch.Tensor) -> torch.Tensor:
-    """`images` as (N, 1, 28, 28) uint8, also a single (28, 28) or (1, 28, 28) one; FeatureError for what is neither."""
-    side = MultiTaskCNN.image_size
+    """Return raw images as (N, 1, 28, 28), also a single (28, 28) or (1, 28, 28) one.
+
+    Raises:
+        ConfigError: `images` is no uint8 tensor of such a shape.
+    """
+    side = IMAGE_SIZE
     expected = (
         f"a uint8 tensor of shape ({side}, {side}), (1, {side}, {side}) or (N, 1, {side}, {side})"
     )
     if not isinstance(images, torch.Tensor):
-        raise FeatureError(f"images: found {type(images).__name__}, expected {expected}")
+        raise ConfigError(f"images: found {type(images).__name__}, expected {expected}")
     if images.dtype != torch.uint8:
-        raise FeatureError(
+        raise ConfigError(
             f"images: found {images.dtype}, expected {expected}: raw intensities, 0 to 255"
         )
     if images.ndim > 4 or (1, *images.shape)[-3:] != (1, side, side):
-        raise FeatureError(f"images: found shape {tuple(images.shape)}, expected {expected}")
+        raise ConfigError(f"images: found shape {tuple(images.shape)}, expected {expected}")
     return images.reshape(-1, 1, side, side)
-
-
-def floats(images: torch.Tensor) -> torch.Tensor:
-    """Raw images as the network wants them: float32 in [0, 1], channels last."""
-    return check_images(images).float().div_(255).contiguous(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
@@ -55,129 +49,151 @@ def maps(
     model: MultiTaskCNN,
     images: torch.Tensor,
     layers: Sequence[str] | None = None,
-    reduce: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.float,
+    reduce: Callable[[torch.Tensor], torch.Tensor] = torch.clone,
 ) -> dict[str, torch.Tensor]:
-    """{layer: (N, C, H, W) float32} for raw images, or what `reduce` leaves of the maps of a batch.
-
-    Of the backbone alone, since the heads switch autocast off by the images' device, which symbolic tracing does not
-    know; of a copy whose ReLUs are not in place, or the layer before a ReLU would show what the ReLU left of it.
+    """Return the maps of each layer for raw images: {layer: (N, C, H, W) float32}.
 
     Args:
-        layers: blocks, or layers of a block such as `block1.conv`; default every block. FeatureError lists them if one
-            does not exist.
+        model: the network, which is left as it is; one without heads will do.
+        images: see `check_images`.
+        layers: names of blocks, or of layers of a block such as "block1.conv"; default: all blocks.
+        reduce: reduces the maps (B, C, H, W) of a batch to the tensor to keep.
+
+    Raises:
+        ConfigError: an image is unusable, or a layer does not exist.
     """
+    images = check_images(images)
     backbone = copy.deepcopy(model.backbone).eval()
-    for module in backbone.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False
-    names = block_names(model)
-    nodes = get_graph_node_names(backbone)[1][1:]  # without the input
-    layers = names if layers is None else layers
+    modules = dict(backbone.named_modules())
+    del modules[""]  # the backbone itself
+    layers = block_names(model) if layers is None else layers
+    kept = {layer: [] for layer in layers}
     for layer in layers:
-        if layer not in (*names, *nodes):
-            raise FeatureError(
-                f"layer: found {layer!r}, expected one of {', '.join((*names, *nodes))}"
-            )
-    network = create_feature_extractor(backbone, list(layers)).eval()
-    parts = [
-        {layer: reduce(values) for layer, values in network(floats(part)).items()}
-        for part in check_images(images).split(BATCH)
-    ]
-    return {layer: torch.cat([part[layer] for part in parts]) for layer in layers}
+        if layer not in modules:
+            raise ConfigError(f"layer: found {layer!r}, expected one of {', '.join(modules)}")
+        # the next layer may be a ReLU in place, so the maps are reduced or copied at once
+        modules[layer].register_forward_hook(_keeper(kept[layer], reduce))
+    for batch in images.split(BATCH):
+        backbone(scale_pixels(batch))
+    return {layer: torch.cat(batches) for layer, batches in kept.items()}
+
+
+def _keeper(kept: list[torch.Tensor], reduce: Callable[[torch.Tensor], torch.Tensor]) -> Callable:
+    """Return a forward hook that appends a layer's reduced output to `kept`."""
+
+    def hook(module, inputs, output):
+        kept.append(reduce(output))
+
+    return hook
 
 
 def responses(model: MultiTaskCNN, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """How much each channel answers to each image: {block: (N, C)}, the maximum of its map."""
+    """Return each channel's response to each image, the maximum of its map: {block: (N, C)}."""
     return maps(model, images, reduce=lambda values: values.amax((2, 3)))
 
 
 def most_exciting(response: torch.Tensor, channel: int, count: int = 9) -> torch.Tensor:
-    """Indices (count,) of the images that a channel answers to most, from responses (N, C)."""
+    """Return the indices (count,) of the images with a channel's largest responses (N, C)."""
     return response[:, channel].topk(count).indices
 
 
 def purity(response: torch.Tensor, labels: torch.Tensor, count: int = 9) -> pd.DataFrame:
-    """A row a channel: channel, the most common label of its `count` most exciting images, and that label's share.
+    """Return the most common label among the images that excite a channel most, and its share.
 
-    Silent channels, which no image excites, are left out.
+    Args:
+        response: (N, C) of `responses`.
+        labels: (N,) classes.
+        count: number of most exciting images.
+
+    Returns:
+        A row a channel: channel, label, share. Channels without any response are left out.
     """
     rows = []
     for channel in response.amax(0).nonzero().flatten().tolist():
-        counts = labels[most_exciting(response, channel, count)].bincount(minlength=10)
-        rows.append(
-            {
-                "channel": channel,
-                "label": int(counts.argmax()),
-                "share": counts.max().item() / count,
-            }
-        )
+        excited = labels[most_exciting(response, channel, count)]
+        counts = excited.bincount(minlength=len(CLASSES))
+        share = counts.max().item() / count
+        rows.append({"channel": channel, "label": int(counts.argmax()), "share": share})
     return pd.DataFrame(rows)
 
 
 def activity(response: dict[str, torch.Tensor]) -> pd.DataFrame:
-    """A row a channel: block, channel, its largest response, the share of images that it answers to.
+    """Return how active each channel is over the images.
 
-    A channel is `dead` if it answers to no image at all: then no gradient reaches its weights.
+    Args:
+        response: of `responses`.
+
+    Returns:
+        A row a channel: block, channel, largest response, share of images with a response, and
+        `dead` if no image has one: then no gradient reaches the channel's weights.
     """
-    tables = [
-        pd.DataFrame(
-            {
-                "block": block,
-                "channel": range(values.shape[1]),
-                "largest": values.amax(0).numpy(),
-                "active_share": (values > 0).float().mean(0).numpy(),
-            }
-        )
-        for block, values in response.items()
-    ]
-    return pd.concat(tables, ignore_index=True).assign(dead=lambda table: table["largest"] == 0)
+    tables = []
+    for block, values in response.items():
+        columns = {
+            "block": block,
+            "channel": range(values.shape[1]),
+            "largest": values.amax(0).numpy(),
+            "active_share": (values > 0).float().mean(0).numpy(),
+        }
+        tables.append(pd.DataFrame(columns))
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(dead=table["largest"] == 0)
 
 
 @torch.inference_mode()
 def ablate(model: MultiTaskCNN, split: Split, *, replace_by: str = "mean") -> pd.DataFrame:
-    """What the network loses when one channel no longer tells images apart, channel by channel.
+    """Return what the network loses without each channel.
 
-    "mean" puts the channel's mean map over the images in its place: only what differs from image to image is lost.
-    "zero" silences the channel, and so also shifts everything that counts on its mean, most of all the ink.
+    Args:
+        model: the network, which is put into evaluation mode.
+        split: images to measure on.
+        replace_by: "mean" replaces a channel by its mean map over the images, so that only the
+            differences between images are lost. "zero" also shifts everything that depends on the
+            channel's mean, above all the ink.
 
     Returns:
-        A row a channel: block, channel, accuracy_cost (in [0, 1], positive when it was needed), accuracy_se (standard
-        error of that over images, which are the same before and after), rmse_cost (units of ink).
+        A row a channel: block, channel, accuracy_cost (in [0, 1], above 0 if it was needed),
+        accuracy_se (its standard error over images), rmse_cost (in units of ink).
+
+    Raises:
+        ConfigError: `replace_by` is unknown.
     """
     if replace_by not in REPLACEMENTS:
-        raise ValueError(
-            f"replace_by: found {replace_by!r}, expected one of {', '.join(REPLACEMENTS)}"
-        )
-    whole = maps(model.eval(), split.images)
-    before = _judge(model, whole[block_names(model)[-1]], split)
+        expected = ", ".join(REPLACEMENTS)
+        raise ConfigError(f"replace_by: found {replace_by!r}, expected one of {expected}")
+    values_of_block = maps(model.eval(), split.images)
+    before = _errors(model, values_of_block[block_names(model)[-1]], split)
     tables = []
-    for number, (block, values) in enumerate(whole.items(), start=1):
-        later = model.backbone[number:]
+    for number, (block, values) in enumerate(values_of_block.items(), start=1):
+        later_blocks = model.backbone[number:]
         mean = values.mean(0) if replace_by == "mean" else torch.zeros_like(values[0])
-        after = torch.empty(len(mean), 2, len(values))  # (C, right | squared error, N)
+        after = []
         for channel in range(len(mean)):
             changed = values.clone()
             changed[:, channel] = mean[channel]
-            after[channel] = _judge(
-                model, torch.cat([later(part) for part in changed.split(BATCH)]), split
-            )
-        change = after - before
-        tables.append(
-            pd.DataFrame(
-                {
-                    "block": block,
-                    "channel": range(len(after)),
-                    "accuracy_cost": -change[:, 0].mean(1).numpy(),
-                    "accuracy_se": (change[:, 0].std(1) / len(values) ** 0.5).numpy(),
-                    "rmse_cost": (after[:, 1].mean(1).sqrt() - before[1].mean().sqrt()).numpy(),
-                }
-            )
-        )
-    return pd.concat(tables, ignore_index=True)
+            last = torch.cat([later_blocks(batch) for batch in changed.split(BATCH)])
+            after.append(_errors(model, last, split))
+        tables.append(_costs(before, torch.stack(after)).assign(block=block))
+    table = pd.concat(tables, ignore_index=True)
+    return table[["block", "channel", "accuracy_cost", "accuracy_se", "rmse_cost"]]
 
 
-def _judge(model: MultiTaskCNN, last: torch.Tensor, split: Split) -> torch.Tensor:
-    """From the last block's maps: whether the class is right, and the squared error in ink; (2, B)."""
-    output = model.heads(last)
-    right = (output.logits.argmax(1) == split.labels).float()
-    return torch.stack([right, (output.ink - split.ink).square()])
+def _errors(model: MultiTaskCNN, last_maps: torch.Tensor, split: Split) -> torch.Tensor:
+    """Return whether each image is misclassified, and its squared error of ink: (2, N)."""
+    output = model.heads(last_maps)
+    wrong = (output.logits.argmax(1) != split.labels).float()
+    return torch.stack([wrong, (output.ink - split.ink).square()])
+
+
+def _costs(before: torch.Tensor, after: torch.Tensor) -> pd.DataFrame:
+    """Return the costs of channels from the errors before (2, N) and without each (C, 2, N)."""
+    more_wrong = after[:, 0] - before[0]
+    rmse = after[:, 1].mean(1).sqrt() - before[1].mean().sqrt()
+    return pd.DataFrame(
+        {
+            "channel": range(len(after)),
+            "accuracy_cost": more_wrong.mean(1).numpy(),
+            "accuracy_se": (more_wrong.std(1) / len(before[0]) ** 0.5).numpy(),
+            "rmse_cost": rmse.numpy(),
+        }
+    )

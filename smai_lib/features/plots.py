@@ -1,6 +1,6 @@
-"""Figures of the feature-map notebook: arrays in, Figure out. One panel is 28 x 28 pixels."""
+"""Figures of feature maps: arrays in, Figure out. Each picture is about an inch wide."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,131 +8,93 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..core.plotting import new_axes
+from ..core.plots import new_axes
 
-SIDE = 28
-GAP = 2  # pixels between panels
-CLIP = 0.998  # share of values that the colour scale spans; a few peaks would darken all else
+CLIP = 0.998  # quantile at the end of the colour scale; a few peaks would darken all else
 
 
-def panel(values: np.ndarray) -> np.ndarray:
-    """A map (h, w), h and w at most 28, enlarged by whole pixels and centred on 28 x 28, NaN around it."""
-    factor = SIDE // max(values.shape)
-    large = np.kron(values, np.ones((factor, factor)))
-    return np.pad(
-        large,
-        [((SIDE - side) // 2, (SIDE - side + 1) // 2) for side in large.shape],
-        constant_values=np.nan,
-    )
-
-
-def mosaic(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """Rows of maps as one picture, NaN between them; every row has as many."""
-    panels = [
-        [np.pad(panel(values), (0, GAP), constant_values=np.nan) for values in row] for row in rows
-    ]
-    return np.block(panels)[:-GAP, :-GAP]
-
-
-def beside(
+def plot_maps(
     images: torch.Tensor,
     titles: Sequence[str],
     maps: Mapping[str, torch.Tensor],
     channels: Mapping[str, Sequence[int]],
 ) -> Figure:
-    """A row an image: the input, then chosen channels of every block, all in one colour scale.
+    """Plot a row an image: the input, then chosen channels of every block, in one colour scale.
 
     Args:
         images: (N, 1, 28, 28) uint8.
         titles: N names of the rows.
         maps: block -> (N, C, H, W), never negative.
-        channels: block -> the channels to show, in this order.
+        channels: block -> channels to show, in this order.
     """
-    shown = {block: maps[block][:, list(chosen)].numpy() for block, chosen in channels.items()}
-    top = _top(shown.values())
-    widths = [
-        (SIDE + GAP) * count - GAP for count in (1, *map(len, channels.values()))
-    ]  # one size of pixel
-    figure = Figure(
-        figsize=(sum(widths) / 60 + 2, len(images) / 2 + 0.6), dpi=80, layout="constrained"
-    )
-    axes = figure.subplots(1, len(widths), width_ratios=widths)
-    axes[0].imshow(
-        mosaic(images[:, 0].numpy()[:, None]),
-        cmap="gray",
-        vmin=0,
-        vmax=255,
-        interpolation="nearest",
-    )
-    axes[0].set_title("input", fontsize=8)
-    axes[0].set_yticks(_centres(len(images)), titles, fontsize=7)
-    for place, (block, values) in zip(axes[1:], shown.items(), strict=True):
-        drawn = _maps(place, mosaic(list(values)), top)
-        place.set_title(f"{block}, channel", fontsize=8)
-        place.set_xticks(_centres(values.shape[1]), channels[block], fontsize=7)
-        place.set_yticks([])
-    axes[0].set_xticks([])
-    for place in axes:
-        place.tick_params(length=0)
-        place.spines[:].set_visible(False)
-    figure.colorbar(drawn, ax=axes, shrink=0.6, extend="max")
+    columns = [(block, channel) for block in channels for channel in channels[block]]
+    rows = [
+        [maps[block][number, channel] for block, channel in columns]
+        for number in range(len(images))
+    ]
+    names = [f"{block}\nchannel {channel}" for block, channel in columns]
+    return _plot_rows(images, rows, titles, names)
+
+
+def plot_networks(
+    image: torch.Tensor, maps: Mapping[str, torch.Tensor], channels: Sequence[int]
+) -> Figure:
+    """Plot an image and its maps in one block, a row a network, in one colour scale.
+
+    Channels of two networks correspond only if training started from the same weights.
+
+    Args:
+        image: (1, 28, 28) uint8.
+        maps: name of a network -> (C, H, W).
+        channels: channels to show, in this order in every row.
+    """
+    rows = [list(values[list(channels)]) for values in maps.values()]
+    names = [f"channel {channel}" for channel in channels]
+    return _plot_rows([image] * len(rows), rows, list(maps), names)
+
+
+def plot_most_exciting(
+    images: Mapping[str, torch.Tensor], labels: Mapping[str, Sequence[str]]
+) -> Figure:
+    """Plot the most exciting images of each channel in a row, with counts of their classes.
+
+    Args:
+        images: name of a channel -> (N, 1, 28, 28) uint8, most exciting first.
+        labels: name of a channel -> N names of classes.
+    """
+    columns = max(len(pictures) for pictures in images.values())
+    grid = new_axes(len(images), columns, width=1.1, height=1.4)
+    for axes_of_row, (name, pictures) in zip(grid, images.items(), strict=True):
+        for axes, picture in zip(axes_of_row, pictures, strict=False):
+            _show(axes, picture[0], "gray", 255)
+        counts = pd.Series(labels[name]).value_counts()
+        classes = ", ".join(f"{count} {label}" for label, count in counts.items())
+        axes_of_row[0].set_title(f"{name}: {classes}", fontsize=10, loc="left")
+    return grid[0, 0].figure
+
+
+def _plot_rows(
+    images: Sequence[torch.Tensor],
+    rows: Sequence[Sequence[torch.Tensor]],
+    titles: Sequence[str],
+    columns: Sequence[str],
+) -> Figure:
+    """Plot rows of an image (1, 28, 28) and maps (h, w), with names of rows and columns."""
+    values = np.concatenate([picture.numpy().ravel() for row in rows for picture in row])
+    highest = max(float(np.quantile(values, CLIP)), 1e-6)  # above 0 also if all maps are 0
+    grid = new_axes(len(rows), 1 + len(columns), width=1.1, height=1.1)
+    for (first, *others), image, row, title in zip(grid, images, rows, titles, strict=True):
+        _show(first, image[0], "gray", 255)
+        first.set_ylabel(title, fontsize=10)
+        for axes, picture in zip(others, row, strict=True):
+            scale = _show(axes, picture, "magma", highest)
+    for axes, name in zip(grid[0], ["input", *columns], strict=True):
+        axes.set_title(name, fontsize=9)
+    figure = grid[0, 0].figure
+    figure.colorbar(scale, ax=grid, shrink=0.6, extend="max", label="activation")
     return figure
 
 
-def exciting(images: Mapping[str, torch.Tensor], titles: Mapping[str, Sequence[str]]) -> Figure:
-    """A block of nine images, 3 x 3, for each named channel, with what they are underneath.
-
-    Args:
-        images: name -> (9, 1, 28, 28) uint8, most exciting first; titles: name -> the labels of the nine.
-    """
-    grid = new_axes(1, len(images), width=1.7, height=2.3)[0]
-    for axes, (name, nine) in zip(grid, images.items(), strict=True):
-        pictures = nine[:, 0].numpy()
-        axes.imshow(
-            mosaic([pictures[row : row + 3] for row in range(0, len(pictures), 3)]),
-            cmap="gray",
-            vmin=0,
-            vmax=255,
-            interpolation="nearest",
-        )
-        counts = pd.Series(titles[name]).value_counts()
-        axes.set_title(name, fontsize=9)
-        axes.set_xlabel(
-            "\n".join(f"{count} {label}" for label, count in counts.items()), fontsize=8
-        )
-        axes.set(xticks=[], yticks=[])
-    return grid[0].figure
-
-
-def side_by_side(
-    image: torch.Tensor, maps: Mapping[str, torch.Tensor], channels: Sequence[int]
-) -> Figure:
-    """One image, (1, 28, 28) uint8, and its maps in one block of several networks, a row each, in one colour scale.
-
-    Args:
-        maps: name of a network -> (C, H, W). Channels correspond only where training began at the same weights.
-        channels: those to show, in this order in every row.
-    """
-    shown = {name: values[list(channels)].numpy() for name, values in maps.items()}
-    top = _top(shown.values())
-    grid = new_axes(len(maps), 1, width=0.45 * (len(channels) + 1) + 1, height=0.5)[:, 0]
-    for axes, (name, values) in zip(grid, shown.items(), strict=True):
-        drawn = _maps(axes, mosaic([[image[0].numpy() / 255 * top, *values]]), top)
-        axes.set_yticks([SIDE / 2], [name], fontsize=8)
-        axes.set_xticks([])
-    axes.set_xticks(_centres(len(channels) + 1), ["input", *channels], fontsize=7)
-    grid[0].figure.colorbar(drawn, ax=list(grid), shrink=0.8, extend="max")
-    return grid[0].figure
-
-
-def _top(maps: Iterable[np.ndarray]) -> float:
-    """Where the colour scale of all these maps ends; above 0, also if they are silent."""
-    return max(float(np.quantile(np.concatenate([values.ravel() for values in maps]), CLIP)), 1e-6)
-
-
-def _maps(axes: Axes, picture: np.ndarray, top: float):
-    return axes.imshow(picture, cmap="magma", vmin=0, vmax=top, interpolation="nearest")
-
-
-def _centres(count: int) -> list[float]:
-    return [(SIDE + GAP) * place + SIDE / 2 for place in range(count)]
+def _show(axes: Axes, picture: torch.Tensor, colors: str, highest: float):
+    axes.set(xticks=[], yticks=[])
+    return axes.imshow(picture.numpy(), cmap=colors, vmin=0, vmax=highest, interpolation="nearest")

@@ -163,12 +163,11 @@ def summarize(run: Run) -> list[str]:
     if len(alike(run.config, study)):
         placed = place(run.history, run.config, study, train_images=images)
         placement = " ".join([*placed.explanation, placement])
-    return [
+    outcome = (
         f"test_accuracy {metrics['test_accuracy']:.4f}, test_rmse {metrics['test_rmse']:.4f}; "
-        f"epochs {run.config.epochs}, images {images:,}, seconds {result['seconds']:.0f}",
-        placement,
-        f"record: {run.folder}",
-    ]
+        f"epochs {run.config.epochs}, images {images:,}, seconds {result['seconds']:.0f}"
+    )
+    return [outcome, placement, f"record: {run.folder}"]
 
 
 def _band(history: pd.DataFrame, config: MultiTaskConfig, study: Study, same) -> pd.DataFrame:
@@ -176,74 +175,72 @@ def _band(history: pd.DataFrame, config: MultiTaskConfig, study: Study, same) ->
 
     `same` is one recorded result of the configuration.
     """
-    names, epochs, errors = _log_errors(study)
-    shown = np.isin(epochs, history["epoch"])
-    errors = errors[:, :, shown]
-    configuration = names.index(same["name"])
-    mean, deviation = (values[configuration] for values in _spread(errors))
+    errors = _log_errors(study)
+    errors = errors[errors.index.isin(history["epoch"], level="epoch")]
+    mean, deviation = (table.loc[same["name"]] for table in _spread(errors))
     reach = _critical_value(errors) * deviation
-    ends = [_errors(np.exp(log_error)) for log_error in (mean - reach, mean, mean + reach)]
-    low, middle, high = np.sort(ends, axis=0)  # (epochs, metrics) each
     # the training loss is proportional to the sum of the lambdas
     total = (config.lambda1 + config.lambda2) / (same["lambda1"] + same["lambda2"])
     values = history.assign(train_loss=history["train_loss"] / total).set_index("epoch")
-    tables = []
-    for column, metric in enumerate(METRICS):
-        ends = {"low": low[:, column], "mean": middle[:, column], "high": high[:, column]}
-        table = pd.DataFrame(ends, index=epochs[shown])
-        tables.append(table.assign(metric=metric, value=values[metric]))
-    band = pd.concat(tables).rename_axis("epoch").reset_index()
-    band = band[band["mean"].notna()]  # nothing is expected of an untrained head
+    bands = []
+    for metric in METRICS:
+        ends = pd.DataFrame(
+            {
+                "low": _from_log_error(metric, mean[metric] - reach[metric]),
+                "mean": _from_log_error(metric, mean[metric]),
+                "high": _from_log_error(metric, mean[metric] + reach[metric]),
+            }
+        )
+        if metric == "val_accuracy":  # the highest error is the lowest accuracy
+            ends = ends.rename(columns={"low": "high", "high": "low"})
+        bands.append(ends.assign(metric=metric, value=values[metric]))
+    band = pd.concat(bands).reset_index().dropna(subset="mean")  # NaN: the head was not trained
     outside = ~band["value"].between(band["low"], band["high"])  # NaN is outside, too
     return band.assign(outside=outside)
 
 
-def _errors(values: np.ndarray) -> np.ndarray:
-    """Return (..., metrics) with accuracy turned into error rate, or back; others are errors."""
-    return np.where(np.array(list(METRICS)) == "val_accuracy", 1 - values, values)
+def _from_log_error(metric: str, log_error: pd.Series) -> pd.Series:
+    return 1 - np.exp(log_error) if metric == "val_accuracy" else np.exp(log_error)
 
 
-def _log_errors(study: Study) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Return names, epochs, and logarithms of recorded errors (names, seeds, epochs, metrics).
+def _log_errors(study: Study) -> pd.DataFrame:
+    """Return logarithms of all recorded errors by (name, seed, epoch), a column a metric.
 
     They are NaN where a head was not trained.
     """
-    weights = study.results[["name", "seed", *UNTRAINED]]
-    rows = study.history.merge(weights, on=["name", "seed"])
+    rows = study.history.merge(study.results[["name", "seed", *UNTRAINED]], on=["name", "seed"])
+    rows["val_accuracy"] = 1 - rows["val_accuracy"]
     for weight, metrics in UNTRAINED.items():
         rows.loc[rows[weight] == 0, metrics] = np.nan
-    table = rows.set_index(["name", "seed", "epoch"])[list(METRICS)].sort_index()
-    names, seeds, epochs = table.index.levels
-    shape = (len(names), len(seeds), len(epochs), len(METRICS))
-    return list(names), epochs.to_numpy(), np.log(_errors(table)).reshape(shape)
+    return np.log(rows.set_index(["name", "seed", "epoch"])[list(METRICS)])
 
 
-def _spread(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean over seeds and standard deviation of one more run from it: (names, ...) each."""
-    seeds = errors.shape[1]
-    variance = errors.var(axis=1, ddof=1)
-    variance = (variance + np.nanmedian(variance, axis=0)) / 2
-    return errors.mean(axis=1), np.sqrt(variance * (1 + 1 / seeds))
+def _spread(errors: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the mean over seeds, and the standard deviation of one more run from it."""
+    groups = errors.groupby(["name", "epoch"])
+    variance = groups.var()
+    variance = (variance + variance.groupby("epoch").median()) / 2
+    return groups.mean(), np.sqrt(variance * (1 + 1 / groups.count()))
 
 
-def _critical_value(errors: np.ndarray) -> float:
+def _critical_value(errors: pd.DataFrame) -> float:
     """Return what the largest standardized deviation of 95 % of the recorded runs stays below.
 
     Raises:
         ConfigError: too few runs are recorded.
     """
     statistics = []
-    for seed in range(errors.shape[1]):
-        mean, deviation = _spread(np.delete(errors, seed, axis=1))
-        standardized = np.abs(errors[:, seed] - mean) / deviation
-        statistics.extend(np.nanmax(standardized, axis=(1, 2)))
+    for seed, run in errors.groupby("seed"):
+        mean, deviation = _spread(errors.drop(seed, level="seed"))
+        standardized = (run.droplevel("seed") - mean).abs() / deviation
+        statistics.extend(standardized.groupby("name").max().max(axis="columns"))
     rank = math.ceil((1 - ALPHA) * (len(statistics) + 1))
     if rank > len(statistics):
         least = round(1 / ALPHA) - 1
         raise ConfigError(
             f"found {len(statistics)} recorded runs, expected at least {least} to calibrate on"
         )
-    return np.sort(statistics)[rank - 1]
+    return sorted(statistics)[rank - 1]
 
 
 def _is_better(metric: str, row) -> bool:
