@@ -1,7 +1,8 @@
-"""Fashion-MNIST in memory, from the first source that can serve it.
+"""Fashion-MNIST in memory, with the ink of every image.
 
-Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, MIT licence), with *ink*: the mean pixel intensity of the raw image, in
-[0, 1]. A file is trusted by the SHA-256 of its decompressed content, because different hands pack the same images.
+Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, MIT licence). *Ink* is the mean pixel intensity of the
+raw image, in [0, 1]. A file is verified by the SHA-256 of its decompressed content, because its
+sources pack the same images differently.
 """
 
 import gzip
@@ -14,17 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 
-from ..core import paths, sources
-from ..core.sources import (
-    PATIENCE_SECONDS,
-    SAMPLE,
-    SPLIT_SEED,
-    VALIDATION_SHARE,
-    DataError,
-    Dataset,
-)
+from ..core import data, paths
+from ..core.data import SAMPLE, Dataset
+from ..core.errors import DataError
 
 CLASSES = (
     "T-shirt/top",
@@ -38,23 +32,26 @@ CLASSES = (
     "Bag",
     "Ankle boot",
 )
+TRAIN_IMAGES = "train-images-idx3-ubyte"
+TRAIN_LABELS = "train-labels-idx1-ubyte"
+TEST_IMAGES = "t10k-images-idx3-ubyte"
+TEST_LABELS = "t10k-labels-idx1-ubyte"
 CHECKSUMS = {
-    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    TRAIN_IMAGES: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    TRAIN_LABELS: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    TEST_IMAGES: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    TEST_LABELS: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 SAMPLE_CHECKSUMS = {
-    "train-images-idx3-ubyte": "31d9353985a268ffa6acd0db936b5e5eb78d0be85e21a63d6f551abc3cd96f34",
-    "train-labels-idx1-ubyte": "cd10004b6267f1cadf0991c11eb73f886275a70d4a715722e821c08253f61e2f",
-    "t10k-images-idx3-ubyte": "579394ae4bbe37a8837170a7311d0d4eae0f3efb6ef742d246ed865981aee5ca",
-    "t10k-labels-idx1-ubyte": "3615c4cd2ff1d16a782d179cf46d0c888c86ea2e3c411c2ec736e91009bcd7be",
+    TRAIN_IMAGES: "31d9353985a268ffa6acd0db936b5e5eb78d0be85e21a63d6f551abc3cd96f34",
+    TRAIN_LABELS: "cd10004b6267f1cadf0991c11eb73f886275a70d4a715722e821c08253f61e2f",
+    TEST_IMAGES: "579394ae4bbe37a8837170a7311d0d4eae0f3efb6ef742d246ed865981aee5ca",
+    TEST_LABELS: "3615c4cd2ff1d16a782d179cf46d0c888c86ea2e3c411c2ec736e91009bcd7be",
 }
-PIXEL_MEAN, PIXEL_DEVIATION = (
-    0.2860,
-    0.3530,
-)  # of the training images' pixels in [0, 1], as they are usually given
-SYSTEM_DIR = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
+# of the training images' pixels in [0, 1], as they are usually given
+PIXEL_MEAN, PIXEL_DEVIATION = 0.2860, 0.3530
+SYSTEM_DIR = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
+LARGEST_CONTENT = 1 << 26  # bytes to decompress of a file; the largest has 47 MB
 
 
 class Split(NamedTuple):
@@ -67,175 +64,179 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class FashionMNIST(Dataset):
-    """The three splits, each a `Split`, and where they came from."""
+    """The three splits, each a `Split`, and their source."""
 
     def __str__(self) -> str:
         return f"Fashion-MNIST from {self.source}: {self.counts()}"
 
 
 def ink_of(images: torch.Tensor) -> torch.Tensor:
-    """Mean pixel intensity of raw uint8 images: (N, 1, H, W) -> (N,) float32 in [0, 1]."""
-    return (
-        images.flatten(1).sum(1, dtype=torch.int64).double() / (images[0].numel() * 255)
-    ).float()
+    """Return the mean pixel intensity of raw images.
+
+    Args:
+        images: (N, 1, H, W) uint8.
+
+    Returns:
+        (N,) float32 in [0, 1].
+    """
+    total = images.flatten(1).sum(1, dtype=torch.int64).double()
+    return (total / (images[0].numel() * 255)).float()
 
 
 def fashion_mnist(
     directory: str | os.PathLike | None = None, *, verbose: bool = True
 ) -> FashionMNIST:
-    """Fashion-MNIST from the first source that serves it, verified; a stratified, seeded tenth of its training files validates.
+    """Load Fashion-MNIST from the first source that has it, verified.
 
-    The sources, in order: `directory` (default: the environment variable SMAI_FASHION_MNIST), where "sample" asks for
-    the sample; the repository's `data/`; the system's copy; torchvision's download; Debian's package, unpacked without
-    root; the sample that ships with this library.
+    The sources, in order: `directory`; the repository's `data/`; the system's copy; torchvision's
+    download; Debian's package, unpacked without root; the sample that ships with the library.
+    A stratified, seeded tenth of the training images is the validation split.
+
+    Args:
+        directory: folder of the four files; "sample" asks for the sample (default: the
+            environment variable SMAI_FASHION_MNIST).
+        verbose: whether to print the source.
 
     Raises:
-        DataError: a file is truncated or altered, or `directory` lacks one.
+        DataError: `directory` lacks a file, or a file is truncated or altered.
     """
-    directory = directory or os.environ.get("SMAI_FASHION_MNIST")
-    found = (
-        None
-        if directory == SAMPLE
-        else sources.find(
-            paths.data_dir() / "fashion-mnist",
-            _complete,
-            {
-                "torchvision download": _fetch_torchvision,
-                "Debian package dataset-fashion-mnist": _fetch_debian,
-            },
-            explicit=directory,
-            missing=_missing,
-            system={"system copy of Debian's dataset-fashion-mnist": SYSTEM_DIR},
-        )
-    )
-    source, folder = found or (SAMPLE, paths.SAMPLE)
+    source, folder = data.find_source(
+        paths.data_dir() / "fashion-mnist",
+        _missing,
+        {
+            "torchvision download": _fetch_torchvision,
+            "Debian package dataset-fashion-mnist": _fetch_debian,
+        },
+        explicit=directory or os.environ.get("SMAI_FASHION_MNIST"),
+        local={
+            "torchvision's folder": paths.data_dir(),
+            "system copy of Debian's dataset-fashion-mnist": SYSTEM_DIR,
+        },
+    ) or (SAMPLE, paths.SAMPLE)
     checksums = SAMPLE_CHECKSUMS if source == SAMPLE else CHECKSUMS
-    arrays = {
-        name: _read_idx(_locate(folder, name), checksum) for name, checksum in checksums.items()
-    }
-    labels = arrays["train-labels-idx1-ubyte"]
-    development = _split(arrays["train-images-idx3-ubyte"], labels)
-    chosen = train_test_split(
-        np.arange(len(labels)), test_size=VALIDATION_SHARE, stratify=labels, random_state=SPLIT_SEED
-    )
-    train, validation = (
-        Split(*(column[np.sort(index)] for column in development)) for index in chosen
+    arrays = _read(folder, checksums)
+    train, validation = data.split_off_validation(
+        _split(arrays[TRAIN_IMAGES], arrays[TRAIN_LABELS])
     )
     dataset = FashionMNIST(
         train,
         validation,
-        _split(arrays["t10k-images-idx3-ubyte"], arrays["t10k-labels-idx1-ubyte"]),
+        _split(arrays[TEST_IMAGES], arrays[TEST_LABELS]),
         source,
         folder,
         fingerprint=hashlib.sha256("".join(checksums.values()).encode()).hexdigest(),
     )
     if verbose:
-        print(dataset)
-        if dataset.is_stand_in:
-            print(
-                "*** SAMPLE DATA *** No source of the full data set answered: results are not "
-                "comparable with published ones. `python -m smai_lib fetch` tries again."
-            )
+        dataset.announce()
     return dataset
 
 
-def _fetch_torchvision(scratch: Path) -> list[Path]:
-    from torchvision.datasets import FashionMNIST as Torchvision
-
-    for name, md5 in Torchvision.resources:
-        sources.download([mirror + name for mirror in Torchvision.mirrors], scratch / name, md5)
-    return _verified(scratch)
-
-
-def _fetch_debian(scratch: Path) -> list[Path]:
-    """Download and unpack the package with an apt state of our own, which needs no root."""
-    for folder in ("lists/partial", "cache/archives/partial"):
-        (scratch / folder).mkdir(parents=True)
-    apt = [
-        "apt-get",
-        "-qq",
-        "-o",
-        f"Dir::State::Lists={scratch}/lists",
-        "-o",
-        f"Dir::Cache={scratch}/cache",
-        "-o",
-        "APT::Sandbox::User=",
-        "-o",
-        "Acquire::Retries=0",
-        "-o",
-        f"Acquire::http::Timeout={PATIENCE_SECONDS}",
-        "-o",
-        f"Acquire::https::Timeout={PATIENCE_SECONDS}",
-    ]
-    for command in (
-        [*apt, "update"],
-        [*apt, "download", "dataset-fashion-mnist"],
-        ["sh", "-c", "dpkg-deb -x *.deb out"],
-    ):
-        sources.run_in(scratch, *command)
-    return _verified(scratch / "out" / SYSTEM_DIR.relative_to("/"))
-
-
-def _verified(folder: Path) -> list[Path]:
-    """The four files in `folder`; DataError if one is missing, truncated or altered."""
-    if not _complete(folder):
-        raise DataError(_missing(folder))
-    for name, checksum in CHECKSUMS.items():
-        _read_idx(_locate(folder, name), checksum)
-    return [_locate(folder, name) for name in CHECKSUMS]
-
-
-def _locate(folder: Path, name: str) -> Path | None:
-    files = (
-        folder / raw / file
-        for raw in ("", "FashionMNIST/raw", "raw")
-        for file in (name, f"{name}.gz")
-    )
-    return next((file for file in files if file.is_file()), None)
-
-
-def _complete(folder: Path) -> bool:
-    return all(_locate(folder, name) for name in CHECKSUMS)
-
-
-def _missing(folder: Path) -> str:
-    name = next(name for name in CHECKSUMS if _locate(folder, name) is None)
-    return (
-        f"{folder} has no {name} or {name}.gz (looked there and in FashionMNIST/raw); give the folder "
-        "that holds the four files, or none"
-    )
-
-
-def _read_idx(file: Path, checksum: str) -> np.ndarray:
-    """Array in an IDX file of bytes, gzipped or not, after its content's checksum was verified."""
-    repair = f"delete {file} and run `python -m smai_lib fetch`"
-    try:
-        with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as stream:
-            content = stream.read(1 << 26)  # none has more than 47 MB; what packs better is altered
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file} cannot be read ({error}); {repair}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != checksum:
-        raise DataError(
-            f"{file} is truncated or altered: the SHA-256 of its content is {found}, "
-            f"expected {checksum}; {repair}"
-        )
-    shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
-
-
-def _split(images: np.ndarray, labels: np.ndarray) -> Split:
-    images = torch.from_numpy(images.copy()).unsqueeze(1)  # (N, 28, 28) -> (N, 1, 28, 28)
-    return Split(images, torch.from_numpy(labels.astype(np.int64)), ink_of(images))
-
-
 def describe() -> None:
-    """Print which source serves Fashion-MNIST, with each file's checksum and size."""
+    """Print the source of Fashion-MNIST, with the checksum and the size of each file."""
     dataset = fashion_mnist()
     checksums = SAMPLE_CHECKSUMS if dataset.is_stand_in else CHECKSUMS
     print(f"folder: {dataset.directory}")
     for name, checksum in checksums.items():
         file = _locate(dataset.directory, name)
-        print(
-            f"  {file.name}: {file.stat().st_size:,} bytes, SHA-256 of the content {checksum} verified"
-        )
+        size = file.stat().st_size
+        print(f"  {file.name}: {size:,} bytes, SHA-256 of the content {checksum} verified")
+
+
+def _fetch_torchvision(scratch: Path) -> list[Path]:
+    """Download the files from torchvision's mirrors."""
+    from torchvision.datasets import FashionMNIST as Torchvision
+
+    for name, md5 in Torchvision.resources:
+        data.download([mirror + name for mirror in Torchvision.mirrors], scratch / name, md5)
+    return _verified(scratch)
+
+
+def _fetch_debian(scratch: Path) -> list[Path]:
+    """Download and unpack Debian's package with an apt state in `scratch`, which needs no root."""
+    for folder in ("lists/partial", "cache/archives/partial"):
+        (scratch / folder).mkdir(parents=True)
+    settings = {
+        "Dir::State::Lists": scratch / "lists",
+        "Dir::Cache": scratch / "cache",
+        "APT::Sandbox::User": "",
+        "Acquire::Languages": "none",
+        "Acquire::Retries": 0,
+        "Acquire::http::Timeout": data.CONNECT_SECONDS,
+        "Acquire::https::Timeout": data.CONNECT_SECONDS,
+    }
+    apt = ["apt-get", "-qq", *(f"-o{key}={value}" for key, value in settings.items())]
+    data.run(*apt, "update", folder=scratch)
+    data.run(*apt, "download", "dataset-fashion-mnist", folder=scratch)
+    for package in scratch.glob("*.deb"):
+        data.run("dpkg-deb", "-x", str(package), "out", folder=scratch)
+    return _verified(scratch / "out" / SYSTEM_DIR.relative_to("/"))
+
+
+def _verified(folder: Path) -> list[Path]:
+    """Return the four files of a download.
+
+    Raises:
+        DataError: one is missing, truncated or altered.
+    """
+    problem = _missing(folder)
+    if problem:
+        raise DataError(problem)
+    _read(folder, CHECKSUMS)
+    return [_locate(folder, name) for name in CHECKSUMS]
+
+
+def _locate(folder: Path, name: str) -> Path | None:
+    """Return the file in a folder, with or without .gz, under torchvision's or 7-zip's name."""
+    for subfolder in ("", "FashionMNIST/raw", "raw"):
+        for stem in (name, name.replace("-idx", ".idx")):
+            for suffix in ("", ".gz"):
+                file = folder / subfolder / f"{stem}{suffix}"
+                if file.is_file():
+                    return file
+    return None
+
+
+def _missing(folder: Path) -> str:
+    """Return which of the four files a folder lacks; empty if it has all."""
+    for name in CHECKSUMS:
+        if _locate(folder, name) is None:
+            return (
+                f"{folder} has no {name} or {name}.gz, also not in FashionMNIST/raw; "
+                "give the folder that holds the four files, or none"
+            )
+    return ""
+
+
+def _read(folder: Path, checksums: dict[str, str]) -> dict[str, np.ndarray]:
+    """Return the arrays in IDX files of bytes, gzipped or not, after verifying their checksums."""
+    arrays = {}
+    for name, checksum in checksums.items():
+        file = _locate(folder, name)
+        try:
+            content = _decompress(file)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{file} cannot be read ({error}); {data.repair_hint(file)}") from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != checksum:
+            raise DataError(
+                f"{file} is truncated or altered: the SHA-256 of its content is {found}, "
+                f"expected {checksum}; {data.repair_hint(file)}"
+            )
+        dimensions = content[3]
+        shape = np.frombuffer(content, ">u4", count=dimensions, offset=4)
+        values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
+        arrays[name] = values.reshape(shape)
+    return arrays
+
+
+def _decompress(file: Path) -> bytes:
+    """Return the content of a file, gzipped or not, whatever its name says."""
+    with open(file, "rb") as stream:
+        is_gzip = stream.read(2) == b"\x1f\x8b"
+        stream.seek(0)
+        return (gzip.open(stream) if is_gzip else stream).read(LARGEST_CONTENT)
+
+
+def _split(images: np.ndarray, labels: np.ndarray) -> Split:
+    images = torch.from_numpy(images.copy()).unsqueeze(1)  # (N, 28, 28) -> (N, 1, 28, 28)
+    return Split(images, torch.from_numpy(labels.astype(np.int64)), ink_of(images))

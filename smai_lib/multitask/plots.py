@@ -126,6 +126,27 @@ def plot_ablation(table: pd.DataFrame) -> np.ndarray:
     return grid
 
 
+def plot_ladder(table: pd.DataFrame, metric: str, label: str, published: float) -> Figure:
+    """Plot a metric of every configuration of the ladder, from top to bottom.
+
+    Args:
+        table: table of `recipe.rungs`; bars span the standard deviation over seeds.
+        metric: column of `table`.
+        label: what the metric is.
+        published: the published value of the first configuration, a dashed line.
+    """
+    figure, axes = _figure(9, 4.6)
+    places = range(len(table))
+    axes.errorbar(table[metric], places, xerr=table[f"{metric} sd"], fmt="o", capsize=3)
+    axes.plot(table[metric], places, color="C0", linewidth=1, alpha=0.5)
+    axes.axvline(published, color="0.4", linestyle="--", label="config 1, published (A)")
+    axes.set_yticks(places, table["rung"])
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+    axes.legend()
+    return figure
+
+
 def plot_published(table: pd.DataFrame, metric: str, label: str) -> Figure:
     """Plot our value of a metric over the published one, a point a configuration.
 

@@ -5,10 +5,16 @@ published to the recipe, and a residual network beyond the reference report's ba
 """
 
 import pandas as pd
+import torch
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..core.stats import paired_differences
 from ..core.study import Study, over_seeds, plan
-from .data import FashionMNIST
+from ..core.training import EVALUATION_BATCH
+from .data import FashionMNIST, Split
+from .model import IMAGE_SIZE, MultiTaskCNN, scale_pixels
 from .studies import PUBLISHED, PUBLISHED_CONFIGS, TEN_CONFIGS, load_data
 
 # The network of config 1. All else was chosen on validation, in single runs. No better were random
@@ -235,6 +241,29 @@ def rungs(study: Study, metric: str = "test_accuracy") -> pd.DataFrame:
     return table.rename_axis("rung").reset_index()
 
 
+def pooled_steps(study: Study, metric: str = "test_accuracy") -> pd.DataFrame:
+    """Test every step of the ladder against the variance of all runs, a row a step.
+
+    Three seeds estimate the variance of one step poorly. A two-way model (configuration + seed)
+    pools the residuals of all configurations; it assumes that their variance is the same.
+
+    Returns:
+        rung, `step`, `t`, `p` (two-sided) and `p_holm`, corrected over all steps.
+    """
+    values = study.results.pivot(index="seed", columns="name", values=metric)
+    values = values[study.results["name"].unique()]
+    centred = values.sub(values.mean(axis=1), axis=0)
+    residuals = centred - centred.mean()
+    seeds, configurations = values.shape
+    freedom = (seeds - 1) * (configurations - 1)
+    variance = (residuals**2).to_numpy().sum() / freedom
+    steps = values.mean().diff().dropna()
+    t = steps / (2 * variance / seeds) ** 0.5
+    p = 2 * stats.t.sf(t.abs(), freedom)
+    table = pd.DataFrame({"step": steps, "t": t, "p": p}).rename_axis("rung").reset_index()
+    return table.assign(p_holm=multipletests(p, method="holm")[1])
+
+
 def explained_share(study: Study, metric: str = "test_accuracy") -> float:
     """Return the ladder's total step, divided by the distance from the published config 1.
 
@@ -243,3 +272,35 @@ def explained_share(study: Study, metric: str = "test_accuracy") -> float:
     values = rungs(study, metric)[metric]
     first, last = values.iloc[0], values.iloc[-1]
     return (last - first) / (last - PUBLISHED.loc["config 1", metric])
+
+
+def multiply_adds(model: MultiTaskCNN) -> int:
+    """Return the multiply-adds of convolutions and linear layers for one image."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE))
+    return counter.get_total_flops() // 2
+
+
+@torch.inference_mode()
+def correct(model: MultiTaskCNN, split: Split) -> torch.Tensor:
+    """Return whether a network classifies each image of a split correctly, (N,) bool."""
+    batches = split.images.split(EVALUATION_BATCH)
+    logits = [model.eval()(scale_pixels(batch)).logits for batch in batches]
+    return torch.cat(logits).argmax(1) == split.labels
+
+
+def mcnemar(first: torch.Tensor, second: torch.Tensor) -> tuple[tuple[int, int], float]:
+    """Compare two networks on the same images by McNemar's exact test (McNemar 1947).
+
+    Args:
+        first: (N,) whether the first network is correct.
+        second: (N,) likewise.
+
+    Returns:
+        The numbers of images that only the first and only the second classifies correctly, and
+        the two-sided p-value.
+    """
+    only_first = int((first & ~second).sum())
+    only_second = int((second & ~first).sum())
+    test = stats.binomtest(only_first, only_first + only_second)
+    return (only_first, only_second), test.pvalue
