@@ -200,26 +200,28 @@ def ablation(study: Study) -> pd.DataFrame:
     results = results[results["seed"].isin(shared)]
     means = results.groupby("name")[["test_accuracy", "test_rmse"]].mean()
     without = [name for name in results["name"].unique() if name != RECIPE]
-    table = pd.DataFrame({"run": without, "seeds": len(shared)})
-    directions = {
-        "accuracy": ([(RECIPE, name) for name in without], MARGIN),  # recipe higher: a loss
-        "rmse": ([(name, RECIPE) for name in without], RMSE_MARGIN),  # recipe lower: a loss
-    }
-    for metric, (pairs, margin) in directions.items():
-        column = f"test_{metric}"
-        table[metric] = means.loc[without, column].to_numpy()
-        table[f"{metric}_loss"] = [
-            means[column][first] - means[column][second] for first, second in pairs
-        ]
-        if len(shared) < 2:
-            table[[f"{metric}_low", f"{metric}_high"]] = float("nan")
-            table[f"{metric}_verdict"] = "not enough seeds"
-            continue
-        differences = paired_differences(results, column, pairs, margin=margin)
-        table[f"{metric}_low"], table[f"{metric}_high"] = differences["low"], differences["high"]
-        verdicts = {"higher": "worse without", "lower": "better without"}
-        table[f"{metric}_verdict"] = differences["verdict"].replace(verdicts)
-    return table
+    table = means.loc[without].rename(columns={"test_accuracy": "accuracy", "test_rmse": "rmse"})
+    table = table.rename_axis("run").reset_index().assign(seeds=len(shared))
+    # the loss is first - second: a lower accuracy, but a higher RMSE, is worse
+    pairs = [(RECIPE, name) for name in without]
+    losses = _losses(results, "test_accuracy", pairs, MARGIN).add_prefix("accuracy_")
+    reversed_pairs = [(name, RECIPE) for name in without]
+    rmse_losses = _losses(results, "test_rmse", reversed_pairs, RMSE_MARGIN).add_prefix("rmse_")
+    return table.join(losses).join(rmse_losses)
+
+
+def _losses(results: pd.DataFrame, metric: str, pairs, margin: float) -> pd.DataFrame:
+    """Return the mean difference first - second of each pair as `loss`, with low, high, verdict."""
+    if results["seed"].nunique() < 2:
+        means = results.groupby("name")[metric].mean()
+        losses = [means[first] - means[second] for first, second in pairs]
+        return pd.DataFrame({"loss": losses}).assign(
+            low=float("nan"), high=float("nan"), verdict="not enough seeds"
+        )
+    table = paired_differences(results, metric, pairs, margin=margin)
+    table = table.rename(columns={"difference": "loss"})[["loss", "low", "high", "verdict"]]
+    verdicts = {"higher": "worse without", "lower": "better without"}
+    return table.assign(verdict=table["verdict"].replace(verdicts))
 
 
 def rungs(study: Study, metric: str = "test_accuracy") -> pd.DataFrame:

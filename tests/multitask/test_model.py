@@ -3,72 +3,83 @@ import torch
 import torch.nn.functional as F
 
 from smai_lib.core.layers import conv_block, parameter_count
-from smai_lib.multitask.model import MultiTaskCNN, ResidualPair
+from smai_lib.multitask.model import ResidualPair
+
+IMAGES = torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("num_layers, features", [(2, 8 * 7 * 7), (3, 16 * 3 * 3)])
-def test_shapes_of_both_heads(num_layers, features):
-    model = MultiTaskCNN(num_layers=num_layers, base_filters=4, dropout_rate=0.3)
-    output = model(torch.rand(5, 1, 28, 28))
+def pair_of_networks(small, **keys):
+    """Return a network with `keys` and the plain one of the same weights, in evaluation mode."""
+    torch.manual_seed(0)
+    changed, plain = (
+        small(num_layers=3, **keys).build_network(),
+        small(num_layers=3).build_network(),
+    )
+    plain.backbone.load_state_dict(changed.backbone.state_dict())
+    return changed.eval(), plain.eval()
+
+
+@pytest.mark.parametrize(
+    "keys, sides",
+    [
+        ({"num_layers": 2}, [14, 7]),
+        ({"num_layers": 3}, [14, 7, 3]),
+        ({"num_layers": 3, "ceil_mode": True}, [14, 7, 4]),
+        ({"num_layers": 3, "backbone": "residual", "pairs": 2}, [28, 14, 7]),
+    ],
+)
+def test_each_block_halves_its_maps_and_both_heads_read_the_last(small, keys, sides):
+    model = small(**keys).build_network().eval()
+    output, maps = model(IMAGES, return_maps=True)
+    assert [tuple(block.shape) for block in maps] == [
+        (5, 4 * 2**number, side, side) for number, side in enumerate(sides)
+    ]
+    features = maps[-1].flatten(1).shape[1]
+    assert model.classifier[0].in_features == model.regressor[0].in_features == features
     assert output.logits.shape == (5, 10) and output.ink.shape == (5,)
-    assert model.classifier[0].in_features == features == model.regressor[0].in_features
 
 
-def test_ceil_mode_pools_what_is_left_at_the_border():
+@pytest.mark.parametrize("keys", [{}, {"block_dropout": 0.5}, {"backbone": "residual"}])
+def test_returned_maps_are_those_of_the_blocks_and_change_no_prediction(small, keys):
+    model = small(**keys).build_network().eval()
+    output, maps = model(IMAGES, return_maps=True)
+    assert all(torch.equal(a, b) for a, b in zip(output[:2], model(IMAGES)[:2], strict=True))
+    hidden = IMAGES
+    for block, values in zip(model.backbone, maps, strict=True):
+        hidden = block(hidden)
+        assert torch.equal(values, hidden)
+
+
+def test_ceil_mode_pools_the_border_too():
     images = torch.randn(2, 1, 7, 7)
     floor, ceil = conv_block(1, 5), conv_block(1, 5, ceil_mode=True)
     ceil.load_state_dict(floor.state_dict())
     maps = F.relu(floor.norm(floor.conv(images)))
     assert torch.equal(floor(images), F.max_pool2d(maps[:, :, :6, :6], 2))
-    assert torch.equal(
-        ceil(images), F.max_pool2d(F.pad(maps, (0, 1, 0, 1)), 2)
-    )  # maps are at least 0
-    for num_layers, side in ((2, 7), (3, 4)):
-        model = MultiTaskCNN(
-            num_layers=num_layers, base_filters=4, dropout_rate=0.0, hidden=6, ceil_mode=True
-        )
-        assert model.backbone(torch.rand(5, 1, 28, 28)).shape[-2:] == (side, side)
-        assert (
-            model(torch.rand(5, 1, 28, 28)).logits.shape == (5, 10)
-            and model.regressor[0].out_features == 6
-        )
+    assert torch.equal(ceil(images), F.max_pool2d(F.pad(maps, (0, 1, 0, 1)), 2))
 
 
-def test_heads_compute_in_float32_under_autocast():
-    model = MultiTaskCNN(num_layers=2, base_filters=4, dropout_rate=0.0)
+def test_heads_compute_in_float32_under_autocast(small):
     with torch.autocast("cpu", torch.bfloat16):
-        output = model(torch.rand(4, 1, 28, 28))
+        output = small().build_network()(IMAGES)
     assert output.logits.dtype == output.ink.dtype == torch.float32
 
 
-def twins(seed=0, **settings):
-    """A network with `settings` and the plain one of the same weights, both in evaluation mode."""
-    sizes = {"num_layers": 3, "base_filters": 4, "dropout_rate": 0.0}
-    torch.manual_seed(seed)
-    changed, plain = MultiTaskCNN(**sizes, **settings), MultiTaskCNN(**sizes)
-    plain.backbone.load_state_dict(changed.backbone.state_dict())
-    return changed.eval(), plain.eval()
+def test_normalize_standardizes_pixels_inside_the_backbone(small):
+    model, plain = pair_of_networks(small, normalize=True)
+    torch.testing.assert_close(model.backbone(IMAGES), plain.backbone((IMAGES - 0.286) / 0.353))
 
 
-def test_the_backbone_standardizes_what_it_is_given():
-    images = torch.rand(5, 1, 28, 28)
-    model, plain = twins(normalize=True)
-    torch.testing.assert_close(model.backbone(images), plain.backbone((images - 0.286) / 0.353))
-    assert not torch.allclose(model.backbone(images), plain.backbone(images))
-
-
-def test_average_pooling_gives_the_heads_each_maps_mean():
-    images = torch.rand(5, 1, 28, 28)
-    model, plain = twins(pooling="average")
-    means = plain.backbone(images).mean((2, 3))
-    torch.testing.assert_close(model(images).logits, model.classifier(means))
+def test_average_pooling_gives_the_heads_the_mean_of_each_map(small):
+    model, plain = pair_of_networks(small, pooling="average")
+    means = plain.backbone(IMAGES).mean((2, 3))
+    torch.testing.assert_close(model(IMAGES).logits, model.classifier(means))
     assert model.classifier[0].in_features == model.regressor[0].in_features == 16
 
 
-def test_dropout_after_blocks_is_for_training_only():
-    images = torch.rand(64, 1, 28, 28)
-    model, plain = twins(block_dropout=0.5)
-    assert torch.equal(model.backbone(images), plain.backbone(images))
+def test_dropout_follows_every_block_in_training_only(small):
+    model, plain = pair_of_networks(small, block_dropout=0.5)
+    assert torch.equal(model.backbone(IMAGES), plain.backbone(IMAGES))
     for name, block in model.backbone.named_children():
         block.train()
         hidden = torch.rand(64, block.conv.in_channels, 28, 28)
@@ -77,50 +88,26 @@ def test_dropout_after_blocks_is_for_training_only():
         assert share == pytest.approx(0.5 * (before > 0).float().mean().item(), abs=0.02), name
 
 
-def test_the_heads_have_their_own_widths_and_dropout():
+def test_the_ink_head_has_its_own_width_and_dropout(small):
     torch.manual_seed(0)
-    model = MultiTaskCNN(
-        num_layers=2, base_filters=4, dropout_rate=0.0, hidden=20, ink_hidden=9, ink_dropout=0.5
-    ).train()
+    model = small(hidden=20, ink_hidden=9, ink_dropout=0.5).build_network().train()
     assert (model.classifier[0].out_features, model.regressor[0].out_features) == (20, 9)
     maps = torch.rand(6, 8, 7, 7)
     first, second = model.heads(maps), model.heads(maps)
     assert torch.equal(first.logits, second.logits) and not torch.equal(first.ink, second.ink)
 
 
-def test_a_residual_pair_adds_to_what_it_is_given():
-    torch.manual_seed(0)
-    for c_out in (4, 6):
-        pair = ResidualPair(4, c_out).eval()
-        maps = torch.randn(2, 4, 7, 7)
-        branch, skip = pair.pair(maps), pair.skip(maps)
-        torch.testing.assert_close(pair(maps.clone()), (branch + skip).relu())
-        assert branch.abs().max() > 0 and torch.equal(skip, maps) == (c_out == 4)
+@pytest.mark.parametrize("c_out", [4, 6])
+def test_a_residual_pair_adds_its_convolutions_to_its_input(c_out):
+    pair = ResidualPair(4, c_out).eval()
+    maps = torch.randn(2, 4, 7, 7)
+    added, skip = pair.pair(maps), pair.skip(maps)
+    torch.testing.assert_close(pair(maps.clone()), (added + skip).relu())
+    assert added.abs().max() > 0 and torch.equal(skip, maps) == (c_out == 4)
 
 
-def test_a_residual_backbone_halves_between_its_blocks():
-    model = MultiTaskCNN(
-        num_layers=3,
-        base_filters=16,
-        dropout_rate=0.3,
-        backbone="residual",
-        pairs=3,
-        pooling="average",
-        hidden=64,
-    )
-    hidden, shapes = torch.rand(2, 1, 28, 28), []
-    for block in model.backbone:
-        hidden = block(hidden)
-        shapes.append(tuple(hidden.shape[1:]))
-    assert shapes == [(16, 28, 28), (32, 14, 14), (64, 7, 7)]
+def test_a_residual_network_of_three_pairs_is_small(small):
+    config = small(num_layers=3, base_filters=16, backbone="residual", pairs=3, pooling="average")
+    model = config.build_network()
+    assert len(model.backbone.block3) == 4  # the pool and three pairs
     assert parameter_count(model) < 500_000
-    flat = MultiTaskCNN(num_layers=3, base_filters=4, dropout_rate=0.3, backbone="residual")
-    assert (
-        flat(torch.rand(2, 1, 28, 28)).ink.shape == (2,)
-        and flat.classifier[0].in_features == 16 * 49
-    )
-
-
-def test_pools_that_leave_no_pixel_are_refused():
-    with pytest.raises(ValueError, match="num_layers: found 5, whose pools leave no pixel of 28"):
-        MultiTaskCNN(num_layers=5, base_filters=4, dropout_rate=0.0)

@@ -1,143 +1,182 @@
-"""The best recipe: what is trained, what each ingredient is said to have given, what is shipped."""
-
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
+import smai_lib as smai
 from smai_lib.core.layers import parameter_count
-from smai_lib.multitask import figures
-from smai_lib.multitask import recipe as best_recipe
-from smai_lib.multitask.recipe import BEST, PLAIN, WITHOUT, BestRecipe
-from smai_lib.multitask.studies import TEN_CONFIGS
+from smai_lib.multitask import recipe
+from smai_lib.multitask.plots import plot_ablation
+from smai_lib.multitask.recipe import BEST, INGREDIENTS, PLAIN, RECIPE, RESIDUAL, STEPS
+from smai_lib.multitask.studies import PUBLISHED_CONFIGS
 
 
-class Recorded(BestRecipe):
-    """Results given, none trained."""
-
-    def results(self):
-        return self.data
-
-
-def results(recipe, others):
-    rows = [
-        {
-            "name": "recipe",
-            "seed": seed,
-            "test_accuracy": accuracy,
-            "test_rmse": 0.005,
-            "val_mirror_accuracy": accuracy + 0.003,
-            "val_accuracy": accuracy + 0.001,
-            "test_mirror_accuracy": accuracy + 0.002,
-            "test_mirror_rmse": 0.004,
-        }
-        for seed, accuracy in enumerate(recipe)
-    ]
-    rows += [
-        rows[0] | {"name": name, "test_accuracy": accuracy, "test_rmse": rmse}
-        for name, (accuracy, rmse) in others.items()
-    ]
-    return Recorded("q1_best", "recorded", [], lambda: pd.DataFrame(rows))
+@pytest.fixture
+def full(tiny):
+    """A function that returns a study as `full` would train it, from seed 3 on."""
+    data = replace(tiny, source="these tests")
+    return lambda name: smai.load_study(name, "full", seed=3, data=data)
 
 
-def test_the_backbone_is_the_reference_reports(tiny):
-    plain = TEN_CONFIGS["config 1"]
-    for key in ("num_layers", "base_filters", "dropout_rate", "epochs", "batch_size"):
-        assert getattr(BEST, key) == getattr(plain, key), key
-    _, model = BEST.build(tiny, 0)
-    assert parameter_count(model) < 500_000 and BEST.epochs <= 20
+def changed_keys(before, after):
+    before, after = before.to_dict(), after.to_dict()
+    return {key for key in after if after[key] != before[key]}
 
 
-def test_each_ablation_lacks_one_ingredient(tiny):
-    study = best_recipe.best_recipe("full", seed=3, data=replace(tiny, source="these tests"))
-    by_name = {spec.name: spec.config for spec in study.specs}
-    plain = TEN_CONFIGS["config 1"].to_dict()
-    assert by_name["recipe"] == BEST
-    assert {key: PLAIN.to_dict()[key] for key in plain} == plain
-    added = {key for key, value in BEST.to_dict().items() if value != PLAIN.to_dict()[key]}
-    ablated = [key for keys in WITHOUT.values() for key in keys]
-    assert sorted([*ablated, "optimizer", "weight_decay"]) == sorted(added)  # each ingredient once
-    for name, keys in WITHOUT.items():
-        config = by_name[f"without {name}"]
-        changed = {key for key, value in config.to_dict().items() if value != BEST.to_dict()[key]}
-        assert changed == set(keys), name
-    assert [spec.seed for spec in study.specs if spec.name == "recipe"] == [3, 4, 5, 6, 7]
-    assert all(spec.seed == 3 for spec in study.specs if spec.name != "recipe")
-    assert len({spec.run_id for spec in study.specs}) == len(study.specs) == 5 + len(WITHOUT)
+def seeds_by_name(study):
+    seeds = {}
+    for run in study.runs:
+        seeds.setdefault(run.name, []).append(run.seed)
+    return seeds
 
 
-def test_an_ablation_counts_only_beyond_the_spread_of_seeds():
-    accuracies = [0.940, 0.942, 0.944, 0.941, 0.943]
-    reach = stats.t.ppf(0.975, 4) * np.std(accuracies, ddof=1) * np.sqrt(1 + 1 / 5)
-    table = (
-        results(
-            accuracies,
+def test_recipe_and_residual_network_keep_the_bounds_of_size_and_epochs():
+    assert changed_keys(PLAIN, BEST).isdisjoint(
+        {"num_layers", "base_filters", "dropout_rate", "epochs", "batch_size", "backbone"}
+    )
+    for config in (BEST, RESIDUAL):
+        assert parameter_count(config.build_network()) < 500_000 and config.epochs <= 20
+    assert RESIDUAL.backbone == "residual"
+
+
+def test_each_ablation_takes_one_ingredient_back(full):
+    configs = {run.name: run.config for run in full("q1_best").runs}
+    assert configs.pop(RECIPE) == BEST
+    for name, keys in INGREDIENTS.items():
+        config = configs.pop(f"without {name}")
+        assert changed_keys(BEST, config) == set(keys)
+        assert changed_keys(PLAIN, config).isdisjoint(keys)
+    assert not configs
+    ablated = [key for keys in INGREDIENTS.values() for key in keys]
+    assert sorted([*ablated, "optimizer", "weight_decay"]) == sorted(changed_keys(PLAIN, BEST))
+
+
+def test_seeds_of_recipe_ablations_and_residual_network(full):
+    study = full("q1_best")
+    seeds = seeds_by_name(study)
+    assert seeds.pop(RECIPE) == [3, 4, 5, 6, 7]
+    assert list(seeds.values()) == [[3, 4, 5]] * len(INGREDIENTS)
+    # an interrupted study has complete comparisons
+    assert [run.seed for run in study.runs] == [3, 4, 5, 6, 7] + [3] * 6 + [4] * 6 + [5] * 6
+    assert len({run.run_id for run in study.runs}) == len(study.runs)
+    assert seeds_by_name(full("q1_beyond")) == {RECIPE: [3, 4, 5, 6, 7]}
+
+
+@pytest.fixture
+def given(record):
+    """A function that returns the recipe's study with given (accuracy, RMSE), a pair a seed."""
+
+    def make(**runs):
+        rows = [
             {
-                "inside": (0.942 - 0.99 * reach, 0.005),
-                "below": (0.942 - 1.01 * reach, 0.006),
-                "above": (0.942 + 1.01 * reach, 0.005),
-            },
-        )
-        .ablation()
-        .set_index("run")
+                "name": name.replace("_", " "),
+                "seed": seed,
+                "test_accuracy": accuracy,
+                "test_rmse": rmse,
+                "val_accuracy": accuracy + 0.001,
+                "test_mirror_accuracy": accuracy + 0.002,
+                "val_mirror_accuracy": accuracy + 0.003,
+                "test_mirror_rmse": rmse - 0.001,
+            }
+            for name, values in runs.items()
+            for seed, (accuracy, rmse) in enumerate(values)
+        ]
+        record({"q1_best.csv": pd.DataFrame(rows)})
+        return smai.load_study("q1_best")
+
+    return make
+
+
+def test_an_ablation_is_compared_with_the_recipe_seed_by_seed(given):
+    accuracy = np.array([0.940, 0.944, 0.936])
+    losses = np.array([0.0100, 0.0101, 0.0099])
+    same = list(zip(accuracy, [0.005] * 3, strict=True))
+    study = given(
+        recipe=[*same, (0.1, 1.0)],  # a seed that no ablation has
+        without_x=[(accuracy[n] - losses[n], 0.005) for n in range(3)],
+        without_y=[(accuracy[n] + losses[n], 0.015 + 1e-5 * n) for n in range(3)],
+        without_z=same,
     )
-    assert table["beyond_seeds"].to_dict() == {
-        "inside": "neither",
-        "below": "accuracy, rmse",
-        "above": "accuracy",
-    }
-    assert table.loc["below", "accuracy_loss"] == pytest.approx(1.01 * reach)
-    assert table.loc["below", "rmse_loss"] == pytest.approx(0.001)
-    assert table.loc["above", "accuracy_loss"] < 0
-    assert results([0.94], {"any": (0.5, 0.1)}).ablation()["beyond_seeds"].tolist() == [
-        "not enough seeds"
-    ]
+    table = recipe.ablation(study).set_index("run")
+    half = stats.t.ppf(0.975, 2) * losses.std(ddof=1) / np.sqrt(3)
+    row = table.loc["without x"]
+    assert row["seeds"] == 3 and row["accuracy"] == pytest.approx(0.93)
+    ends = row[["accuracy_low", "accuracy_loss", "accuracy_high"]].tolist()
+    assert ends == pytest.approx([0.01 - half, 0.01, 0.01 + half])
+    assert table["accuracy_verdict"].tolist() == ["worse without", "better without", "equal"]
+    assert table["rmse_verdict"].tolist() == ["equal", "worse without", "equal"]
+    assert table.loc["without y", "rmse_loss"] == pytest.approx(0.01001)
+    assert table.loc["without y", "accuracy_loss"] < 0
+    left = plot_ablation(table.reset_index())[0, 0]
+    assert left.lines[0].get_xdata() == pytest.approx([0.01, -0.01, 0])
 
 
-def test_the_summary_is_over_the_recipes_seeds_alone():
-    summary = results([0.94, 0.95], {"other": (0.1, 1.0)}).summary().set_index("answer")
-    plain, mirrored = summary.loc["one image"], summary.loc["image and mirror image averaged"]
+def test_one_seed_is_not_enough_to_judge_an_ablation(given):
+    table = recipe.ablation(given(recipe=[(0.94, 0.005)], without_x=[(0.93, 0.006)]))
+    assert table["accuracy_verdict"].tolist() == ["not enough seeds"]
+    assert table["accuracy_loss"].item() == pytest.approx(0.01)
+    assert table["rmse_loss"].item() == pytest.approx(0.001)
+
+
+def test_the_summary_is_over_the_recipes_seeds_alone(given):
+    study = given(recipe=[(0.94, 0.005), (0.95, 0.005)], without_x=[(0.1, 1.0)])
+    plain, mirror = recipe.summary(study).to_dict("records")
     assert plain["seeds"] == 2 and plain["test_accuracy"] == pytest.approx(0.945)
-    assert mirrored["test_accuracy"] == pytest.approx(0.947) and mirrored[
-        "val_accuracy"
-    ] == pytest.approx(0.948)
-    assert mirrored["test_accuracy sd"] == pytest.approx(np.std([0.94, 0.95], ddof=1))
-    assert (plain["test_rmse"], mirrored["test_rmse"]) == (
-        pytest.approx(0.005),
-        pytest.approx(0.004),
-    )
+    assert mirror["test_accuracy"] == pytest.approx(0.947)
+    assert mirror["val_accuracy"] == pytest.approx(0.948)
+    assert mirror["test_accuracy sd"] == pytest.approx(np.std([0.94, 0.95], ddof=1))
+    assert (plain["test_rmse"], mirror["test_rmse"]) == pytest.approx((0.005, 0.004))
 
 
-def test_quick_trains_and_ships_the_run_best_on_validation(tiny):
-    study = best_recipe.best_recipe("quick", data=tiny)
-    recipe = study.specs[0]
-    study.specs[:] = [replace(recipe, seed=seed) for seed in (0, 1, 2)]
+def test_the_shipped_run_is_the_recipes_best_on_mirrored_validation(tiny):
+    study = smai.load_study("q1_best", "quick", data=tiny)
+    study.runs = [replace(study.runs[0], seed=seed) for seed in (0, 1, 2)]
     study.run(engine="serial")
-    values = study.results().set_index("seed")["val_mirror_accuracy"]
-    assert values.nunique() > 1  # else any choice would do
-    assert study.weights()["_best"] == study.specs[values.idxmax()].weights_file
-    assert study.best() == "recipe" and study.summary()["seeds"].tolist() == [3, 3]
+    values = study.results.set_index("seed")["val_mirror_accuracy"]
+    assert values.nunique() > 1  # otherwise any choice would do
+    assert study.best == RECIPE and study.best_run.seed == values.idxmax()
 
 
-def test_the_figure_shows_losses_beside_what_seeds_do():
-    study = results([0.940, 0.942, 0.944], {"without x": (0.930, 0.006)})
-    grid = figures.ablation(study.ablation(), study.reach())
-    left = grid.flat[0]
-    assert [bar.get_width() for bar in left.containers[0]] == pytest.approx([0.012])
-    band = left.patches[0]
-    assert (band.get_x(), band.get_width()) == pytest.approx(
-        (-study.reach()["accuracy"], 2 * study.reach()["accuracy"])
-    )
+def test_each_step_of_the_ladder_changes_its_keys_and_the_last_is_the_recipe():
+    configs = recipe.ladder_configs()
+    names = list(configs)
+    assert names == [recipe.START, *STEPS]
+    assert configs[names[0]] == PUBLISHED_CONFIGS["config 1"] and configs[names[-1]] == BEST
+    for below, above in pairwise(names):
+        assert changed_keys(configs[below], configs[above]) == set(STEPS[above]), above
 
 
-def test_beyond_is_a_small_residual_network_in_no_more_epochs(tiny):
-    study = best_recipe.residual_network("full", seed=3, data=replace(tiny, source="these tests"))
-    assert [(spec.name, spec.seed) for spec in study.specs] == [
-        ("recipe", seed) for seed in (3, 4, 5, 6, 7)
+def test_the_ladder_has_three_seeds_two_under_quick_and_ships_no_weights(full, tiny):
+    study = full("q1_ladder")
+    assert [run.seed for run in study.runs] == [3] * 12 + [4] * 12 + [5] * 12
+    assert len({run.run_id for run in study.runs}) == 36 and study.weights(study) == {}
+    assert len(smai.load_study("q1_ladder", "quick", data=tiny).runs) == 24
+
+
+def test_steps_of_the_ladder_by_hand(record):
+    first, second, last = [0.880, 0.884, 0.882], [0.900, 0.903, 0.901], [0.930, 0.931, 0.938]
+    rows = [
+        dict.fromkeys(recipe.LADDER_METRICS, 0.1)
+        | {"name": name, "seed": seed, "test_accuracy": value}
+        for name, values in {"a": first, "b": second, "c": last}.items()
+        for seed, value in enumerate(values)
     ]
-    (config,) = {spec.config for spec in study.specs}
-    assert config.backbone == "residual" and config.epochs <= 20
-    assert parameter_count(config.network()) < 500_000
-    assert len({spec.run_id for spec in study.specs}) == len(study.specs)
+    rows[0], rows[2] = rows[2], rows[0]  # seeds may come in any order
+    record({"q1_ladder.csv": pd.DataFrame(rows)})
+    study = smai.load_study("q1_ladder")
+    table = recipe.rungs(study).set_index("rung")
+    steps = np.subtract(second, first)
+    half = stats.t.ppf(0.975, 2) * steps.std(ddof=1) / np.sqrt(3)
+    ends = table.loc["b", ["low", "step", "high"]].tolist()
+    assert ends == pytest.approx([steps.mean() - half, steps.mean(), steps.mean() + half])
+    assert table["share"].sum() == pytest.approx(1)
+    assert table.loc["b", "share"] == pytest.approx(steps.mean() / (0.933 - 0.882))
+    assert table.loc["b", "verdict"] == "higher" and np.isnan(table.loc["a", "step"])
+    assert table.loc["c", "test_accuracy sd"] == pytest.approx(np.std(last, ddof=1))
+    # 0.8877 is the published test accuracy of config 1
+    share = recipe.explained_share(study)
+    assert share == pytest.approx((0.933 - 0.882) / (0.933 - 0.8877))
+    assert recipe.rungs(study, "val_rmse")["step"].dropna().tolist() == [0, 0]

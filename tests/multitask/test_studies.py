@@ -1,27 +1,49 @@
 import math
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
+from scipy import stats
 
-from smai_lib import studies
-from smai_lib.core import checksums, paths, runs, weights
-from smai_lib.multitask.config import MultiTaskConfig
+import smai_lib as smai
+from smai_lib.core import paths
+from smai_lib.core.errors import IntegrityError
+from smai_lib.core.files import read_weights, record_checksum
+from smai_lib.core.layers import parameter_count
+from smai_lib.core.runs import Run
+from smai_lib.core.study import Study
+from smai_lib.multitask import studies
 from smai_lib.multitask.studies import (
+    CONFIG_7_AS_RUN,
     LAMBDA_RATIOS,
+    PUBLISHED,
+    PUBLISHED_CONFIGS,
     TEN_CONFIGS,
-    LambdaStudy,
     lambda_config,
-    lambda_study,
+    published_configs,
 )
 
-SMALL = MultiTaskConfig(num_layers=2, base_filters=3)
-NAMES = [("z_score 1", 0), ("z_score 1", 1), ("z_score 10", 0)]
+
+@pytest.fixture
+def published(record):
+    """A function that returns the published study with given results.
+
+    A row is name, seed, val accuracy, val RMSE, test accuracy and mistaken test RMSE.
+    """
+
+    def make(rows, confusion=None):
+        table = pd.DataFrame(rows, columns=["name", "seed", *PUBLISHED])
+        table = table.assign(num_layers=3, test_rmse=0.02, test_mae=0.01)
+        record({"q1_published.csv": table, "q1_published_confusion.csv": confusion})
+        return published_configs()
+
+    return make
 
 
 def test_the_ten_configurations_are_the_reference_reports():
-    # lambda1, lambda2, learning rate, dropout, optimizer, batch, epochs, layers, filters
     expected = [
         (1.0, 1.0, 0.001, 0.3, "Adam", 128, 20, 3, 32),
         (2.0, 0.5, 0.001, 0.3, "Adam", 128, 20, 3, 32),
@@ -34,121 +56,209 @@ def test_the_ten_configurations_are_the_reference_reports():
         (0.5, 1.0, 0.0005, 0.25, "AdamW", 64, 20, 3, 16),
         (1.0, 0.5, 0.002, 0.35, "Adam", 64, 20, 3, 16),
     ]
-    keys = (
-        "lambda1",
-        "lambda2",
-        "learning_rate",
-        "dropout_rate",
-        "optimizer",
-        "batch_size",
-        "epochs",
-        "num_layers",
-        "base_filters",
-    )
-    assert [
-        tuple(getattr(config, key) for key in keys) for config in TEN_CONFIGS.values()
-    ] == expected
-    assert list(TEN_CONFIGS) == [f"config {n}" for n in range(1, 11)]
+    keys = "lambda1 lambda2 learning_rate dropout_rate optimizer batch_size epochs num_layers"
+    keys = [*keys.split(), "base_filters"]
+    found = [tuple(getattr(config, key) for key in keys) for config in TEN_CONFIGS.values()]
+    assert found == expected and list(TEN_CONFIGS) == [f"config {n}" for n in range(1, 11)]
 
 
-def test_the_lambda_study_covers_both_ends_and_four_decades(tiny):
-    study = lambda_study("full", data=replace(tiny, source="these tests"))
-    assert len(study.specs) == 5 * (2 * len(LAMBDA_RATIOS) + 1)
-    assert len({spec.run_id for spec in study.specs}) == len(study.specs)
-    inner = [ratio for ratio in LAMBDA_RATIOS if 0 < ratio < math.inf]
-    assert (
-        min(LAMBDA_RATIOS) == 0
-        and max(LAMBDA_RATIOS) == math.inf
-        and max(inner) / min(inner) >= 1e4
-    )
-    for ratio in LAMBDA_RATIOS:
+def test_the_published_network_and_training_are_the_reference_reports():
+    assert parameter_count(PUBLISHED_CONFIGS["config 1"].build_network()) == 106_187
+    common = {
+        "normalize": True,
+        "shift": 2,
+        "rotation": 10.0,
+        "ink_target": "original",
+        "pooling": "average",
+        "hidden": 64,
+        "ink_hidden": 32,
+    }
+    for name, ten in TEN_CONFIGS.items():
+        dropout = dict.fromkeys(("block_dropout", "ink_dropout"), ten.dropout_rate)
+        assert PUBLISHED_CONFIGS[name] == ten.replace(**common, **dropout)
+    as_printed = PUBLISHED_CONFIGS["config 7"]
+    assert PUBLISHED_CONFIGS[CONFIG_7_AS_RUN] == as_printed.replace(lambda1=2.0)
+    assert PUBLISHED["val_accuracy"].idxmax() == "config 3"
+    assert PUBLISHED["test_mistaken_rmse"].between(0.27, 0.33).all()
+
+
+def test_the_published_study_has_eleven_configurations_and_five_seeds_of_two(tiny):
+    study = published_configs("full", seed=3, data=replace(tiny, source="these tests"))
+    seeds = {}
+    for run in study.runs:
+        seeds.setdefault(run.name, []).append(run.seed)
+    assert len(seeds) == 11 and len({run.run_id for run in study.runs}) == 19
+    for name, values in seeds.items():
+        assert values == ([3, 4, 5, 6, 7] if name in ("config 1", "config 3") else [3])
+
+
+def test_comparison_and_agreement_by_hand(published):
+    shift = [0.01, 0, -0.02, 0]
+    rows = [
+        (name, 0, *(PUBLISHED.loc[name] + shift))
+        for name in ("config 1", "config 4", CONFIG_7_AS_RUN)
+    ]
+    rows.append(("config 7", 0, 0.1, 1, 0.1, 1))  # no agreement: it was not run as printed
+    rows.append(("config 1", 1, 0.2, 1, 0.2, 1))  # not compared: a further seed
+    study = published(rows)
+    table = studies.comparison(study).set_index("run")
+    differences = table["val_accuracy_difference"]
+    assert differences.drop("config 7").to_numpy() == pytest.approx([0.01] * 3)
+    assert table.loc["config 4", ["published_val_rmse", "test_rmse"]].tolist() == [0.033, 0.02]
+    agreement = studies.agreement(study)
+    assert agreement["runs"] == 3 and agreement["rank_correlation"] == pytest.approx(1)
+    assert agreement["mean_absolute_difference"] == pytest.approx(0.01)
+    test = studies.agreement(study, "test_accuracy")
+    assert test["mean_difference"] == pytest.approx(-0.02)
+
+
+def test_a_published_value_is_placed_within_what_one_more_seed_would_give(published):
+    accuracy = np.array([0.880, 0.882, 0.884, 0.881, 0.883])
+    half = stats.t.ppf(0.975, 4) * accuracy.std(ddof=1) * np.sqrt(1 + 1 / 5)
+    test = accuracy - accuracy.mean() + 0.8877 - 1.01 * half  # just too far from 0.8877
+    rows = [("config 1", seed, accuracy[seed], 0.03, test[seed], 0.3) for seed in range(5)]
+    rows.append(("config 2", 0, 0.877, 0.03, 0.87, 0.3))  # one seed has no spread
+    table = studies.placement_of_published(published(rows)).set_index("metric")
+    assert set(table["run"]) == {"config 1"}
+    ends = table.loc["val_accuracy", ["low", "high"]].tolist()
+    assert ends == pytest.approx([0.882 - half, 0.882 + half])
+    assert table["outside"].tolist() == [False, True, True, True]
+
+
+def test_the_two_selected_runs_are_of_the_first_seed(published):
+    rows = [
+        ("config 1", 0, 0.88, 0.03, 0.87, 0.3),
+        ("config 3", 0, 0.89, 0.04, 0.86, 0.3),
+        ("config 7", 0, 0.80, 0.01, 0.79, 0.3),
+        ("config 1", 1, 0.99, 0.001, 0.99, 0.3),
+    ]
+    perfect = pd.DataFrame(np.eye(10) * 5).assign(name="config 3")
+    uniform = pd.DataFrame(np.ones((10, 10))).assign(name="config 7")
+    study = published(rows, pd.concat([perfect, uniform]))
+    table = studies.selection(study).set_index("chosen_by")
+    assert table["name"].to_dict() == {
+        "highest validation accuracy": "config 3",
+        "lowest validation RMSE": "config 7",
+    }
+    assert table["test_accuracy"].tolist() == [0.86, 0.79]
+    assert table["test_macro_f1"].tolist() == pytest.approx([1, 0.1])
+    assert study.best == "config 3"
+
+
+@pytest.mark.parametrize(
+    "counts, expected",
+    [
+        ([[3, 1], [1, 5]], (0.75 + 5 / 6) / 2),
+        ([[4, 0], [2, 0]], 0.8 / 2),  # the second class is never predicted
+    ],
+)
+def test_macro_f1_by_hand(counts, expected):
+    assert studies.macro_f1(counts) == pytest.approx(expected)
+
+
+@pytest.mark.filterwarnings("ignore:config key 'ink_target'")
+def test_quick_trains_the_published_study_and_the_first_seed_is_its_best_run(tiny):
+    study = published_configs("quick", data=tiny)
+    assert [run.name for run in study.runs] == list(PUBLISHED_CONFIGS)
+    study.runs = [
+        replace(run, config=run.config.replace(base_filters=4), seed=seed)
+        for seed in (0, 1)
+        for run in study.runs
+        if run.name in studies.REPEATED
+    ]
+    study.run(engine="serial")
+    assert len(study.results) == 4 and study.best_run.seed == 0
+    assert len(study.table("confusion")) == 20 and len(study.table("ink_baselines")) == 3
+    chosen = studies.selection(study).iloc[0]
+    right = np.trace(studies.confusion(study, chosen["name"])) / len(tiny.test.labels)
+    assert right == pytest.approx(chosen["test_accuracy"])
+
+
+def test_the_lambda_study_covers_single_tasks_and_four_decades(tiny):
+    study = smai.load_study("q1_lambda", "full", data=replace(tiny, source="these tests"))
+    assert len({run.run_id for run in study.runs}) == 5 * (2 * len(LAMBDA_RATIOS) + 1)
+    assert {0, math.inf, 0.01, 100} <= set(LAMBDA_RATIOS)
+    for ratio in LAMBDA_RATIOS[:-1]:
         config = lambda_config(ratio)
         assert config.lambda1 + config.lambda2 == pytest.approx(1)
-        assert config.lambda2 == pytest.approx(ratio * config.lambda1) or (
-            ratio == math.inf and config.lambda1 == 0
-        )
+        assert config.lambda2 == pytest.approx(ratio * config.lambda1)
+    ink_only = lambda_config(math.inf)
+    assert (ink_only.lambda1, ink_only.lambda2) == (0, 1)
 
 
-def network(number):
-    torch.manual_seed(number)
-    return SMALL.network().eval()
+def test_the_ratio_of_a_trained_run_is_among_its_results(tiny):
+    study = smai.load_study("q1_lambda", "quick", data=tiny)
+    study.runs = [run for run in study.runs if run.name == "z_score 10" and run.seed == 0]
+    study.run(engine="serial")
+    assert study.results["ratio"].tolist() == [10]
+    file = studies.save_backbones(study)["backbones"]
+    keys = [key for key in read_weights(file) if "block1.conv" in key]
+    assert keys == [
+        "z_score 10/0/backbone.block1.conv.bias",
+        "z_score 10/0/backbone.block1.conv.weight",
+    ]
 
 
 @pytest.fixture
-def backbones(tmp_path, monkeypatch):
-    """Three backbones in one file, as the lambda study ships them."""
+def backbones(small, tmp_path, monkeypatch):
+    """A study whose three backbones ship in one file, and the networks that they are of."""
+    runs = [
+        Run(small(), seed, "", tmp_path, name)
+        for name, seed in (("z_score 1", 0), ("z_score 1", 1), ("z_score 10", 0))
+    ]
+    networks = {(run.name, run.seed): run.config.build_network().eval() for run in runs}
     tensors = {
-        f"{name}/{seed}/{key}": tensor
-        for number, (name, seed) in enumerate(NAMES)
-        for key, tensor in network(number).state_dict().items()
-        if key.startswith("backbone.")
+        f"{name}/{seed}/backbone.{key}": tensor
+        for (name, seed), network in networks.items()
+        for key, tensor in network.backbone.state_dict().items()
     }
-    target = tmp_path / "small_backbones.safetensors"
-    save_file(tensors, target)
-    checksums.record(target)
+    file = tmp_path / "small_backbones.safetensors"
+    save_file(tensors, file)
+    record_checksum(file)
     monkeypatch.setattr(paths, "WEIGHTS", tmp_path)
-    return target
+    return Study("small", "recorded", runs, lambda: None), networks, file
 
 
-def small_study(config=SMALL):
-    specs = [runs.RunSpec(name, "small", config, seed, "", paths.WEIGHTS) for name, seed in NAMES]
-    return LambdaStudy("small", "recorded", specs, lambda: None)
-
-
-def test_a_backbone_of_many_gives_its_own_maps_and_no_predictions(backbones):
+def test_a_shipped_backbone_has_its_maps_and_makes_no_predictions(backbones):
+    study, networks, _ = backbones
     images = torch.rand(4, 1, 28, 28)
-    for number, (name, seed) in enumerate(NAMES):
-        loaded = small_study().backbone(name, seed)
+    for (name, seed), network in networks.items():
+        loaded = studies.backbone(study, name, seed)
         assert not loaded.training
-        torch.testing.assert_close(loaded.backbone(images), network(number).backbone(images))
+        torch.testing.assert_close(loaded.backbone(images), network.backbone(images))
         with pytest.raises(AttributeError, match="regressor|classifier"):
             loaded(images)
 
 
-@pytest.mark.parametrize(
-    "name, seed", [("z_score 2", 0), ("z_score", 1), ("z_score 1", 7), ("", 0)]
-)
-def test_an_unknown_backbone_is_answered_with_those_that_exist(backbones, name, seed):
-    with pytest.raises(
-        weights.WeightsError,
-        match=rf"found no backbone '{name}/{seed}', expected one of "
-        r"z_score 1/0, z_score 1/1, z_score 10/0$",
-    ):
-        small_study().backbone(name, seed)
+@pytest.mark.parametrize("name, seed", [("z_score 2", 0), ("z_score", 1), ("z_score 1", 7)])
+def test_an_unknown_backbone_is_refused_with_a_list_of_all(backbones, name, seed):
+    expected = (
+        f"no backbone '{name}/{seed}', expected one of z_score 1/0, z_score 1/1, z_score 10/0$"
+    )
+    with pytest.raises(IntegrityError, match=expected):
+        studies.backbone(backbones[0], name, seed)
 
 
-def test_a_backbone_of_another_config_is_refused_by_tensor(backbones):
-    with pytest.raises(
-        weights.WeightsError, match=r"block1.conv.bias: found \(3,\), expected \(4,\)"
-    ):
-        small_study(replace(SMALL, base_filters=4)).backbone("z_score 1", 1)
+def test_backbones_that_do_not_fit_or_are_altered_are_refused(backbones):
+    study, _, file = backbones
+    wider = [replace(run, config=run.config.replace(base_filters=5)) for run in study.runs]
+    with pytest.raises(IntegrityError, match=r"block1.conv.bias: found \(4,\), expected \(5,\)"):
+        studies.backbone(Study("small", "recorded", wider, lambda: None), "z_score 1", 1)
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(IntegrityError, match="truncated or altered"):
+        studies.backbone(study, "z_score 1", 0)
 
 
-def test_backbones_that_are_missing_or_altered_are_refused(backbones):
-    backbones.write_bytes(backbones.read_bytes()[:-1] + b"x")
-    with pytest.raises(weights.WeightsError, match="truncated or altered"):
-        small_study().backbone("z_score 1", 0)
-    backbones.unlink()
-    with pytest.raises(weights.WeightsError, match="backbones.safetensors is missing"):
-        small_study().backbone("z_score 1", 0)
-
-
-@pytest.mark.parametrize(
-    "make", [studies.ten_configs, studies.best_recipe], ids=lambda make: make.__name__
-)
-def test_the_shipped_best_run_is_as_accurate_as_its_rows_say(sample, make):
-    """The sample's test images are a tenth of the test set: 1,000, so within four standard errors."""
-    study = make("recorded", data=sample)
-    results = study.results()
-    row = results[results["name"] == study.best()].mean(
-        numeric_only=True
-    )  # over the seeds, where there are some
+@pytest.mark.parametrize("name", ["q1_published", "q1_best", "q1_beyond"])
+def test_the_shipped_network_is_as_good_as_its_rows_say(sample, name):
+    study = smai.load_study(name, data=sample)
+    rows = study.results.query("name == @study.best").mean(numeric_only=True)  # over seeds
     model = study.best_network()
-    assert sum(parameter.numel() for parameter in model.parameters()) == row["parameters"]
+    assert parameter_count(model) == rows["parameters"]
     with torch.inference_mode():
         output = model(sample.test.images.float() / 255)
     accuracy = (output.logits.argmax(1) == sample.test.labels).float().mean().item()
-    assert abs(accuracy - row["test_accuracy"]) < 4 * (0.92 * 0.08 / 1000) ** 0.5
-    assert (output.ink - sample.test.ink).square().mean().sqrt().item() == pytest.approx(
-        row["test_rmse"], rel=0.15
-    )
+    # the sample has 1,000 test images, so within four standard errors
+    assert abs(accuracy - rows["test_accuracy"]) < 4 * (0.9 * 0.1 / 1000) ** 0.5
+    rmse = (output.ink - sample.test.ink).square().mean().sqrt().item()
+    assert rmse == pytest.approx(rows["test_rmse"], rel=0.15)
