@@ -1,26 +1,29 @@
 """All studies by name."""
 
-from .colorization.search import color_search
-from .colorization.studies import color_auxiliary, color_models, color_sweep
-from .core.errors import ConfigError
-from .core.study import BaseStudy
-from .multitask.recipe import best_recipe, recipe_ladder, residual_network
-from .multitask.studies import lambda_study, published_configs
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
 
+from .core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from .core.study import BaseStudy
+
+# function of (profile, seed, data) that returns the study; imported when it is loaded
 STUDIES = {
-    "q1_published": published_configs,
-    "q1_lambda": lambda_study,
-    "q1_best": best_recipe,
-    "q1_ladder": recipe_ladder,
-    "q1_beyond": residual_network,
-    "q2_sweep": color_sweep,
-    "q2_search": color_search,
-    "q2_models": color_models,
-    "q2_auxiliary": color_auxiliary,
+    "q1_published": "multitask.studies.published_configs",
+    "q1_lambda": "multitask.studies.lambda_study",
+    "q1_best": "multitask.recipe.best_recipe",
+    "q1_ladder": "multitask.recipe.recipe_ladder",
+    "q1_beyond": "multitask.recipe.residual_network",
+    "q2_sweep": "colorization.studies.color_sweep",
+    "q2_search": "colorization.search.color_search",
+    "q2_models": "colorization.studies.color_models",
+    "q2_auxiliary": "colorization.studies.color_auxiliary",
 }
 
 
-def load_study(name: str, profile: str = "recorded", seed: int = 0, data=None) -> BaseStudy:
+def load_study(name: str, profile: str = "recorded", seed: int = 0, data=None) -> "BaseStudy":
     """Return a study by its name.
 
     Args:
@@ -34,4 +37,47 @@ def load_study(name: str, profile: str = "recorded", seed: int = 0, data=None) -
     """
     if name not in STUDIES:
         raise ConfigError(f"study: found {name!r}, expected one of {', '.join(STUDIES)}")
-    return STUDIES[name](profile, seed, data)
+    module, function = STUDIES[name].rsplit(".", 1)
+    return getattr(import_module(f"{__package__}.{module}"), function)(profile, seed, data)
+
+
+def run_studies(
+    names: Sequence[str], profile: str, seed: int = 0, *, device: str = "auto", **where
+) -> None:
+    """Train studies, or continue them.
+
+    Under "quick" the runs of all studies share one pool of workers, which start only once. Under
+    "full" each study is published as soon as it has finished.
+
+    Args:
+        names: names of STUDIES.
+        profile: "quick" or "full".
+        seed: as in `load_study`.
+        device: as in `runs.train`.
+        where: engine, workers and the like, as in `pool.run_tasks`.
+
+    Raises:
+        ConfigError: see `load_study`.
+        RunError: a run cannot be trained; the others are finished.
+    """
+    from .core import paths
+
+    studies = (load_study(name, profile, seed) for name in names)
+    if profile == "quick":
+        studies = list(studies)
+        _train_together(studies, device=device, **where)
+    for study in studies:
+        study.run(device=device, **where)
+        print(
+            f"{study.name}: finished, under {paths.runs_dir() / profile / study.name}", flush=True
+        )
+
+
+def _train_together(studies: Sequence["BaseStudy"], **where) -> None:
+    """Train the runs of all studies in one pool; a search plans its runs itself, and is left out."""
+    from .core.runs import run_all
+    from .core.study import Study
+
+    planned = [study for study in studies if isinstance(study, Study)]
+    datasets = {study.data.fingerprint: study.data for study in planned}
+    run_all([run for study in planned for run in study.runs], datasets, **where)

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -226,7 +226,7 @@ def train(
 
 def run_all(
     runs: Sequence[Run],
-    data: Dataset,
+    data: Dataset | Mapping[str, Dataset],
     *,
     device: str = "auto",
     precision: str = "auto",
@@ -235,23 +235,29 @@ def run_all(
     """Finish every run, with one progress bar over all images.
 
     Args:
-        runs: runs on the same data; finished ones cost nothing.
-        data: the data set of all of them.
+        runs: the runs; finished ones cost nothing.
+        data: the data set of all of them, or several by fingerprint.
         device: as in `train`.
         precision: as in `train`.
         where: engine, workers and the like, as in `pool.run_tasks`, whose failures are raised.
     """
     todo = [run for run in runs if not _is_finished(run)]
+    datasets = {run.data_fingerprint: data for run in todo} if isinstance(data, Dataset) else data
+    sizes = {fingerprint: len(dataset.train[0]) for fingerprint, dataset in datasets.items()}
     pool.run_tasks(
-        partial(execute, device=device, precision=precision),
+        partial(_execute_one, device=device, precision=precision),
         todo,
-        data,
+        datasets,
         **where,
         unit="img",
-        title=todo[0].study if todo else "",
-        total=len(data.train[0]) * sum(run.config.epochs for run in todo),
+        title=", ".join(dict.fromkeys(run.study for run in todo)),
+        total=sum(sizes[run.data_fingerprint] * run.config.epochs for run in todo),
         hint=_failure_hint,
     )
+
+
+def _execute_one(run: Run, datasets: Mapping[str, Dataset], on_batch, **settings) -> dict[str, Any]:
+    return execute(run, datasets[run.data_fingerprint], on_batch, **settings)
 
 
 def _is_finished(run: Run) -> bool:

@@ -1,0 +1,224 @@
+"""The command line: smai fetch | train | color | run | report | notebooks | test.
+
+Commands import what they need themselves, so that `smai --help` answers at once.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from . import __version__
+from .core import paths
+from .core.errors import ConfigError, SmaiError
+from .studies import STUDIES
+
+
+def whole(_, tokens) -> int:
+    """Return the whole number that an option was given; cyclopts itself rounds 1.5."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"found {tokens[0].value!r}, expected a whole number") from None
+
+
+Whole = Annotated[int, Parameter(converter=whole)]
+Flag = Annotated[bool, Parameter(negative=())]
+StudyName = Literal[tuple(STUDIES)]
+Profile = Literal["quick", "full"]
+INTERRUPTED = 128 + signal.SIGINT
+
+app = App(
+    name="smai",
+    help="Multi-task Fashion-MNIST and CIFAR-10 colorization: train, report, try out.",
+    version=__version__,
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+)
+app.register_install_completion_command()
+app.command("smai_lib.train_command:train", name="train", help="Train your own configuration.")
+
+
+@app.command
+def fetch() -> None:
+    """Get the data; print which source served them, with checksums and sizes."""
+    from .colorization.images import color_images
+    from .multitask.data import describe
+
+    describe()
+    color_images()
+
+
+@app.command
+def color(picture: Path, /, *, out: Path | None = None, vividness: float = 0) -> None:
+    """Colour a picture with the best recorded network.
+
+    Args:
+        picture: an image file, such as JPEG or PNG.
+        out: file to write; default: NAME_colored.png in the current folder.
+        vividness: 0: the likeliest colours; 1: as colourful as true photographs.
+    """
+    from .colorization.coloring import color as color_picture
+
+    _, *files = color_picture(picture, out, vividness)
+    print(*files, sep="\n")
+
+
+@app.command
+def run(
+    names: Annotated[list[StudyName] | None, Parameter(negative=())] = None,
+    /,
+    *,
+    profile: Profile = "quick",
+    seed: Whole = 0,
+    workers: Whole = 0,
+    engine: Literal["processes", "serial", "ray"] = "processes",
+    address: str | None = None,
+    cpus: float | None = None,
+    gpus: float | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    oversubscribe: Flag = False,
+) -> None:
+    """Train studies, or continue them.
+
+    Args:
+        names: studies; default: all.
+        profile: quick: briefly, in minutes; full: the reported study, in hours.
+        seed: seed of the first run.
+        workers: number of processes; 0: one a core.
+        engine: where runs execute; ray: see "Beyond one machine" in README.md.
+        address: Ray cluster, HOST:PORT or auto; default: start Ray here.
+        cpus: cores of a run on Ray, which are also its threads; default: 1.
+        gpus: GPUs of a run on Ray; with 0.25, four runs share one; default: 0.
+        device: device of a run; auto: a GPU where there is one.
+        oversubscribe: allow more workers than cores, which is slower.
+    """
+    from .core.config import whole_number
+    from .core.pool import cores
+    from .core.tracking import requested_mode
+    from .core.training import choose_device
+    from .studies import run_studies
+
+    whole_number("seed", seed)
+    whole_number("workers", workers)
+    requested_mode()
+    ray_options = {"address": address, "cpus": cpus, "gpus": gpus}
+    where = {key: value for key, value in ray_options.items() if value is not None}
+    if engine == "ray":
+        from .core import ray_pool
+
+        ray_pool.connect(workers=workers, **where)
+        signal.signal(signal.SIGTERM, _exit_on_sigterm)  # Ray has set its own handler
+    elif where:
+        raise ConfigError(f"--{', --'.join(where)}: only for --engine ray, found {engine!r}")
+    elif workers > cores() and not oversubscribe:
+        raise ConfigError(
+            f"--workers: found {workers}, expected at most {cores()}, the number of cores; "
+            "--oversubscribe allows more"
+        )
+    else:
+        choose_device(device)
+    where |= {"engine": engine, "workers": workers}
+    run_studies(names or list(STUDIES), profile, seed, device=device, **where)
+
+
+@app.command
+def report(
+    *, profile: Profile | None = None, seed: Whole | None = None, check: Flag = False
+) -> None:
+    """Write the report as a page and a PDF.
+
+    Args:
+        profile: first train all studies and run all notebooks; the report is then written to
+            runs/PROFILE. By default it is made from recorded results, in report/.
+        seed: seed of the studies and notebooks, with --profile only; default: 0.
+        check: write nothing; fail if the report in report/ is out of date.
+    """
+    from . import report as pages
+
+    if profile is None and seed is not None:
+        raise ConfigError("--seed needs --profile: recorded results have their seeds")
+    if profile and check:
+        raise ConfigError("--check is about the recorded report; leave out --profile")
+    if check:
+        pages.check()
+    elif profile is None:
+        print(pages.write())
+    else:
+        from .notebooks import run_with_profile
+        from .studies import run_studies
+
+        run_studies(list(STUDIES), profile, seed or 0)
+        books = run_with_profile(profile, seed or 0)
+        print(pages.write(profile=profile, seed=seed or 0, pages=[page.stem for page in books]))
+
+
+@app.command
+def notebooks(names: Annotated[list[str] | None, Parameter(negative=())] = None, /) -> None:
+    """Run notebooks in place, as the repository stores them.
+
+    Args:
+        names: names without .ipynb; default: all.
+    """
+    from .notebooks import NOTEBOOKS, run_in_place
+
+    run_in_place(names or NOTEBOOKS)
+
+
+@app.command
+def test(*, slow: Annotated[Flag, Parameter(name="--all")] = False) -> None:
+    """Check the code, run the fast tests, and compare the notebooks with their stored outputs.
+
+    Args:
+        slow: run the slow tests, too.
+    """
+    from .core.pool import cores
+
+    python = [sys.executable, "-m"]
+    # a process a core with one thread each: threads of several processes wait for each other
+    pytest = [*python, "pytest", "-n", str(min(cores(), 4)), "--dist", "loadfile"]
+    marks = ["-m", ""] if slow else []  # by default pytest runs the fast tests
+    nbval = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout", "300"]
+    fetch()
+    for command in [
+        [*python, "ruff", "check", "."],
+        [*python, "importlinter.cli", "lint"],
+        [*pytest, "--durations=10", *marks, "tests"],
+        [*pytest, *nbval, "notebooks"],
+    ]:
+        print("$", *command[2:], flush=True)
+        one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=paths.ROOT, env=one_thread, check=False)
+        if done.returncode:
+            sys.exit(done.returncode)
+
+
+def _exit_on_sigterm(*_) -> None:
+    """Exit as an interrupt does, which ends all workers."""
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _describe(error: Exception) -> str:
+    """Return an error in one line, with the notes that say where it happened."""
+    notes = [note for note in getattr(error, "__notes__", []) if "\n" not in note]
+    return "; ".join([*str(error).splitlines(), *notes])
+
+
+def main(tokens: Sequence[str] | None = None) -> None:
+    """Run a command; a foreseen error is one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # names of files may be in any encoding
+    signal.signal(signal.SIGTERM, _exit_on_sigterm)
+    try:
+        app(tokens, print_error=False, exit_on_error=False, result_action="return_value")
+    except KeyboardInterrupt:
+        print("smai: interrupted; the same command continues", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except (SmaiError, CycloptsError, OSError) as error:
+        print(f"smai: {_describe(error)}", file=sys.stderr)
+        sys.exit(2)
