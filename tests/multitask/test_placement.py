@@ -1,12 +1,16 @@
-"""Runs placed within a recorded spread: one made here, with known noise, and the lambda study's own."""
+"""Placement of runs among recorded ones: made-up ones with known noise, and the lambda study's."""
 
-import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 
-from smai_lib.multitask import spread
+import smai_lib as smai
+from smai_lib.core.errors import ConfigError
+from smai_lib.multitask import placement
+from smai_lib.multitask.plots import plot_placement
 from smai_lib.multitask.studies import lambda_config, lambda_study
 
 CONFIG = lambda_config(1.0)
@@ -16,170 +20,160 @@ TREND = {
     "val_rmse": [0.05, 0.04, 0.03, 0.025],
     "train_loss": [0.7, 0.4, 0.3, 0.25],
 }
-NOISE = 0.002
-RATIOS = (1.0, 0.1, 10.0, 100.0)
 
 
 def history(seed, **changes):
+    """Return four epochs of `TREND` with noise."""
     draw = np.random.default_rng(seed)
-    columns = {
-        metric: np.array(values) + draw.normal(0, NOISE, 4) for metric, values in TREND.items()
-    }
+    columns = {metric: np.add(values, draw.normal(0, 0.002, 4)) for metric, values in TREND.items()}
     return pd.DataFrame({"epoch": range(1, 5), **columns} | changes)
 
 
-class Recorded:
-    """As much of a Study as `place` reads."""
-
-    name = "made"
-
-    @staticmethod
-    def results():
-        return pd.DataFrame(
-            {
-                "name": f"raw {ratio:g}",
-                "seed": seed,
-                "train_images": 54000,
-                "ratio": ratio,
-                **lambda_config(ratio).to_dict(),
-            }
-            for ratio in RATIOS
-            for seed in range(5)
-        )
-
-    @staticmethod
-    def history():
-        return pd.concat(
-            [
-                history(seed + 10 * number).assign(name=f"raw {ratio:g}", seed=seed)
-                for number, ratio in enumerate(RATIOS)
-                for seed in range(5)
-            ]
-        )
-
-
-class Given(Recorded):
-    """These results and epochs."""
-
-    def __init__(self, results, history):
-        self.results, self.history = (lambda: results), (lambda: history)
-
-
-def test_a_run_like_the_others_is_normal():
-    placed = spread.place(history(99), CONFIG, Recorded)
-    assert (
-        placed.normal and "5 recorded seeds" in placed.words[0] and not placed.band["outside"].any()
+@pytest.fixture(scope="module")
+def made_up():
+    """A study of four ratios and five seeds, as far as `place` reads it."""
+    results, histories = [], []
+    for number, ratio in enumerate((1.0, 0.1, 10.0, 100.0)):
+        for seed in range(5):
+            run = {"name": f"raw {ratio:g}", "seed": seed}
+            keys = lambda_config(ratio).to_dict()
+            results.append(run | {"train_images": 54000, "ratio": ratio, **keys})
+            histories.append(history(seed + 10 * number).assign(**run))
+    return SimpleNamespace(
+        name="made up", results=pd.DataFrame(results), history=pd.concat(histories)
     )
 
 
-def test_the_band_is_as_wide_by_factors_of_the_error_rate_either_way():
-    band = spread.place(history(99), CONFIG, Recorded).band
-    rows = band[band["metric"] == "val_accuracy"]
-    assert ((1 - rows["low"]) / (1 - rows["mean"])).to_numpy() == pytest.approx(
-        ((1 - rows["mean"]) / (1 - rows["high"])).to_numpy()
-    )
-    errors = np.log([1 - history(seed)["val_accuracy"] for seed in range(5)])
-    assert (1 - rows["mean"]).to_numpy() == pytest.approx(np.exp(errors.mean(0)))
+@pytest.fixture(scope="module")
+def recorded():
+    return lambda_study()
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 10])
-def test_at_most_one_normal_run_in_twenty_is_called_odd(epochs):
-    """Each seed is held out of the record, and so of the calibration, in turn."""
-    study, placed = lambda_study(), []
-    results, history = study.results(), study.history()
-    for spec in study.specs:
-        run = history.query("name == @spec.name and seed == @spec.seed and epoch <= @epochs")
-        others = Given(results.query("seed != @spec.seed"), history.query("seed != @spec.seed"))
-        placed.append(spread.place(run, spec.config, others).normal)
-    assert len(placed) == 75 and placed.count(False) <= 0.05 * 75
+def test_a_run_like_the_recorded_ones_is_normal(made_up):
+    placed = placement.place(history(99), CONFIG, made_up)
+    assert placed.normal and "5 recorded seeds" in placed.explanation[0]
+    band = placed.band[placed.band["metric"] == "val_accuracy"]
+    errors = 1 - band[["low", "mean", "high"]].to_numpy()
+    # the band is symmetric in logarithms of the error rate
+    assert errors[:, 0] / errors[:, 1] == pytest.approx(errors[:, 1] / errors[:, 2])
+    of_seeds = np.log([1 - history(seed)["val_accuracy"] for seed in range(5)])
+    assert errors[:, 1] == pytest.approx(np.exp(of_seeds.mean(0)))
 
 
-# val accuracy, val CE, val ink RMSE, train loss after each epoch of runs of seeds that are not recorded, on
-# the recorded runs' images; measured once, since an epoch takes a minute
-REAL = {
-    "normal, seed 5": (True, [(0.88267, 0.31295, 0.01845, 0.2356)]),
-    "normal, seed 6": (True, [(0.87617, 0.33214, 0.02018, 0.23691)]),
-    "normal, seed 7": (True, [(0.8855, 0.30827, 0.03556, 0.23314)]),
-    "dropout left on": (False, [(0.87417, 0.33812, 0.03556, 0.23314)]),
-    "twice the ink": (False, [(0.885, 0.3059, 0.0504, 0.23531)]),
-    "ink from 0 to 255": (False, [(0.85133, 0.39874, 2.82018, 45.03961)]),
-    "a tenth of the images": (
-        False,
-        [(0.81017, 0.52656, 0.02072, 0.46038), (0.83633, 0.46085, 0.03094, 0.25312)],
-    ),
-}
+@pytest.mark.parametrize("epochs", [1, 10])
+def test_at_most_one_normal_run_in_twenty_raises_an_alarm(recorded, epochs):
+    """Each seed in turn is left out of the record, so also out of the calibration."""
+    results, rows = recorded.results, recorded.history
+    normal = []
+    for run in recorded.runs:
+        own = rows.query("name == @run.name and seed == @run.seed and epoch <= @epochs")
+        others = SimpleNamespace(
+            results=results.query("seed != @run.seed"), history=rows.query("seed != @run.seed")
+        )
+        normal.append(placement.place(own, run.config, others).normal)
+    assert len(normal) == 75 and normal.count(False) <= 0.05 * 75
 
 
-@pytest.mark.parametrize("name", REAL)
-def test_broken_runs_are_found_and_new_seeds_are_not(name):
-    normal, rows = REAL[name]
-    run = pd.DataFrame(rows, columns=list(spread.METRICS)).assign(epoch=range(1, len(rows) + 1))
-    assert spread.place(run, CONFIG, lambda_study()).normal == normal
+# columns of TREND after each epoch of real runs, whose seeds are not among the recorded ones
+@pytest.mark.parametrize(
+    "normal, rows",
+    [
+        pytest.param(True, [(0.88267, 0.31295, 0.01845, 0.2356)], id="seed 5"),
+        pytest.param(True, [(0.87617, 0.33214, 0.02018, 0.23691)], id="seed 6"),
+        pytest.param(True, [(0.8855, 0.30827, 0.03556, 0.23314)], id="seed 7"),
+        pytest.param(False, [(0.87417, 0.33812, 0.03556, 0.23314)], id="dropout in evaluation"),
+        pytest.param(False, [(0.885, 0.3059, 0.0504, 0.23531)], id="twice the ink"),
+        pytest.param(False, [(0.85133, 0.39874, 2.82018, 45.03961)], id="ink from 0 to 255"),
+        pytest.param(
+            False,
+            [(0.81017, 0.52656, 0.02072, 0.46038), (0.83633, 0.46085, 0.03094, 0.25312)],
+            id="a tenth of the images",
+        ),
+    ],
+)
+def test_broken_runs_are_found_and_new_seeds_are_normal(recorded, normal, rows):
+    run = pd.DataFrame(rows, columns=list(TREND)).assign(epoch=range(1, len(rows) + 1))
+    assert placement.place(run, CONFIG, recorded).normal == normal
 
 
-def test_neither_the_sum_of_the_lambdas_nor_an_untrained_head_matters():
-    study = lambda_study()
-    recorded = study.history().query("name == 'raw 1' and seed == 0")
-    doubled = dataclasses.replace(CONFIG, lambda1=1.0, lambda2=1.0, epochs=3)
-    placed = spread.place(recorded.assign(train_loss=2 * recorded["train_loss"]), doubled, study)
+def test_neither_the_sum_of_the_lambdas_nor_an_untrained_head_matters(recorded):
+    run = recorded.history.query("name == 'raw 1' and seed == 0")
+    run = run.assign(train_loss=2 * run["train_loss"])
+    doubled = CONFIG.replace(lambda1=1.0, lambda2=1.0, epochs=3)
+    placed = placement.place(run, doubled, recorded)
     assert placed.normal and placed.band["metric"].nunique() == 4
-    ink_only = study.history().query("name == 'raw inf' and seed == 0").assign(val_accuracy=0.0)
-    assert set(spread.place(ink_only, lambda_config(float("inf")), study).band["metric"]) == {
-        "val_rmse",
-        "train_loss",
-    }
+    ink_only = recorded.history.query("name == 'raw inf' and seed == 0").assign(val_accuracy=0.0)
+    placed = placement.place(ink_only, lambda_config(float("inf")), recorded)
+    assert set(placed.band["metric"]) == {"val_rmse", "train_loss"}
 
 
 @pytest.mark.parametrize(
-    "lambdas, near",
+    "lambda1, lambda2, ratios",
     [
-        ((2.0, 0.5), {0.1, 1.0}),
-        ((2.0, 2.0), {1.0}),
-        ((1.0, 500.0), {100.0, float("inf")}),
-        ((0.0, 3.0), {float("inf")}),
+        (2.0, 0.5, {0.1, 1.0}),
+        (2.0, 2.0, {1.0}),
+        (1.0, 500.0, {100.0, float("inf")}),
+        (0.0, 3.0, {float("inf")}),
     ],
 )
-def test_neighbours_are_the_ratio_or_the_two_around_it(lambdas, near):
-    config = dataclasses.replace(CONFIG, lambda1=lambdas[0], lambda2=lambdas[1])
-    found = spread.neighbours(config, lambda_study())
-    assert set(found["ratio"]) == near and set(found["name"].str.split().str[0]) == {"raw"}
-    assert len(found) == 50 * len(near)
+def test_neighbours_have_the_ratio_or_the_two_around_it(recorded, lambda1, lambda2, ratios):
+    config = CONFIG.replace(lambda1=lambda1, lambda2=lambda2)
+    rows = placement.neighbours(config, recorded)
+    assert set(rows["ratio"]) == ratios and len(rows) == 50 * len(ratios)
+    assert rows["name"].str.startswith("raw").all()
 
 
 @pytest.mark.parametrize(
-    "changes, said",
+    "reason, changes",
     [
-        (
-            {"train_loss": [2.0, 1.9, 1.8, 1.8], "val_accuracy": [0.3, 0.4, 0.4, 0.5]},
-            "learning_rate",
-        ),
-        ({"val_accuracy": [0.5, 0.5, 0.4, 0.6]}, "model.eval"),
-        ({"val_rmse": [0.126] * 4}, "hidden ReLUs have died"),
-        (
-            {"train_loss": [0.2, 0.1, 0.05, 0.01], "val_accuracy": [0.8, 0.8, 0.8, 0.8]},
-            "validation worse",
-        ),
-        ({"val_accuracy": [0.97, 0.98, 0.99, 0.99]}, "among the training images"),
-        ({"train_loss": [0.7, 0.4, 0.3, float("nan")]}, "not a number"),
+        ("learning_rate", {"train_loss": [2, 1.9, 1.8, 1.8], "val_accuracy": [0.3, 0.4, 0.4, 0.5]}),
+        ("model.eval", {"val_accuracy": [0.5, 0.5, 0.4, 0.6]}),
+        ("hidden ReLUs are dead", {"val_rmse": [0.126] * 4}),
+        ("Does yours have that scale", {"val_rmse": [30.0] * 4}),
+        ("validation worse", {"train_loss": [0.2, 0.1, 0.05, 0.01], "val_accuracy": [0.8] * 4}),
+        ("among the training images", {"val_accuracy": [0.97, 0.98, 0.99, 0.99]}),
+        ("not a number", {"train_loss": [0.7, 0.4, 0.3, float("nan")]}),
+        ("came back", {"val_rmse": [0.5, *TREND["val_rmse"][1:]]}),
     ],
 )
-def test_an_odd_run_is_told_the_likely_reason(changes, said):
-    placed = spread.place(history(99, **changes), CONFIG, Recorded)
-    assert not placed.normal and any(said in line for line in placed.words), placed.words
+def test_an_odd_run_is_explained(made_up, reason, changes):
+    placed = placement.place(history(99, **changes), CONFIG, made_up)
+    assert not placed.normal and any(reason in line for line in placed.explanation)
 
 
-def test_fewer_images_are_named_and_a_shorter_run_is_placed():
-    short = history(99, val_accuracy=[0.5, 0.5, 0.4, 0.6]).head(2)
-    placed = spread.place(short, CONFIG, Recorded, train_images=2000)
-    assert any("2,000 images, the recorded runs on 54,000" in line for line in placed.words)
+def test_values_outside_the_band_are_drawn_in_red(made_up):
+    odd = history(99, val_rmse=[0.5, *TREND["val_rmse"][1:]])
+    placed = placement.place(odd, CONFIG, made_up)
+    (axes,) = plot_placement(placed.band, {"val_rmse": "ink RMSE"}).flat
+    red = (axes.collections[1].get_facecolors() == to_rgba("C3")).all(1)
+    assert red.tolist() == [True, False, False, False]
+
+
+def test_a_shorter_run_on_fewer_images_is_placed_by_its_epochs(made_up):
+    run = history(99, val_accuracy=[0.5, 0.5, 0.4, 0.6]).head(2)
+    placed = placement.place(run, CONFIG, made_up, train_images=2000)
+    assert any("2,000 images, the recorded runs on 54,000" in line for line in placed.explanation)
     assert placed.band["epoch"].max() == 2
 
 
-def test_a_configuration_without_recorded_runs_lists_what_there_is():
-    other = dataclasses.replace(CONFIG, base_filters=32)
-    with pytest.raises(
-        ValueError, match="made recorded 0 runs of .*base_filters=32.*it has raw 1, "
-    ):
-        spread.place(history(99), other, Recorded)
-    with pytest.raises(ValueError, match="expected at least one epoch with epoch, val_accuracy"):
-        spread.place(history(99).drop(columns="val_rmse"), CONFIG, Recorded)
+def test_what_cannot_be_placed_is_refused_with_what_is_recorded(made_up):
+    other = CONFIG.replace(base_filters=32)
+    with pytest.raises(ConfigError, match="made up recorded 0 runs of .*it has raw 1, raw 0.1"):
+        placement.place(history(99), other, made_up)
+    with pytest.raises(ConfigError, match="expected at least one epoch with epoch, val_accuracy"):
+        placement.place(history(99).drop(columns="val_rmse"), CONFIG, made_up)
+
+
+def test_ones_own_run_is_drawn_among_the_recorded_ones_and_summarized(tiny):
+    run = smai.train(CONFIG.replace(epochs=1, lambda1=2.0, lambda2=0.5), tiny)
+    grid = placement.plot_among_recorded(run)
+    lines = grid[0, 0].get_lines()
+    assert len(lines) == 11  # five seeds of ratio 0.1, five of ratio 1, and the run
+    assert lines[-1].get_ydata() == pytest.approx(run.history["val_accuracy"])
+    assert len(grid[0, 0].get_legend().get_texts()) == 3
+    outcome, standing, folder = placement.summarize(run)
+    assert f"test_rmse {run.metrics['test_rmse']:.4f}" in outcome and "images 300" in outcome
+    assert standing.startswith("lowest validation loss")  # its ratio is not recorded
+    assert folder == f"record: {run.folder}"
+    run = smai.train(CONFIG.replace(epochs=1), tiny)
+    assert "on 300 images, the recorded runs on 54,000" in placement.summarize(run)[1]
