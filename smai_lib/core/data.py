@@ -1,7 +1,8 @@
-"""Where a data set comes from: its splits, its fingerprint, and the first source that can serve it.
+"""Data sets in memory, and where they come from.
 
-The sources of a data set, in order: an explicit directory; the repository's `data/`; a copy on the
-system; what can be fetched, verified before it is kept in `data/`; a stand-in that ships inside a package.
+Every data set has several sources. The first that has all of it serves it: an explicit directory,
+the repository's `data/`, a copy on the system, or what can be downloaded. What is downloaded is
+verified before it is kept in `data/`. Where no source answers, a stand-in ships with the library.
 """
 
 import hashlib
@@ -11,208 +12,343 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
-import time
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 from filelock import FileLock
+from sklearn.model_selection import train_test_split
+
+from . import paths
+from .errors import ConfigError, DataError
 
 SAMPLE = "sample"
 PATCH_SOURCE = "bundled photo patches"
-# what stands in where no source answers, and what is said of every result on it
+# data that stand in where no source answers, with the warning for every result on them
 STAND_INS = {SAMPLE: "SAMPLE DATA", PATCH_SOURCE: "PHOTO PATCHES, NOT THE STUDY'S IMAGES"}
-SPLIT_SEED = 2017  # of the train/validation split, which is the same for every run
+FETCH = "`python -m smai_lib fetch`"
+SPLIT_SEED = 2017  # of the split into training and validation images, the same for every run
 VALIDATION_SHARE = 0.1
-PATIENCE_SECONDS = 5  # how long a host may keep silent before the next source is tried
-START_SECONDS = 20  # how long a source may bring nothing, whatever keeps it; a package manager has much to read first
-SLOWEST = 100_000  # bytes a second on average that it must bring after that
-LARGEST = 500_000_000  # bytes that a source may put on the disk; an archive and its content have 350 million
-# a program of its own, because name look-up ignores socket timeouts; it ends even where nobody is left to end it
-DOWNLOAD = f"""import sys, urllib.request; sys.tracebacklimit = 0
-with urllib.request.urlopen(sys.argv[1], timeout={PATIENCE_SECONDS}) as answer, open(sys.argv[2], "wb", 0) as file:
-    while file.tell() <= {LARGEST} and (piece := answer.read1(65536)):
-        file.write(piece)"""
-
-
-class DataError(RuntimeError):
-    """A data file that is missing, unreadable or not what it should be."""
+CONNECT_SECONDS = 5  # a host that has not answered by then does not count
+STALL_SECONDS = 10  # a download that is slower than SLOWEST for so long is given up
+SLOWEST = 100_000  # bytes a second
+LARGEST = 500_000_000  # bytes of a download; the largest archive has 170 million
+DOWNLOAD_SECONDS = 900
+COMMAND_SECONDS = 120
+URLLIB = f"""import shutil, sys, urllib.request
+sys.tracebacklimit = 0
+with urllib.request.urlopen(sys.argv[1], timeout={CONNECT_SECONDS}) as response:
+    shutil.copyfileobj(response, sys.stdout.buffer)"""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits, each a NamedTuple of tensors with one row an image, and where they came from."""
+    """Three splits, each a NamedTuple of tensors with one row per image, and their source."""
 
     train: Any
     validation: Any
     test: Any
     source: str
-    directory: Path | None  # None where the images ship inside a package
-    fingerprint: str  # SHA-256 of the content, whatever it was packed in
+    directory: Path | None  # None if the images ship inside a package
+    fingerprint: str  # SHA-256 of the content, however it was packed
 
     @property
     def is_stand_in(self) -> bool:
+        """Whether these are the images that ship with the library, not the full data set."""
         return self.source in STAND_INS
 
-    def subset(self, train: int, validation: int, test: int) -> Self:
-        """The first images of each split, for demonstrations and tests."""
-        sizes = {"train": train, "validation": validation, "test": test}
-        splits = {
-            name: type(split := getattr(self, name))(*(column[:n] for column in split))
-            for name, n in sizes.items()
+    def take(self, train: int, validation: int | None = None, test: int | None = None) -> Self:
+        """Return a smaller data set of the first images of each split; 0 keeps a whole split.
+
+        Args:
+            train: number of training images.
+            validation: number of validation images (default: a sixth of `train`).
+            test: number of test images (default: a sixth of `train`).
+
+        Raises:
+            ConfigError: a number is negative.
+        """
+        sixth = max(train // 6, 1) if train else 0
+        sizes = {
+            "train": train,
+            "validation": sixth if validation is None else validation,
+            "test": sixth if test is None else test,
         }
-        return replace(
-            self, **splits, fingerprint=f"{self.fingerprint}:{train}:{validation}:{test}"
-        )
+        splits = {}
+        for name, size in sizes.items():
+            if size < 0:
+                raise ConfigError(f"{name}: found {size}, expected at least 0 images")
+            split = getattr(self, name)
+            splits[name] = split._make(column[: size or None] for column in split)
+        if not any(sizes.values()):
+            return self
+        suffix = ":".join(map(str, sizes.values()))
+        return replace(self, **splits, fingerprint=f"{self.fingerprint}:{suffix}")
 
     def counts(self) -> str:
-        sizes = (f"{len(split[0]):,}" for split in (self.train, self.validation, self.test))
+        """Return the sizes of the splits in words."""
+        sizes = [f"{len(split[0]):,}" for split in (self.train, self.validation, self.test)]
         return f"{' / '.join(sizes)} train / validation / test images"
 
+    def announce(self) -> None:
+        """Print the source and the sizes, with a warning if this is a stand-in."""
+        print(self)
+        if self.is_stand_in:
+            print(
+                f"*** {STAND_INS[self.source]} *** This is not the full data set: results are not "
+                f"comparable with published ones. {FETCH} tries to download it."
+            )
 
-def find(
+
+def split_off_validation(development) -> tuple:
+    """Split training files into a training and a validation split, the same for every run.
+
+    A seeded tenth validates. The split is stratified by class if every class is large enough.
+
+    Args:
+        development: a NamedTuple of tensors with one row per image, one of them `labels`.
+    """
+    labels = development.labels.numpy()
+    counts = np.unique(labels, return_counts=True)[1]
+    stratified = counts.min() > 1 and 1 < len(counts) <= VALIDATION_SHARE * len(labels)
+    parts = train_test_split(
+        np.arange(len(labels)),
+        test_size=VALIDATION_SHARE,
+        stratify=labels if stratified else None,
+        random_state=SPLIT_SEED,
+    )
+    return tuple(
+        development._make(column[np.sort(part)] for column in development) for part in parts
+    )
+
+
+def repair_hint(file: Path) -> str:
+    """Return what helps against a damaged file: only one in `data/` is downloaded again."""
+    if file.resolve().is_relative_to(paths.data_dir()):
+        return f"delete {file} and run {FETCH}"
+    return "replace it by an unaltered copy"
+
+
+def find_source(
     cache: Path,
-    complete: Callable[[Path], bool],
+    missing: Callable[[Path], str],
     fetchers: Mapping[str, Callable[[Path], Iterable[Path]]],
     *,
     explicit: str | os.PathLike | None = None,
-    missing: Callable[[Path], str] = str,
-    system: Mapping[str, Path] | None = None,
+    local: Mapping[str, Path] | None = None,
 ) -> tuple[str, Path] | None:
-    """Name and folder of the first source that has a data set, fetching it if need be; None if none has.
+    """Return name and folder of the first source that has a data set, or None.
 
     Args:
-        cache: its folder in `data/`.
-        complete: whether a folder holds all of it.
-        fetchers: name of a source -> what fetches into an empty folder, and returns the verified files to keep.
-        explicit: a folder that is asked for by name; DataError if it is not complete.
-        missing: what is wrong with an explicit folder that is not complete, and the way out.
-        system: name -> folder of copies on this machine.
+        cache: folder of the data set in `data/`.
+        missing: returns what a folder lacks, with the fix; empty if the data set is complete.
+        fetchers: functions by source that download into an empty folder, verify, and return the
+            files to keep.
+        explicit: folder given by the user; "sample" asks for the stand-in.
+        local: folders by source of further copies on this machine.
+
+    Raises:
+        DataError: the explicit folder is incomplete or cannot be read.
     """
+    if explicit == SAMPLE:
+        return None
     if explicit:
-        folder = Path(explicit).expanduser()
-        if not complete(folder):
-            raise DataError(missing(folder))
+        folder = Path(os.path.expanduser(explicit))
+        problem = _check(folder, missing)
+        if problem:
+            raise DataError(problem)
         return "explicit directory", folder
-    marker, scratch = cache / "SOURCE", cache / "part"
+    marker = cache / "SOURCE"
+    scratch = cache / "part"
 
-    def kept() -> tuple[str, Path] | None:
-        """What `data/` has; its marker is believed only where it names a source."""
-        said = marker.read_text(errors="replace").strip() if marker.is_file() else ""
-        return (said if said in fetchers else "data folder", cache) if complete(cache) else None
+    def cached() -> tuple[str, Path] | None:
+        if _check(cache, missing):
+            return None
+        name = ""
+        if marker.is_file():
+            name = marker.read_text(encoding="utf-8", errors="replace").strip()
+        return name if name in fetchers else "data folder", cache
 
-    # the scratch folder means that a fetch is under way, or was killed: then the lock is waited for
-    if not scratch.exists() and (here := kept()):
-        return here
-    for name, folder in (system or {}).items():
-        if complete(folder):
+    # a scratch folder means that a download is under way or was killed: wait for the lock
+    found = None if scratch.exists() else cached()
+    if found:
+        return found
+    for name, folder in (local or {}).items():
+        if not _check(folder, missing):
             return name, folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(cache) + ".lock"):  # two notebooks started at once fetch once
+        with FileLock(f"{cache}.lock"):  # two notebooks that start at once download once
             shutil.rmtree(scratch, ignore_errors=True)
-            fetched = (
-                (name, cache) for name in fetchers if _fetched(name, fetchers[name], scratch)
-            )
-            return kept() or next(fetched, None)
+            found = cached()
+            if found:
+                return found
+            for name, fetch in fetchers.items():
+                if _fetch(name, fetch, scratch):
+                    return name, cache
+            return None
     except OSError as error:
-        print(
-            f"cannot write {cache} ({error}); nothing can be fetched, set SMAI_DATA to a folder that you may write"
-        )
-        return kept()
+        print(DataError(f"{cache} cannot be written ({error}); set SMAI_DATA to another folder"))
+        return cached()
 
 
-def _fetched(name: str, fetch: Callable[[Path], Iterable[Path]], scratch: Path) -> bool:
-    """Whether the source `name` served: its name, then its files, are put beside `scratch`; else one line says why."""
+def _check(folder: Path, missing: Callable[[Path], str]) -> str:
+    """Return what a folder lacks, or why it cannot be read; empty if it is complete."""
+    try:
+        return missing(folder)
+    except OSError as error:
+        return f"{folder} cannot be read ({error})"
+
+
+def _fetch(name: str, fetch: Callable[[Path], Iterable[Path]], scratch: Path) -> bool:
+    """Download into `scratch`, then move the files beside it; on failure, print why."""
     try:
         scratch.mkdir()
-        (scratch / "SOURCE").write_text(name + "\n")
-        for file in (scratch / "SOURCE", *fetch(scratch)):
+        marker = scratch / "SOURCE"
+        marker.write_text(f"{name}\n", encoding="utf-8")
+        for file in (marker, *fetch(scratch)):
             os.replace(file, scratch.parent / file.name)
-        return True
     except Exception as error:  # noqa: BLE001  whatever is wrong with a source, there is another
-        print(f"{name}: {' '.join(str(error).split()) or type(error).__name__}")
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print(DataError(f"{name}: {reason}"))
         return False
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    return True
 
 
-def download(urls: Iterable[str], file: Path, md5: str) -> None:
-    """Fill `file` from the first of `urls` with the content of that MD5 sum; DataError says what each has instead."""
+def download(urls: Iterable[str], file: Path, checksum: str) -> None:
+    """Download a file from the first URL that has the right content.
+
+    Args:
+        urls: mirrors of the file.
+        file: where to write it.
+        checksum: MD5 or SHA-256 of the content, in hexadecimal digits.
+
+    Raises:
+        DataError: no URL has it; the message says what each has instead.
+    """
+    algorithm = "md5" if len(checksum) == 32 else "sha256"
     reasons = []
     for url in urls:
-        file.unlink(missing_ok=True)
         try:
-            if not reachable(url):
-                raise DataError("does not answer")
-            run_in(file.parent, sys.executable, "-I", "-c", DOWNLOAD, url, file.name)
-            if (found := hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()) == md5:
-                return
-            reasons.append(f"{url}: found the MD5 sum {found}, expected {md5}")
+            content = _read_url(url)
         except DataError as error:
             reasons.append(f"{url}: {error}")
+            continue
+        found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+        if found == checksum:
+            file.write_bytes(content)
+            return
+        reasons.append(f"{url}: found {algorithm} {found}, expected {checksum}")
     raise DataError("; ".join(reasons))
 
 
+def _read_url(url: str) -> bytes:
+    """Return the content of a URL, with curl where it is installed, since it gives up stalls."""
+    if not reachable(url):
+        raise DataError("the host does not answer")
+    if not shutil.which("curl"):
+        # a process of its own, because name look-up ignores the timeouts of sockets
+        return run(sys.executable, "-I", "-c", URLLIB, url, deadline=DOWNLOAD_SECONDS)
+    limits = {
+        "--connect-timeout": CONNECT_SECONDS,
+        "--speed-time": STALL_SECONDS,
+        "--speed-limit": SLOWEST,
+    }
+    options = [str(word) for option in limits.items() for word in option]
+    return run("curl", "-fsSL", *options, url, deadline=DOWNLOAD_SECONDS)
+
+
 def reachable(url: str) -> bool:
-    """Whether a connection to the host of `url` opens within a few seconds."""
-    parts, opened = urllib.parse.urlsplit(url), []
+    """Return whether the host of a URL, or the proxy that serves it, accepts a connection."""
+    opened = threading.Event()
 
-    def attempt():
-        with suppress(OSError, ValueError):  # ValueError: no port
+    def connect():
+        with suppress(OSError, ValueError):  # ValueError: no port or no host name
+            parts = urllib.parse.urlsplit(proxy_for(url) or url)
             port = parts.port or (443 if parts.scheme == "https" else 80)
-            opened.append(
-                socket.create_connection((parts.hostname, port), PATIENCE_SECONDS).close()
-            )
+            socket.create_connection((parts.hostname, port), CONNECT_SECONDS).close()
+            opened.set()
 
-    thread = threading.Thread(
-        target=attempt, daemon=True
-    )  # left behind when the name look-up hangs
+    thread = threading.Thread(target=connect, daemon=True)  # outlived by a name look-up that hangs
     thread.start()
-    thread.join(PATIENCE_SECONDS)
-    return bool(opened)
+    thread.join(CONNECT_SECONDS)
+    return opened.is_set()
 
 
-def run_in(folder: Path, *command: str) -> None:
-    """Run `command` in `folder`, as long as what it writes there grows.
+def proxy_for(url: str) -> str:
+    """Return the proxy that the environment or the system sets for a URL; empty if none."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or urllib.request.proxy_bypass(parts.netloc):
+        return ""
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
+    return proxy if "://" in proxy or not proxy else f"http://{proxy}"
 
-    A source that hangs, drips or never ends is killed with all that it started, once that is less than SLOWEST
-    bytes a second after START_SECONDS, or more than LARGEST in all. DataError says so, or why the command failed.
+
+def run(*command: str, folder: Path | None = None, deadline: float = COMMAND_SECONDS) -> bytes:
+    """Run a command and return what it prints; kill it at the deadline with all it started.
+
+    Raises:
+        DataError: it is not installed, fails, is too slow or prints more than LARGEST bytes.
     """
-    if not shutil.which(command[0]):
+    program = shutil.which(command[0])
+    if not program:
         raise DataError(f"{command[0]} is not installed")
+    # curl ignores HTTP_PROXY in capitals, and knows nothing of the system's settings
+    proxies = {f"{name}_proxy": proxy for name, proxy in urllib.request.getproxies().items()}
+    expired = threading.Event()
 
-    def size() -> int:
-        return sum(file.lstat().st_size for file in folder.rglob("*"))
+    def expire():
+        expired.set()
+        _kill(process)
 
-    start, before, written = time.monotonic(), size(), 0
-    with open(folder / "said", "w+b") as said:
-        process = subprocess.Popen(
-            command,
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            [program, *command[1:]],
             cwd=folder,
+            env=os.environ | proxies,
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=subprocess.PIPE,
+            stderr=errors,
             start_new_session=True,
-        )
+        ) as process,
+    ):
+        timer = threading.Timer(deadline, expire)
+        timer.start()
         try:
-            while process.poll() is None:
-                with suppress(OSError):  # a file vanished meanwhile
-                    written = size() - before
-                seconds = time.monotonic() - start
-                if not SLOWEST * (seconds - START_SECONDS) <= written <= LARGEST:
-                    raise DataError(f"given up after {seconds:.0f} s and {written:,} bytes")
-                time.sleep(0.05)
+            output = process.stdout.read(LARGEST + 1)
+            if len(output) <= LARGEST:
+                process.wait()
         finally:
-            with suppress(OSError):  # all have ended
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            timer.cancel()
+            _kill(process)
+        if expired.is_set():
+            raise DataError(f"{command[0]} was stopped after {deadline:g} s")
+        if len(output) > LARGEST:
+            raise DataError(f"{command[0]} was stopped after {LARGEST:,} bytes")
         if process.returncode:
-            said.seek(0)
+            errors.seek(0)
+            reason = errors.read().decode(errors="replace").strip()
             raise DataError(
-                said.read().decode(errors="replace").strip()[-200:] or f"{command[0]} failed"
+                reason[-200:] or f"{command[0]} failed (exit code {process.returncode})"
             )
+    return output
+
+
+def _kill(process: subprocess.Popen) -> None:
+    """Kill a process with all that it started (on Windows, the process alone)."""
+    with suppress(OSError):  # all have ended
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()

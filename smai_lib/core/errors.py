@@ -7,6 +7,10 @@ The command line prints any of them as one line and exits with code 2.
 class SmaiError(Exception):
     """Base class of the library's errors."""
 
+    def __str__(self) -> str:
+        # names of files may hold bytes that are not UTF-8, which cannot be printed as they are
+        return super().__str__().encode("utf-8", "backslashreplace").decode()
+
 
 class ConfigError(SmaiError, ValueError):
     """An argument or config value that is unknown, of the wrong type or out of range."""
