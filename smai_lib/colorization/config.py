@@ -1,98 +1,135 @@
-"""What a Q2 run may be asked; its objective and network, built or loaded."""
+"""The config of a colorization run; it builds or loads the run's task and network."""
 
 import os
-from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
 
 import torch
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from ..core import weights
-from ..core.config import Config, option, require, require_one_of
+from ..core.config import Config, unused_key
+from ..core.errors import ConfigError
+from ..core.files import load_into, read_weights
 from ..core.training import seeded
+from .baselines import GreyTable, luminance_table, row_table
 from .data import ColorizationData
 from .model import ColorizationCNN, ColorizationUNet, Colorizer
-from .objective import ColorizationObjective
-from .palette import GREY_LEVELS, PaletteError
-from .tables import GreyTable, luminance_table, row_table
+from .palette import GREY_LEVELS
+from .task import Colorization
 
-PRIORS = {"cnn": None, "cnn_prior": luminance_table, "unet": row_table}  # of each model
+# model -> function of the training images that makes its prior
+PRIORS = {"cnn": None, "cnn_prior": luminance_table, "unet": row_table, "unet_no_prior": None}
+CLASSES = 10  # of CIFAR-10, for the auxiliary head
 
 
-@dataclass(frozen=True, kw_only=True)
 class ColorizationConfig(Config):
-    """One colorization run; the defaults are the reference report's best."""
+    """One colorization run; the defaults are those of the reference report's best run."""
 
-    batch_size: int = option(32, "images a step")
-    epochs: int = option(25, "how often every training image is seen")
-    model: str = option("cnn", f"one of {', '.join(PRIORS)}")
-    num_filters: int = option(32, "the report's NF, channels after the first block")
-    kernel_size: int = option(5, "of the convolutions, odd")
-    num_colors: int = option(24, "colours of the palette")
-    dropout_rate: float = option(0.0, "of channels, for the U-Net")
-    mirror: bool = option(False, "show a random half of the images mirrored")
-    shift: int = option(0, "pixels that images move by at most, their own reflection moving in")
+    kind: ClassVar[str] = "ColorizationConfig"
+    task: ClassVar[str] = "colorization"
 
-    def __post_init__(self):
-        super().__post_init__()
-        require(0 <= self.shift <= 16, "shift", self.shift, "0 to 16 pixels")
-        require_one_of(self, model=tuple(PRIORS))
-        require(self.num_filters >= 1, "num_filters", self.num_filters, "at least 1")
-        odd = self.kernel_size >= 1 and self.kernel_size % 2 == 1
-        require(odd, "kernel_size", self.kernel_size, "odd, so that padding keeps the size")
-        require(2 <= self.num_colors <= 256, "num_colors", self.num_colors, "2 to 256")
-        require(0 <= self.dropout_rate < 1, "dropout_rate", self.dropout_rate, "0 <= value < 1")
-        require(
-            self.model == "unet" or self.dropout_rate == 0,
-            "dropout_rate",
-            self.dropout_rate,
-            f"0, since model {self.model!r} has no dropout",
-        )
+    batch_size: int = Field(32, ge=2, le=2**16, description="images per step")
+    epochs: int = Field(25, ge=1, le=10**5, description="passes over the training images")
+    model: Literal["cnn", "cnn_prior", "unet", "unet_no_prior"] = Field(
+        "cnn", description="network, with or without a table of colours by grey level as prior"
+    )
+    num_filters: int = Field(32, ge=1, le=1024, description="NF, channels after the first block")
+    kernel_size: int = Field(5, ge=1, le=1024, description="k of the convolutions, odd")
+    num_colors: int = Field(24, ge=2, le=256, description="NC, colours of the palette")
+    dropout_rate: float = Field(0.0, ge=0, lt=1, description="dropout of channels, U-Net only")
+    mirror: bool = Field(False, description="mirror a random half of the training images")
+    shift: int = Field(
+        0, ge=0, le=16, description="shift training images by up to this many pixels, reflected"
+    )
+    class_weight: float = Field(
+        0.0, ge=0, le=100, description="weight of an auxiliary class loss in training, U-Net only"
+    )
 
-    def build(self, data: ColorizationData, seed: int) -> tuple[ColorizationObjective, Colorizer]:
-        """As for every config; `data` gives the palette, and its training images the prior.
+    @field_validator("kernel_size")
+    @classmethod
+    def _check_kernel(cls, kernel_size: int) -> int:
+        if kernel_size % 2 == 0:
+            raise PydanticCustomError("odd", "an odd number, so that padding keeps the size")
+        return kernel_size
+
+    @model_validator(mode="after")
+    def _check_model(self) -> Self:
+        for key in ("dropout_rate", "class_weight"):
+            value = getattr(self, key)
+            if value and not self.is_unet:
+                raise unused_key(key, value, f"model {self.model!r} does not use it")
+        return self
+
+    @property
+    def is_unet(self) -> bool:
+        """Whether the network is a U-Net."""
+        return self.model.startswith("unet")
+
+    def build(self, data: ColorizationData, seed: int) -> tuple[Colorization, Colorizer]:
+        """Return the task and the seeded, untrained network with palette and prior.
+
+        Args:
+            data: its palette is the network's, and its training images make the prior.
+            seed: seed of the initial weights.
 
         Raises:
-            PaletteError: the data are encoded in another number of colours than the config's.
-            ConfigError: a kernel larger than the images.
+            ConfigError: the palette has another number of colours, or the kernel is larger than
+                the images.
         """
         if len(data.palette) != self.num_colors:
-            raise PaletteError(
-                f"the data's palette has {len(data.palette)} colours, expected the config's "
-                f"{self.num_colors}; prepare the images with num_colors={self.num_colors}"
+            raise ConfigError(
+                f"num_colors: found {self.num_colors}, but the palette of the data has "
+                f"{len(data.palette)} colours; prepare the images with that number"
             )
-        size = min(data.train.images.shape[-2:])
-        require(
-            self.kernel_size <= size,
-            "kernel_size",
-            self.kernel_size,
-            f"at most {size}, the images' side",
-        )
-        table = PRIORS[self.model]
-        prior = table and table(data.train.grey, data.train.colors, self.num_colors)
+        side = min(data.train.images.shape[-2:])
+        if self.kernel_size > side:
+            raise ConfigError(
+                f"config key 'kernel_size': found {self.kernel_size}, expected at most {side}, "
+                "the height and width of the images"
+            )
+        make_prior = PRIORS[self.model]
+        prior = None
+        if make_prior:
+            prior = make_prior(data.train.grey, data.train.colors, self.num_colors)
         with seeded(seed, "model"):
-            return ColorizationObjective(self), Colorizer(self.network(), data.palette, prior)
+            classes = CLASSES if self.class_weight else 0
+            network = self.build_network(classes)
+            return Colorization(self), Colorizer(network, data.palette, prior)
 
-    def load(self, file: str | os.PathLike) -> Colorizer:
-        """As for every config; palette and prior are part of the weights, which may ship in half precision."""
-        state = {
-            name: value.float() if value.is_floating_point() else value
-            for name, value in weights.read(file).items()
-        }
-        prior = state.get("prior.log_probs", torch.zeros(1, GREY_LEVELS, self.num_colors))
+    def load_model(self, file: str | os.PathLike) -> Colorizer:
+        """Return the network with the weights in `file`, in evaluation mode.
+
+        Palette and prior are part of the weights. Half precision is read, too. The auxiliary class
+        head is left out: it is used in training only.
+
+        Raises:
+            IntegrityError: the file is missing, altered, or holds another network's weights.
+        """
+        state = {}
+        for name, value in read_weights(file).items():
+            if not name.startswith("network.class_head."):
+                state[name] = value.float() if value.is_floating_point() else value
+        prior = None
+        if PRIORS[self.model]:
+            empty = torch.zeros(1, GREY_LEVELS, self.num_colors)
+            prior = GreyTable(torch.zeros_like(state.get("prior.log_probs", empty)))
         kind = state["palette"].dtype if "palette" in state else torch.uint8
-        empty = Colorizer(
-            self.network(),
-            torch.zeros(self.num_colors, 3, dtype=kind),
-            GreyTable(torch.zeros_like(prior)) if PRIORS[self.model] else None,
-        )
-        return weights.fill(empty, state, file)
+        palette = torch.zeros(self.num_colors, 3, dtype=kind)
+        return load_into(Colorizer(self.build_network(), palette, prior), state, file)
 
-    def network(self) -> ColorizationCNN | ColorizationUNet:
-        """The untrained network, without palette and prior."""
+    def build_network(self, num_classes: int = 0) -> ColorizationCNN | ColorizationUNet:
+        """Return the untrained network, without palette and prior.
+
+        Args:
+            num_classes: classes of the auxiliary head; 0: no head.
+        """
         sizes = {
             "num_filters": self.num_filters,
             "num_colors": self.num_colors,
             "kernel_size": self.kernel_size,
         }
-        if self.model == "unet":
-            return ColorizationUNet(**sizes, dropout_rate=self.dropout_rate)
+        if self.is_unet:
+            return ColorizationUNet(
+                **sizes, dropout_rate=self.dropout_rate, num_classes=num_classes
+            )
         return ColorizationCNN(**sizes)

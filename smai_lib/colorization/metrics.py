@@ -1,8 +1,7 @@
-"""How good a colorization is, image by image, and how sure that is.
+"""How good a colorization is, image by image, and how certain that is.
 
-Every measure is a ratio of sums over images, so one set of per-image values serves the whole split,
-any resample of it, and the paired difference of two models. Probabilities are judged as they are
-(accuracy, NLL, calibration); colours once decoded (PSNR, colourfulness).
+Every metric is a ratio of sums over images. One set of values per image therefore serves the whole
+split, every resample of it, and the paired difference of two models.
 """
 
 from collections.abc import Sequence
@@ -12,24 +11,25 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..core.errors import ConfigError
 from .data import ColorSplit
 from .palette import ANNEALED, decode, expected_rgb, keep_grey
 
 BINS = 15  # of confidence, as in Guo et al. 2017
-SCORED_PIXELS = 1 << 17  # at once; bounds the memory of 256 colours to 128 MiB a tensor
-ROUNDING = 1 / 12  # mean squared error of rounding to whole grey levels, the least PSNR can see
+BATCH_PIXELS = 1 << 17  # scored at once; bounds the memory of 256 colours to 128 MiB a tensor
+ROUNDING = 1 / 12  # mean squared error of rounding to whole grey levels, the least that PSNR sees
 
 
 def psnr(rgb: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio of each image in dB, peak 255: two (B, 3, H, W) -> (B,)."""
+    """Return the peak signal-to-noise ratio (B,) in dB, peak 255, of (B, 3, H, W) pictures."""
     mse = (rgb.float() - images).square().mean((1, 2, 3)).clamp_min(ROUNDING)
     return 10 * torch.log10(255**2 / mse)
 
 
 def colorfulness(rgb: torch.Tensor) -> torch.Tensor:
-    """Colourfulness of each image, 0 for grey: (B, 3, H, W) in 0 to 255 -> (B,).
+    """Return the colourfulness (B,) of pictures (B, 3, H, W) from 0 to 255; 0 is grey.
 
-    Hasler and Suesstrunk 2003: the spread of the opponent colours rg and yb plus 0.3 times the
+    Hasler and Süsstrunk 2003: the spread of the opponent colours rg and yb plus 0.3 times the
     distance of their means from grey.
     """
     r, g, b = rgb.float().unbind(1)
@@ -40,18 +40,19 @@ def colorfulness(rgb: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Scores:
-    """Per-image values of one model on one split; N images, NC colours."""
+    """Values per image of one model on one split, for N images and NC colours."""
 
-    means: dict[str, np.ndarray]  # name -> (N,)
+    means: dict[str, np.ndarray]  # metric -> (N,)
     counts: np.ndarray  # (N, NC) pixels of each true colour
-    correct: np.ndarray  # (N, NC) those predicted right
-    color_nll: np.ndarray  # (N, NC) NLL summed over those pixels
-    calibration: np.ndarray  # (N, BINS, 2): summed confidence, and pixels right, by confidence
+    correct: np.ndarray  # (N, NC) correctly predicted pixels of each true colour
+    color_nll: np.ndarray  # (N, NC) NLL summed over the pixels of each true colour
+    calibration: np.ndarray  # (N, BINS, 2) summed confidence and correct pixels, by confidence
 
     def metrics(self, weights: np.ndarray | None = None) -> pd.DataFrame:
-        """One row a resample, whose counts of each image are a row of `weights` (R, N).
+        """Return all metrics, a row a resample.
 
-        By default the one row of the split itself.
+        Args:
+            weights: (R, N) how often each image is in each resample; default: the split itself.
         """
         n = len(self.counts)
         weights = np.ones((1, n)) if weights is None else weights
@@ -60,61 +61,79 @@ class Scores:
         occurs = counts > 0
         recall = np.divide(correct, counts, out=np.zeros_like(correct), where=occurs)
         columns["balanced_accuracy"] = recall.sum(1) / occurs.sum(1)
-        confidence, right = np.moveaxis(np.tensordot(weights, self.calibration, axes=1), 2, 0)
-        columns["ece"] = np.abs(confidence - right).sum(1) / counts.sum(1)
+        calibration = np.tensordot(weights, self.calibration, axes=1)  # (R, BINS, 2)
+        errors = np.abs(calibration[..., 0] - calibration[..., 1])
+        columns["ece"] = errors.sum(1) / counts.sum(1)
         return pd.DataFrame(columns)
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:
-    """One model trained from several seeds, as if one of them were drawn for every image.
+    """Return the mean over seeds, as if one of them were drawn for every image.
 
-    Every metric of the result is the mean of the seeds' own, but for `ece`: their errors of calibration may cancel.
+    Every metric is then the mean of the seeds' own, except `ece`: calibration errors may cancel.
 
     Raises:
-        ValueError: the scores are of different images.
+        ConfigError: the scores are of different images.
     """
     for other in scores[1:]:
         _check_same_images(other, scores[0])
-    means = {name: np.mean([x.means[name] for x in scores], 0) for name in scores[0].means}
-    sums = (
-        np.mean([getattr(x, name) for x in scores], 0)
-        for name in ("correct", "color_nll", "calibration")
+    first = scores[0]
+    means = {name: np.mean([x.means[name] for x in scores], 0) for name in first.means}
+    return Scores(
+        means,
+        first.counts,
+        np.mean([x.correct for x in scores], 0),
+        np.mean([x.color_nll for x in scores], 0),
+        np.mean([x.calibration for x in scores], 0),
     )
-    return Scores(means, scores[0].counts, *sums)
 
 
 @torch.inference_mode()
 def score(
-    model: torch.nn.Module, split: ColorSplit, palette: torch.Tensor, *, mirror: bool = False
+    model: torch.nn.Module,
+    split: ColorSplit,
+    palette: torch.Tensor,
+    *,
+    mirror: bool = False,
+    bias: torch.Tensor | float = 0.0,
 ) -> Scores:
-    """Per-image metrics of a network or a baseline table on `split`.
+    """Score a network or a baseline on a split.
 
-    accuracy and nll (nats) are means over pixels. `psnr` and `colorfulness` belong to the most
-    likely colour, `psnr_mean` and `colorfulness_mean` to the annealed mean, `psnr_grey` to the
-    annealed mean shifted to the known grey value. `ece` is the expected calibration error of the
-    most likely colour's probability; resampling adds noise to it, so its interval leans upward.
+    `accuracy` and `nll` (in nats) are means over pixels. `psnr` and `colorfulness` are of the most
+    likely colour, `psnr_mean` and `colorfulness_mean` of the annealed mean, `psnr_grey` of the
+    annealed mean with the known grey value. `ece` is the expected calibration error of the most
+    likely colour's probability. Resampling adds noise to it, so its interval is biased upwards.
 
     Args:
-        mirror: average the probabilities with those of the mirrored image.
+        model: grey images -> logits.
+        split: N images.
+        palette: (NC, 3) RGB, 0 to 255.
+        mirror: average the probabilities of an image and its mirror image.
+        bias: added to the logits, (1, NC, 1, 1); see `coloring.vivid_logits`.
     """
     model.eval()
-    n, _, height, width = split.images.shape
-    step = max(1, SCORED_PIXELS // (height * width))
+    height, width = split.images.shape[-2:]
+    step = max(1, BATCH_PIXELS // (height * width))
     parts = []
-    for start in range(0, n, step):
-        index = slice(start, start + step)
-        inputs = split.inputs(index)
-        log_probs = model(inputs).log_softmax(1)
+    for start in range(0, len(split.images), step):
+        batch = ColorSplit(*(column[start : start + step] for column in split))
+        inputs = batch.inputs(slice(None))
+        log_probs = (model(inputs) + bias).log_softmax(1)
         if mirror:
-            flipped = model(inputs.flip(-1)).log_softmax(1).flip(-1)
+            flipped = (model(inputs.flip(-1)) + bias).log_softmax(1).flip(-1)
             log_probs = torch.logaddexp(log_probs, flipped) - np.log(2)
-        batch = ColorSplit(*(x[index] for x in split))
         parts.append(_score_batch(log_probs, batch, palette))
-    means = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
-    return Scores(means, *(np.concatenate([part[i] for part in parts]) for i in (1, 2, 3, 4)))
+    means = {name: np.concatenate([part.means[name] for part in parts]) for name in parts[0].means}
+    return Scores(
+        means,
+        np.concatenate([part.counts for part in parts]),
+        np.concatenate([part.correct for part in parts]),
+        np.concatenate([part.color_nll for part in parts]),
+        np.concatenate([part.calibration for part in parts]),
+    )
 
 
-def _score_batch(log_probs, split, palette):
+def _score_batch(log_probs: torch.Tensor, split: ColorSplit, palette: torch.Tensor) -> Scores:
     colors = split.colors.long().flatten(1)  # (B, HW)
     best, predicted = log_probs.max(1)
     predicted_rgb = decode(predicted, palette)
@@ -132,16 +151,14 @@ def _score_batch(log_probs, split, palette):
         "colorfulness_mean": colorfulness(mean_rgb),
     }
     zeros = torch.zeros(len(colors), len(palette), dtype=torch.float64)
-    counts = zeros.scatter_add(1, colors, torch.ones_like(right))
-    correct, color_nll = (zeros.scatter_add(1, colors, x) for x in (right, nll.double()))
     bins = (confidence * BINS).long().clamp(max=BINS - 1)
     empty = torch.zeros(len(colors), BINS, dtype=torch.float64)
-    calibration = [empty.scatter_add(1, bins, x) for x in (confidence, right)]
-    return (
+    calibration = [empty.scatter_add(1, bins, values) for values in (confidence, right)]
+    return Scores(
         {name: value.double().numpy() for name, value in means.items()},
-        counts.numpy(),
-        correct.numpy(),
-        color_nll.numpy(),
+        zeros.scatter_add(1, colors, torch.ones_like(right)).numpy(),
+        zeros.scatter_add(1, colors, right).numpy(),
+        zeros.scatter_add(1, colors, nll.double()).numpy(),
         torch.stack(calibration, 2).numpy(),
     )
 
@@ -149,30 +166,38 @@ def _score_batch(log_probs, split, palette):
 def bootstrap(
     scores: Scores, baseline: Scores | None = None, *, resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
-    """Each metric, or its difference from the baseline's, with its 95 % interval over resampled images.
+    """Return each metric with its 95 % bootstrap interval over images, a row a metric.
 
-    Both are measured on the same resampled images, so what images differ in cancels.
+    With a baseline, it is the difference from the baseline's metric. Both are measured on the same
+    resampled images, so that what images differ in cancels.
+
+    Args:
+        scores: scores of a model.
+        baseline: scores of another model on the same images.
+        resamples: number of resamples.
+        seed: seed of the resamples.
 
     Returns:
-        A row a metric; columns value, low and high.
+        Columns value, low and high.
 
     Raises:
-        ValueError: the two were not measured on the same images.
+        ConfigError: the two were not measured on the same images.
     """
     n = len(scores.counts)
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples).astype(float)
+    generator = np.random.default_rng(seed)
+    weights = generator.multinomial(n, np.full(n, 1 / n), resamples).astype(float)
     value, resampled = scores.metrics(), scores.metrics(weights)
     if baseline:
         _check_same_images(scores, baseline)
         value, resampled = value - baseline.metrics(), resampled - baseline.metrics(weights)
     low, high = resampled.quantile(0.025), resampled.quantile(0.975)
-    return pd.DataFrame({"value": value.iloc[0], "low": low, "high": high}).rename_axis("metric")
+    table = pd.DataFrame({"value": value.iloc[0], "low": low, "high": high})
+    return table.rename_axis("metric")
 
 
-def _check_same_images(scores: Scores, baseline: Scores) -> None:
-    if not np.array_equal(scores.counts, baseline.counts):
-        raise ValueError(
-            "paired scores must come from the same images in the same palette; found "
-            f"{scores.counts.shape} and {baseline.counts.shape} images and colours, "
-            "whose true colours differ; score both models on one split"
+def _check_same_images(scores: Scores, other: Scores) -> None:
+    if not np.array_equal(scores.counts, other.counts):
+        raise ConfigError(
+            "scores: expected two models on the same images in the same palette, found "
+            f"{scores.counts.shape} and {other.counts.shape} images and colours that differ"
         )

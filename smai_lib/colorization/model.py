@@ -1,26 +1,35 @@
-"""The colorization networks: (B, C, H, W) float images in [0, 1] -> logits of a colour for every pixel."""
+"""The colorization networks: grey images (B, 1, H, W) in [0, 1] -> logits of a colour per pixel."""
 
 from collections import OrderedDict
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..core.errors import ConfigError
 from ..core.layers import PatchDeconv2d, conv_block, deconv_block, unit
 
 
+class ColorOutput(NamedTuple):
+    """Output in training with an auxiliary class head."""
+
+    logits: torch.Tensor  # (B, NC, H, W), colours
+    class_logits: torch.Tensor  # (B, classes)
+
+
 class ColorizationCNN(nn.Module):
-    """The reference report's encoder-decoder, layer for layer: a colour class for every pixel.
+    """The reference report's encoder-decoder.
 
     Args:
-        in_channels: NIC, 1 for grey images.
+        in_channels: NIC, number of input channels; 1 for grey images.
         num_filters: NF, channels after the first block.
-        num_colors: NC, colours to choose from.
+        num_colors: NC, number of colours.
         kernel_size: k of the encoder's convolutions, odd, so that padding k // 2 keeps the size.
 
     Raises:
-        ValueError: a size below 1 or an even kernel.
+        ConfigError: a size is below 1, or the kernel is even.
     """
 
     def __init__(
@@ -32,15 +41,7 @@ class ColorizationCNN(nn.Module):
         kernel_size: int = 3,
     ):
         super().__init__()
-        if min(in_channels, num_filters, num_colors, kernel_size) < 1:
-            raise ValueError(
-                "in_channels, num_filters, num_colors and kernel_size must be at least 1"
-            )
-        if kernel_size % 2 == 0:
-            raise ValueError(
-                f"kernel_size: found {kernel_size}, expected an odd number; an even one "
-                "makes every map a pixel larger before it is pooled"
-            )
+        _check_sizes(kernel_size, in_channels, num_filters, num_colors)
         nf = num_filters
         self.encoder = nn.Sequential(
             OrderedDict(
@@ -59,32 +60,32 @@ class ColorizationCNN(nn.Module):
         self.classifier = nn.Conv2d(num_colors, num_colors, kernel_size=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """images (B, NIC, H, W), H and W multiples of 8 -> logits (B, NC, H, W) float32."""
+        """Return logits (B, NC, H, W) float32 of images (B, NIC, H, W); 8 divides H and W."""
         features = self.decoder(self.encoder(images))
         with torch.autocast(images.device.type, enabled=False):
             return self.classifier(features.float())
 
 
 class ColorizationUNet(nn.Module):
-    """A U-Net (Ronneberger et al. 2015) that never leaves full resolution: a class for every pixel.
+    """A U-Net (Ronneberger et al. 2015) with a path at full resolution.
 
-    The full-resolution path keeps each pixel's own luminance, which an encoder-decoder loses; the pooled levels add
-    what the pixel is part of. Skips are added, not concatenated, which halves the decoder's work. Two more channels
-    tell where a pixel is: its row, and its distance from the vertical axis, which a mirrored image shares. The last
+    That path keeps every pixel's own luminance, which an encoder-decoder loses. Skips are added,
+    not concatenated, which halves the decoder's work. Two more input channels give a pixel's row
+    and its distance from the vertical axis, which an image shares with its mirror image. The last
     layer starts at zero, so that above a prior the untrained network predicts the prior.
 
     Args:
         num_filters: NF, channels at full resolution; the pooled levels have 3, 6 and 8 NF.
-        num_colors: NC.
-        kernel_size: k, odd.
-        dropout_rate: of whole channels, on the pooled levels and in the decoder.
+        num_colors: NC, number of colours.
+        kernel_size: k of all convolutions, odd.
+        dropout_rate: dropout of whole channels, on the pooled levels and in the decoder.
+        num_classes: classes of an auxiliary head on the averages of the deepest maps; 0: no head.
 
     Raises:
-        ValueError: a size below 1 or an even kernel.
+        ConfigError: a size is below 1, or the kernel is even.
     """
 
     widths = (1, 3, 6, 8)
-    memory_format = torch.channels_last  # faster on a CPU
 
     def __init__(
         self,
@@ -92,14 +93,11 @@ class ColorizationUNet(nn.Module):
         num_filters: int = 16,
         num_colors: int = 24,
         kernel_size: int = 3,
-        dropout_rate: float = 0.1,
+        dropout_rate: float = 0.0,
+        num_classes: int = 0,
     ):
         super().__init__()
-        if min(num_filters, num_colors, kernel_size) < 1 or kernel_size % 2 == 0:
-            raise ValueError(
-                f"num_filters, num_colors, kernel_size: found {num_filters}, "
-                f"{num_colors}, {kernel_size}, expected at least 1 and an odd kernel"
-            )
+        _check_sizes(kernel_size, num_filters, num_colors)
         widths = [num_filters * width for width in self.widths]
         self.encoder = nn.ModuleList(
             nn.Sequential(unit(c_in, c_out, kernel_size), unit(c_out, c_out, kernel_size))
@@ -111,37 +109,45 @@ class ColorizationUNet(nn.Module):
             )
             for c_in, c_out in pairwise(reversed(widths))
         )
-        self.decoder = nn.ModuleList(unit(width, width, kernel_size) for width in widths[-2::-1])
+        self.decoder = nn.ModuleList(
+            unit(width, width, kernel_size) for width in reversed(widths[:-1])
+        )
         self.dropout = nn.Dropout2d(dropout_rate)
         self.classifier = nn.Conv2d(widths[0], num_colors, kernel_size=1)
-        nn.init.zeros_(self.classifier.weight)
-        nn.init.zeros_(self.classifier.bias)
+        _zero(self.classifier)
+        # created last, so that all other initial weights are those of a network without it
+        self.class_head = nn.Linear(widths[-1], num_classes) if num_classes else None
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """images (B, 1, H, W), H and W multiples of 8 -> logits (B, NC, H, W) float32."""
-        b, _, h, w = images.shape
-        row = torch.linspace(-1, 1, h, device=images.device).view(1, 1, h, 1).expand(b, 1, h, w)
-        column = torch.linspace(-1, 1, w, device=images.device).abs().expand(b, 1, h, w)
-        features = torch.cat([images - 0.5, row, column], 1)  # (B, 3, H, W)
-        features = self.encoder[0](features.contiguous(memory_format=self.memory_format))
+    def forward(self, images: torch.Tensor) -> torch.Tensor | ColorOutput:
+        """Return logits (B, NC, H, W) float32 of images (B, 1, H, W); 8 divides H and W.
+
+        In training mode with a class head, return a `ColorOutput`.
+        """
+        features = torch.cat([images - 0.5, *_positions(images)], 1)  # (B, 3, H, W)
+        features = self.encoder[0](features.contiguous(memory_format=torch.channels_last))
         skips = []
         for block in self.encoder[1:]:  # 32 -> 16 -> 8 -> 4
             skips.append(features)
             features = self.dropout(block(F.max_pool2d(features, 2)))
+        deepest = features
         for up, block in zip(self.up, self.decoder, strict=True):  # 4 -> 8 -> 16 -> 32
             features = self.dropout(block(F.relu(up(features) + skips.pop())))
         with torch.autocast(images.device.type, enabled=False):
-            return self.classifier(features.float())
+            logits = self.classifier(features.float())
+            if self.class_head is None or not self.training:
+                return logits
+            return ColorOutput(logits, self.class_head(deepest.float().mean((2, 3))))
 
 
 class Colorizer(nn.Module):
-    """A colorization network with what its weights mean nothing without: the palette and the prior.
+    """A colorization network with the palette and the prior that its weights belong to.
 
     Args:
         network: grey images -> logits.
-        palette: (NC, 3) uint8.
-        prior: its log-probabilities are added to the logits, so that the network learns only what
-            a pixel's own luminance does not tell. The network's last layer is then set to zero.
+        palette: (NC, 3) RGB, 0 to 255.
+        prior: log-probabilities of the colours by grey level. They are added to the logits, so that
+            the network learns only what a pixel's own luminance does not tell. The network's last
+            layer is then set to zero.
     """
 
     def __init__(self, network: nn.Module, palette: torch.Tensor, prior: nn.Module | None = None):
@@ -150,10 +156,34 @@ class Colorizer(nn.Module):
         self.register_buffer("palette", palette)
         self.prior = prior
         if prior is not None:
-            nn.init.zeros_(network.classifier.weight)
-            nn.init.zeros_(network.classifier.bias)
+            _zero(network.classifier)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """images (B, 1, H, W) -> logits (B, NC, H, W) float32."""
-        logits = self.network(images)
-        return logits if self.prior is None else logits + self.prior(images)
+    def forward(self, images: torch.Tensor) -> torch.Tensor | ColorOutput:
+        """Return logits (B, NC, H, W) float32 of images (B, 1, H, W), prior included."""
+        output = self.network(images)
+        if self.prior is None:
+            return output
+        if isinstance(output, ColorOutput):
+            return output._replace(logits=output.logits + self.prior(images))
+        return output + self.prior(images)
+
+
+def _check_sizes(kernel_size: int, *sizes: int) -> None:
+    if min(kernel_size, *sizes) < 1 or kernel_size % 2 == 0:
+        raise ConfigError(
+            f"sizes: found kernel_size {kernel_size} and {sizes}, expected at least 1 and an odd "
+            "kernel_size; an even one makes every map a pixel larger before it is pooled"
+        )
+
+
+def _zero(layer: nn.Conv2d) -> None:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+
+def _positions(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return row (-1 to 1) and distance from the vertical axis (0 to 1), (B, 1, H, W) each."""
+    b, _, h, w = images.shape
+    row = torch.linspace(-1, 1, h, device=images.device).view(1, 1, h, 1)
+    column = torch.linspace(-1, 1, w, device=images.device).abs()
+    return row.expand(b, 1, h, w), column.expand(b, 1, h, w)

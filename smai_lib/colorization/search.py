@@ -1,243 +1,328 @@
-"""Search for hyper-parameters: Optuna trials in one journal file, by as many workers as there are cores.
+"""Search for hyper-parameters with Optuna, by one worker process a core.
 
-A trial trains a network for a few epochs and is judged by its validation NLL; one that lies above
-the median of the others at the same epoch is pruned. Every finished epoch is a line in the journal,
-so a search that was stopped goes on, and trials that were cut off are tried again. Every trial seeds the
-sampler by its own place in the search. Workers see each other's trials, so which points are tried
-depends on their timing; with one worker it does not, nor on where the search was stopped.
+A trial trains a network for a few epochs, and its objective is the validation NLL. A trial whose
+NLL is above the median of the others at the same epoch is pruned. Trials are stored in a database,
+SQLite by default, so a stopped search continues, and trials that were cut off are tried again.
+
+Every trial seeds its sampler by its own place in the search. Workers see each other's trials, so
+which points are tried depends on their timing; with one worker it does not.
 """
 
 import hashlib
 import json
 import os
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import optuna
 import pandas as pd
 import torch
-from filelock import FileLock
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
-from ..core import engines, runs, study
+from ..core import paths, pool
+from ..core.config import whole_number
+from ..core.errors import NonFiniteLossError, RunError
+from ..core.files import exclusive
 from ..core.layers import parameter_count
-from ..core.training import NonFiniteLossError, choose_device, choose_precision, derive_seed, fit
+from ..core.study import BaseStudy, loader
+from ..core.training import choose_device, choose_precision, derive_seed, fit
+from .config import ColorizationConfig
 from .data import ColorizationData
-from .space import SEARCHED, Space
+from .studies import REPORT_CNN, UNET, load_data
 
+SEARCHED = ("learning_rate", "batch_size", "num_filters", "kernel_size", "optimizer")
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
-RANDOM_TRIALS = 8  # before the sampler learns from them
-UNPRUNED_TRIALS = 5  # complete ones, before there is a median to speak of
-WARM_UP_EPOCHS = 2  # a trial may be pruned from this one on
+RANDOM_TRIALS = 8  # before the sampler learns from earlier trials
+UNPRUNED_TRIALS = 5  # complete trials before the median counts
+WARM_UP_EPOCHS = 2  # before a trial may be pruned
+LOCK_SECONDS = 60  # a worker waits for the database
+
+TRIALS = {"quick": 4, "full": 30}
+EPOCHS = {"cnn": 4, "unet": 3}  # of a trial
+IMAGES = {"quick": (1000, 300, 100), "full": (6000, 2000, 100)}
 
 
-class SearchError(runs.RunError):
-    """A journal that cannot be used."""
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """Ranges of the hyper-parameters around a base config, which is the first trial."""
+
+    base: ColorizationConfig
+    learning_rate: tuple[float, float]  # a logarithmic range
+    batch_size: tuple[int, ...]
+    num_filters: tuple[int, ...]
+    kernel_size: tuple[int, ...]
+    optimizer: tuple[str, ...] = ("Adam", "AdamW")
+
+    def suggest(self, trial: Trial) -> ColorizationConfig:
+        """Return the config of a trial."""
+        chosen = {
+            "learning_rate": trial.suggest_float("learning_rate", *self.learning_rate, log=True)
+        }
+        for key in SEARCHED[1:]:
+            chosen[key] = trial.suggest_categorical(key, getattr(self, key))
+        return self.base.replace(**chosen)
+
+    def to_optuna(self, results: pd.DataFrame) -> optuna.Study:
+        """Return the complete trials as an Optuna study in memory, for its plots and importances.
+
+        Args:
+            results: rows of one model of a search's results.
+        """
+        ranges = {
+            "learning_rate": optuna.distributions.FloatDistribution(*self.learning_rate, log=True)
+        }
+        for key in SEARCHED[1:]:
+            ranges[key] = optuna.distributions.CategoricalDistribution(getattr(self, key))
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study()
+        for _, row in results[results["state"] == "complete"].iterrows():
+            params = {key: row[key] for key in SEARCHED}
+            study.add_trial(
+                optuna.trial.create_trial(params=params, distributions=ranges, value=row["val_nll"])
+            )
+        return study
 
 
-class Journal(JournalFileBackend):
-    """Optuna's journal, under a lock that ends with its holder; a record that was cut off is removed, and said."""
-
-    def __init__(self, file: Path):
-        self.file, self.lock = file, FileLock(file.with_name(".journal.lock"))
-        super().__init__(str(file), self.lock)
-
-    def append_logs(self, logs: list[dict]) -> None:
-        """SearchError if there is no room."""
-        with self.lock:
-            whole, end, torn = self.file.read_bytes().rpartition(b"\n")
-            if torn:
-                print(
-                    f"{self.file}: removed its last line {torn[:40]!r}, a record that was cut off"
-                )
-                os.truncate(self.file, len(whole + end))
-            try:
-                super().append_logs([log | {"sha256": _digest(log)} for log in logs])
-            except OSError as error:
-                raise SearchError(
-                    f"cannot write {self.file} ({error.strerror}); make room there, and starting again "
-                    "continues the search"
-                ) from error
+def search_spaces(profile: str) -> dict[str, Space]:
+    """Return the spaces of the report's network and of the U-Net; smaller under "quick"."""
+    quick = profile == "quick"
+    cnn = REPORT_CNN.replace(keep="last", epochs=2 if quick else EPOCHS["cnn"])
+    unet = UNET.replace(dropout_rate=0.1, keep="last", epochs=2 if quick else EPOCHS["unet"])
+    return {
+        "cnn": Space(
+            base=cnn,
+            learning_rate=(3e-4, 1e-2),
+            batch_size=(16, 32, 64, 128),
+            num_filters=(16, 32) if quick else (8, 16, 32),
+            kernel_size=(3, 5) if quick else (3, 5, 7),
+        ),
+        "unet": Space(
+            base=unet,
+            learning_rate=(5e-4, 2e-2),
+            batch_size=(32, 64, 128),
+            num_filters=(8, 12, 16),
+            kernel_size=(3,) if quick else (3, 5),
+        ),
+    }
 
 
-@dataclass(frozen=True)
-class ColorSearch(study.Recorded):
-    """One search for each of `spaces`, under one profile, all in the journal under `root`."""
+def color_search(
+    profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None
+) -> "ColorSearch":
+    """Return the search over the reference report's five hyper-parameters, for two networks.
 
-    name: str
-    profile: str
-    spaces: dict[str, Space]  # by the name of the network
-    trials: int  # for each, pruned ones included
-    seed: int
-    load: Callable[[], ColorizationData]
-    root: Path
-    storage: str = field(
-        default_factory=lambda: os.environ.get("SMAI_OPTUNA", "")
-    )  # a database's URL; else the journal
+    Args:
+        profile: "recorded", "quick" or "full".
+        seed: seed of the sampler and of the networks.
+        data: data set, by default CIFAR-10 in the supplied colours.
+    """
+    seed = whole_number("seed", seed)
+    return ColorSearch(
+        "q2_search",
+        profile,
+        loader(profile, lambda: load_data("full", data).take(*IMAGES[profile])),
+        search_spaces(profile),
+        TRIALS.get(profile, 0),
+        seed,
+        paths.runs_dir() / profile / "q2_search",
+    )
 
-    @property
-    def journal(self) -> Path:
-        return self.root / "journal.log"
 
-    def run(
-        self, *, engine: str = "processes", workers: int = 0, device: str = "auto", **where
-    ) -> None:
-        """Finish every search, with `workers` processes of one thread, 0 being one a core; else as `engines.work`.
+class ColorSearch(BaseStudy):
+    """One search for each space, under one profile, in one database.
 
-        One worker process runs here, without a further process.
+    Args:
+        name: name of the study.
+        profile: one of `study.PROFILES`.
+        load_data: returns the data set.
+        spaces: space by the name of its network.
+        trials: number of trials for each space, pruned ones included.
+        seed: seed of the sampler and of the networks.
+        root: folder of the database, unless the environment variable SMAI_OPTUNA has its URL.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        profile: str,
+        load_data: Callable[[], ColorizationData],
+        spaces: dict[str, Space],
+        trials: int,
+        seed: int,
+        root: Path,
+    ):
+        super().__init__(name, profile, load_data)
+        self.spaces, self.trials, self.seed, self.root = spaces, trials, seed, root
+        self.url = os.environ.get("SMAI_OPTUNA") or f"sqlite:///{root / 'search.db'}"
+
+    def run(self, *, engine: str = "processes", workers: int = 0, device: str = "auto", **where):
+        """Finish every search; `full` also publishes the results.
+
+        Args:
+            engine: as in `pool.run_tasks`; a single worker process runs in this one.
+            workers: number of processes, 0: one a core.
+            device: as in `runs.train`.
+            where: further arguments of `pool.run_tasks`.
 
         Raises:
-            SearchError: the journal is damaged, in use by another process or cannot be written.
+            RunError: the database is damaged, in use by another search or cannot be written.
         """
         if self.profile == "recorded":
             return
-        with runs.exclusive(self.root, SearchError):
+        with exclusive(self.root):
+            todo = []
             for model in self.spaces:
-                found = self.optuna_study(model)
-                for trial in found.get_trials(states=(TrialState.RUNNING,)):  # cut off
-                    found.tell(trial.number, state=TrialState.FAIL)
-            todo = [(model, place) for model in self.spaces for place in self._left(model)]
-            if engine == "processes" and min(workers or engines.cores(), len(todo)) == 1:
+                study = self.optuna_study(model)
+                for trial in study.get_trials(states=(TrialState.RUNNING,)):  # cut off
+                    study.tell(trial.number, state=TrialState.FAIL)
+                todo += [(model, place) for place in self._missing_places(model)]
+            if engine == "processes" and min(workers or pool.cores(), len(todo)) == 1:
                 engine = "serial"
-            engines.work(
-                partial(_trial, device=device),
+            shared = (self.url, self.spaces, self.seed, self.data)
+            pool.run_tasks(
+                partial(_run_trial, device=device),
                 todo,
-                self,
+                shared,
                 engine=engine,
                 workers=workers,
                 **where,
                 total=len(todo),
                 unit="trial",
                 title=self.name,
-                way_out=lambda item: f"in {self.journal}; starting again continues",
+                hint=lambda item: f"in {self.url}; the same command continues the search",
             )
+        self._tables.clear()
         if self.profile == "full":
-            study.ship(self.name, self.data, self.tables(), {}, trials=len(self.results()))
+            self.publish(trials=len(self.results))
 
-    def optuna_study(self, model: str, place: int = 0) -> optuna.Study:
-        """Optuna's own view of the search for `model`, new or continued, for its plots and importances.
-
-        Its sampler is that of the trial at `place`; the first one is the base.
+    def optuna_study(self, model: str) -> optuna.Study:
+        """Return Optuna's own view of the search for a network, for its plots and importances.
 
         Raises:
-            SearchError: the journal is damaged. It is left as it is.
+            RunError: the database is damaged or cannot be opened.
         """
-        # a search is named by what it is a function of, so other data or epochs mean another search
-        identity = [repr(self.spaces[model]), self.seed, self.data.fingerprint]
-        digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
-        sampler = optuna.samplers.TPESampler(
-            n_startup_trials=RANDOM_TRIALS, seed=derive_seed(self.seed, model, place) % 2**32
-        )
-        if place == 0:
-            base = self.spaces[model].base.to_dict()
-            with warnings.catch_warnings(
-                category=optuna.exceptions.ExperimentalWarning, action="ignore"
-            ):
-                sampler = optuna.samplers.PartialFixedSampler(
-                    {key: base[key] for key in SEARCHED}, sampler
-                )
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        check_journal(self.journal)
-        try:
-            return optuna.create_study(
-                study_name=f"{model}-{digest}",
-                storage=self.storage or optuna.storages.JournalStorage(Journal(self.journal)),
-                load_if_exists=True,
-                sampler=sampler,
-                pruner=optuna.pruners.MedianPruner(UNPRUNED_TRIALS, WARM_UP_EPOCHS),
-            )
-        except (ValueError, KeyError, TypeError, AssertionError, IndexError) as error:
-            raise SearchError(
-                f"{self.journal} cannot be replayed ({type(error).__name__}: {error}); restore it, or "
-                "move it away to start a new search"
-            ) from error
+        return open_study(self.url, self.spaces[model], model, self.seed, self.data)
 
-    def _left(self, model: str) -> list[int]:
-        """Places of the trials that are to be done yet."""
+    def _missing_places(self, model: str) -> list[int]:
+        """Return the places of the trials that are not done yet."""
         done = self.optuna_study(model).get_trials(deepcopy=False, states=DONE)
         taken = {trial.user_attrs.get("place", trial.number) for trial in done}
-        return [place for place in range(self.trials) if place not in taken][
-            : max(0, self.trials - len(done))
-        ]
+        missing = [place for place in range(self.trials) if place not in taken]
+        return missing[: max(0, self.trials - len(done))]
 
-    def results(self) -> pd.DataFrame:
-        """One row a trial, complete or pruned, in the order of their start, and where it comes from.
-
-        Validation metrics are those of a trial's last epoch; `epochs` says which that was.
-        """
-        return self.table("", self._results)
-
-    def _results(self) -> pd.DataFrame:
-        where = {
+    def compute_results(self) -> pd.DataFrame:
+        """Return one row a trial, complete or pruned, with the validation metrics of its end."""
+        provenance = {
             "seed": self.seed,
             "train_images": len(self.data.train.images),
             "data_source": self.data.source,
             "data_fingerprint": self.data.fingerprint,
         }
-        return pd.DataFrame(
-            {
-                "model": model,
-                "trial": trial.number,
-                "state": trial.state.name.lower(),
-                **trial.params,
-                "epochs": len(trial.intermediate_values),
-                "val_nll": trial.value,
-                **{key: trial.user_attrs[key] for key in ("parameters", "val_accuracy")},
-                "seconds": round(trial.duration.total_seconds(), 1),
-                **where,
-                **_device(trial),
-                "torch": torch.__version__,
-            }
-            for model in self.spaces
-            for trial in self._trials(model)
-        )
+        rows = []
+        for model, trial in self._done_trials():
+            device = choose_device(trial.user_attrs["device"])
+            rows.append(
+                {
+                    "model": model,
+                    "trial": trial.number,
+                    "state": trial.state.name.lower(),
+                    **trial.params,
+                    "epochs": len(trial.intermediate_values),
+                    "val_nll": trial.value,
+                    "parameters": trial.user_attrs["parameters"],
+                    "val_accuracy": trial.user_attrs["val_accuracy"],
+                    "seconds": round(trial.duration.total_seconds(), 1),
+                    **provenance,
+                    "device": device.type,
+                    "precision": choose_precision("auto", device),
+                    "torch": torch.__version__,
+                }
+            )
+        return pd.DataFrame(rows)
 
-    def history(self) -> pd.DataFrame:
-        """One row a trial and epoch: model, trial, epoch, val_nll."""
-        return self.table(
-            "_history",
-            lambda: pd.DataFrame(
-                {"model": model, "trial": trial.number, "epoch": epoch, "val_nll": value}
-                for model in self.spaces
-                for trial in self._trials(model)
-                for epoch, value in trial.intermediate_values.items()
-            ),
-        )
+    def compute_history(self) -> pd.DataFrame:
+        """Return one row a trial and epoch: model, trial, epoch, val_nll."""
+        rows = []
+        for model, trial in self._done_trials():
+            for epoch, value in trial.intermediate_values.items():
+                row = {"model": model, "trial": trial.number, "epoch": epoch, "val_nll": value}
+                rows.append(row)
+        return pd.DataFrame(rows)
 
-    def extent(self, results: pd.DataFrame) -> str:
-        return f"{len(results)} trials, {(results['state'] == 'pruned').sum()} of them pruned"
+    def extent(self) -> str:
+        """Return the number of trials, for the caption."""
+        pruned = (self.results["state"] == "pruned").sum()
+        return f"{len(self.results)} trials, {pruned} of them pruned"
 
-    def _trials(self, model: str) -> list[FrozenTrial]:
-        # pruned by a loss that is not finite: no epoch, no value
+    def _done_trials(self) -> list[tuple[str, FrozenTrial]]:
+        """Return the trials with at least one epoch; a loss that is not finite leaves none."""
         return [
-            trial
+            (model, trial)
+            for model in self.spaces
             for trial in self.optuna_study(model).get_trials(states=DONE)
             if trial.intermediate_values
         ]
 
 
-def _device(trial: FrozenTrial) -> dict[str, str]:
-    device = choose_device(
-        trial.user_attrs.get("device", "auto")
-    )  # one of an older journal does not say
-    return {"device": device.type, "precision": choose_precision("auto", device)}
+def open_study(
+    url: str, space: Space, model: str, seed: int, data: ColorizationData, place: int = 0
+) -> optuna.Study:
+    """Return a new or continued Optuna study, with the sampler of the trial at `place`.
+
+    Args:
+        url: URL of the database.
+        space: the space.
+        model: name of the network.
+        seed: seed of the search.
+        data: the data; another set is another search.
+        place: place of a trial in the search.
+
+    Raises:
+        RunError: the database is damaged, not supported or cannot be opened.
+    """
+    identity = json.dumps([repr(space), seed, data.fingerprint])
+    name = f"{model}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+    sampler = optuna.samplers.TPESampler(
+        n_startup_trials=RANDOM_TRIALS, seed=derive_seed(seed, model, place) % 2**32
+    )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    options = {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else {}
+    try:
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
+        study = optuna.create_study(
+            study_name=name,
+            storage=storage,
+            load_if_exists=True,
+            sampler=sampler,
+            pruner=optuna.pruners.MedianPruner(UNPRUNED_TRIALS, WARM_UP_EPOCHS),
+        )
+        study.get_trials(deepcopy=False)
+    except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
+        cause = " ".join(str(error).split())[:200]
+        raise RunError(
+            f"the search's database {url} cannot be used ({type(error).__name__}: {cause}). "
+            "Restore it, or move it away to start a new search; for another database, check "
+            "SMAI_OPTUNA and install its driver"
+        ) from error
+    return study
 
 
-def _trial(
-    item: tuple[str, int], search: ColorSearch, report: engines.Report, *, device: str
-) -> None:
-    """One trial of the search for a model, at a place in it: train a suggestion, to its validation NLL at the end."""
-    name, place = item
-    found = search.optuna_study(name, place)
-    trial = found.ask()
+def _run_trial(item: tuple[str, int], shared, report: pool.Report, *, device: str) -> None:
+    """Train the trial of a network at a place in the search; the first one is the base config."""
+    model_name, place = item
+    url, spaces, seed, data = shared
+    study = open_study(url, spaces[model_name], model_name, seed, data, place)
+    if place == 0:
+        base = spaces[model_name].base.to_dict()
+        study.enqueue_trial({key: base[key] for key in SEARCHED})
+    trial = study.ask()
     trial.set_user_attr("place", place)
     trial.set_user_attr("device", choose_device(device).type)
-    config = search.spaces[name].suggest(trial)
-    objective, model = config.build(search.data, search.seed)
+    config = spaces[model_name].suggest(trial)
+    task, model = config.build(data, seed)
     trial.set_user_attr("parameters", parameter_count(model))
 
     def on_epoch(row: dict[str, float]) -> None:
@@ -248,42 +333,10 @@ def _trial(
 
     try:
         fitted = fit(
-            model,
-            objective,
-            search.data.train,
-            search.data.validation,
-            config,
-            seed=search.seed,
-            device=device,
-            on_epoch=on_epoch,
-        )
-        found.tell(trial, fitted.rows[-1]["val_nll"])
+            model, task, data.train, data.validation, config,
+            seed=seed, device=device, on_epoch=on_epoch,
+        )  # fmt: skip
+        study.tell(trial, fitted.rows[-1]["val_nll"])
     except (optuna.TrialPruned, NonFiniteLossError):
-        found.tell(trial, state=TrialState.PRUNED)
+        study.tell(trial, state=TrialState.PRUNED)
     report(1)
-
-
-def _digest(record: dict) -> str:
-    return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
-
-
-def check_journal(file: Path) -> None:
-    """SearchError, with the line and the way out, unless every line of `file` is a record as it was written."""
-    if not file.exists():
-        return
-    lines = file.read_bytes().split(b"\n")[:-1]  # Optuna passes over a last line without an end
-    sealed = any(
-        b'"sha256"' in line for line in lines[:2]
-    )  # else it was begun before there were digests
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-            found = record.pop("sha256", "" if sealed else _digest(record))
-            valid = "op_code" in record and found == _digest(record)
-        except (ValueError, TypeError, AttributeError):
-            valid = False
-        if not valid:
-            raise SearchError(
-                f"{file}, line {number}: found {line[:40]!r}, expected a record of Optuna's with its SHA-256; "
-                "restore the file, or move it away to start a new search. Nothing was changed"
-            )

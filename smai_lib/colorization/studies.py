@@ -1,8 +1,11 @@
-"""The studies of Q2: the networks beside the answers that need none, and the search for hyper-parameters."""
+"""Studies of colorization: the reference report's 21 runs, and the networks beside the baselines.
+
+All of CIFAR-10 in the 24 supplied colours: 45,000 training, 5,000 validation and 10,000 test
+images.
+"""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,315 +13,383 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
-from ..core import checksums, paths
-from ..core.config import require_number
-from ..core.runs import RunSpec
-from ..core.study import Study, assemble, loader, over_seeds
-from . import metrics, tables
+from ..core import paths, stats
+from ..core.study import Study, over_seeds, plan
+from . import metrics
+from .baselines import baselines, ceiling, color_frequency, measured_baselines
+from .coloring import colorize, vivid_alpha, vivid_logits
 from .config import ColorizationConfig
-from .data import ColorizationData, ColorSplit
+from .data import ColorizationData, ColorSplit, cifar10
 from .metrics import Scores
-from .model import Colorizer
-from .palette import colored, decode
-from .search import ColorSearch
-from .space import Space
-from .sweep import CONFIGS, sweep_data
-from .tables import baselines, measured_baselines
+from .palette import decode
 
-TABLE = "luminance table"
-COMPARED = (
-    "accuracy",
-    "nll",
-    "balanced_accuracy",
-    "psnr_grey",
-    "colorfulness_mean",
-)  # with intervals
-EXTREMES = 3  # examples of the largest gain, and of failure, after one of each class
+QUICK_IMAGES = (4500, 500, 500)  # under the profile "quick"
 
-# the reference report's best network, as it was trained
-REPORT_CNN = CONFIGS["run 10"]
-_recipe = {
-    "mirror": True,
-    "schedule": "one_cycle",
-    "optimizer": "AdamW",
-    "learning_rate": 3e-3,
-    "keep": "best",
+# validation after the last epoch: the outputs of the reference report's notebooks
+PUBLISHED = pd.DataFrame(
+    [
+        (1e-4, 32, 16, 5, "Adam", 1.5157, 0.4436),
+        (1e-4, 64, 8, 5, "Adam", 1.7391, 0.3815),
+        (1e-4, 128, 16, 3, "Adam", 1.7876, 0.3728),
+        (1e-4, 64, 32, 3, "Adam", 1.6165, 0.4166),
+        (3e-4, 32, 8, 3, "Adam", 1.8619, 0.3532),
+        (3e-4, 64, 8, 5, "Adam", 1.6708, 0.3939),
+        (3e-4, 128, 16, 3, "Adam", 1.7254, 0.3852),
+        (3e-4, 64, 32, 3, "Adam", 1.5742, 0.4244),
+        (1e-3, 32, 16, 3, "Adam", 1.6855, 0.3972),
+        (1e-3, 32, 32, 5, "Adam", 1.3077, 0.5011),
+        (1e-3, 64, 8, 3, "Adam", 1.8450, 0.3550),
+        (1e-3, 64, 16, 3, "Adam", 1.6743, 0.3985),
+        (1e-3, 64, 16, 5, "Adam", 1.5862, 0.4134),
+        (1e-3, 64, 32, 3, "Adam", 1.5318, 0.4354),
+        (1e-3, 128, 16, 5, "Adam", 1.4859, 0.4435),
+        (3e-3, 64, 16, 3, "Adam", 1.6753, 0.3989),
+        (1e-4, 128, 32, 3, "SGD", 2.7519, 0.1462),
+        (3e-4, 32, 32, 3, "SGD", 1.8730, 0.3496),
+        (3e-4, 64, 8, 5, "SGD", 2.1485, 0.2939),
+        (3e-3, 32, 16, 5, "SGD", 1.5193, 0.4379),
+        (3e-3, 128, 8, 3, "SGD", 1.9175, 0.3412),
+    ],
+    columns=[
+        "learning_rate",
+        "batch_size",
+        "num_filters",
+        "kernel_size",
+        "optimizer",
+        "nll",
+        "accuracy",
+    ],
+    index=[f"run {number}" for number in range(1, 22)],
+)
+BEST_PUBLISHED = 1.3015  # lowest validation loss of run 10 over its epochs
+
+
+def _sweep_configs() -> dict[str, ColorizationConfig]:
+    """Return the configs of the published runs by name: 30 epochs, SGD with momentum 0.9."""
+    configs = {}
+    for name, keys in PUBLISHED.drop(columns=["nll", "accuracy"]).to_dict("index").items():
+        momentum = 0.9 if keys["optimizer"] == "SGD" else 0.0
+        configs[name] = ColorizationConfig(**keys, momentum=momentum, epochs=30, keep="best")
+    return configs
+
+
+SWEEP_CONFIGS = _sweep_configs()
+REPORT_CNN = SWEEP_CONFIGS["run 10"]  # the reference report's best network
+_RECIPE = ColorizationConfig(
+    mirror=True, schedule="one_cycle", optimizer="AdamW", learning_rate=3e-3, keep="best"
+)
+# Chosen on validation, in single runs of five epochs: a kernel of 5 with 48 filters was better than
+# 3 with 64 and 7 with 32, at about the same cost.
+TUNED_CNN = _RECIPE.replace(num_filters=48, epochs=15)
+CNN_PRIOR = _RECIPE.replace(model="cnn_prior", epochs=8)
+# Batches of 32 were slightly better than 64. Shifts prevent overfitting up to the 20th epoch;
+# dropout of 0.1 beside them only costs (validation NLL 0.7950, mirrored). More filters are better.
+UNET = _RECIPE.replace(model="unet", num_filters=16, kernel_size=3, shift=4, epochs=20)
+MODELS = {
+    "report CNN": REPORT_CNN,
+    "tuned CNN": TUNED_CNN,
+    "CNN + prior": CNN_PRIOR,
+    "U-Net": UNET,
+    # without the prior, else alike
+    "CNN": CNN_PRIOR.replace(model="cnn"),
+    "U-Net without prior": UNET.replace(model="unet_no_prior"),
 }
-# chosen by single short runs on validation, at five epochs each: a kernel of 5 with 48 filters before 3 with 64 and
-# 7 with 32, which cost about the same
-TUNED_CNN = ColorizationConfig(num_filters=48, kernel_size=5, batch_size=32, epochs=15, **_recipe)
-CNN_PRIOR = ColorizationConfig(
-    model="cnn_prior", num_filters=32, kernel_size=5, batch_size=32, epochs=8, **_recipe
-)
-# batches of 32 before 64, by a hair; shifts keep it from learning its images by heart before the 20th epoch, and beside
-# them dropout of 0.1 only costs: 0.7950 nats on validation, mirrored, three seeds; more filters are better, and slower
-UNET = ColorizationConfig(
-    model="unet", num_filters=16, kernel_size=3, shift=4, batch_size=32, epochs=20, **_recipe
-)
-
-SEARCH_TRIALS = {"quick": 4, "full": 30}
-SEARCH_EPOCHS = {
-    "cnn": 4,
-    "unet": 3,
-}  # of a trial, so that sixty take less than half an hour of a core
-SEARCH_IMAGES = {"quick": (1000, 300, 100), "full": (6000, 2000, 100)}
-QUICK_EPOCHS = {"report CNN": 2, "tuned CNN": 1, "CNN + prior": 1, "U-Net": 2}
+QUICK_EPOCHS = {"report CNN": 2, "U-Net": 2}
 MODEL_SEEDS = 3
 
-
-class ColorModels(Study):
-    """The networks, several seeds each, beside the answers that need none.
-
-    What compares images uses test-time mirroring for all alike; a table by grey level does not feel it.
-    """
-
-    @cached_property
-    def scores(self) -> dict[str, Scores]:
-        """Per-image values on the test images: of the baselines, and of each network the mean over seeds."""
-        test, palette = self.data.test, self.data.palette
-        found = {
-            name: metrics.score(answer, test, palette)
-            for name, answer in baselines(self.data).items()
-        }
-        for name in dict.fromkeys(spec.name for spec in self.specs):
-            found[name] = metrics.mean_scores(
-                [
-                    metrics.score(self.network(spec), test, palette, mirror=True)
-                    for spec in self.specs
-                    if spec.name == name
-                ]
-            )
-        return found
-
-    def network(self, spec: RunSpec) -> torch.nn.Module:
-        """The trained network of a finished run."""
-        self.result(spec)
-        return spec.config.load(spec.weights_file)
-
-    def baselines(self) -> pd.DataFrame:
-        """One row an answer that needs no network: its metrics on validation and test."""
-        return self.table("_baselines", lambda: measured_baselines(self.data))
-
-    def summary(self, columns: Sequence[str]) -> pd.DataFrame:
-        """A row a model, as text: the answers without a network, then networks as mean ± deviation over seeds.
-
-        Args:
-            columns: of `results`; where a name says mirror, an answer without a network, which does
-                not feel it, shows its plain value.
-        """
-        rows = [
-            {"model": row["name"]}
-            | {key: f"{row[key.replace('mirror_', '')]:.4f}" for key in columns}
-            for _, row in self.baselines().iterrows()
-        ]
-        for name, runs in self.results().groupby("name", sort=False):
-            deviation = {
-                key: f" ± {runs[key].std():.4f}" if len(runs) > 1 else "" for key in columns
-            }
-            rows.append(
-                {"model": name}
-                | {key: f"{runs[key].mean():.4f}{deviation[key]}" for key in columns}
-            )
-        return pd.DataFrame(rows)
-
-    def intervals(self) -> pd.DataFrame:
-        """Each metric of each model on test, and its difference from the table's, with 95 % intervals.
-
-        Columns: name, metric, value, low, high, and the same of the paired `difference`.
-        """
-        return self.table("_intervals", self._intervals)
-
-    def _intervals(self) -> pd.DataFrame:
-        frames = []
-        for name, scores in self.scores.items():
-            own = metrics.bootstrap(scores).loc[list(COMPARED)]
-            gap = metrics.bootstrap(scores, self.scores[TABLE]).loc[list(COMPARED)]
-            gap.columns = ["difference", "difference_low", "difference_high"]
-            frames.append(own.join(gap).reset_index().assign(name=name))
-        return pd.concat(frames, ignore_index=True).set_index("name").reset_index()
-
-    def images(self) -> pd.DataFrame:
-        """One row a test image: its class, and accuracy and NLL of every model, so that any pair can be compared."""
-        return self.table(
-            "_images",
-            lambda: pd.DataFrame(
-                {"class": np.array(self.data.names)[self.data.test.labels]}
-                | {
-                    f"{metric}: {name}": scores.means[metric].round(4)
-                    for name, scores in self.scores.items()
-                    for metric in ("accuracy", "nll")
-                }
-            ),
-        )
-
-    def by_color(self) -> pd.DataFrame:
-        """One row a model and true colour, test pixels: how many, accuracy and NLL."""
-        return self.table(
-            "_colors",
-            lambda: pd.concat(
-                (
-                    pd.DataFrame(
-                        {
-                            "name": name,
-                            "color": range(scores.counts.shape[1]),
-                            "pixels": (pixels := scores.counts.sum(0)),
-                            "accuracy": scores.correct.sum(0) / pixels,
-                            "nll": scores.color_nll.sum(0) / pixels,
-                        }
-                    ).round(4)
-                    for name, scores in self.scores.items()
-                ),
-                ignore_index=True,
-            ),
-        )
-
-    def ceiling(self) -> pd.DataFrame:
-        """See `tables.ceiling`."""
-        return self.table("_ceiling", lambda: tables.ceiling(self.data))
-
-    def best(self) -> str:
-        """Name of the network with the lowest validation NLL, mean over seeds, test-time mirroring."""
-        return self.results().groupby("name")["val_mirror_nll"].mean().idxmin()
-
-    def merit(self, spec: RunSpec) -> float:
-        return -self.result(spec)["metrics"]["val_mirror_nll"]
-
-    def examples(self) -> dict[str, np.ndarray]:
-        """A fixed choice of test images by column of a figure, (N, C, H, W) uint8, and their `titles`.
-
-        One of each class, drawn at random; then those where the best network gains most on the table, and those
-        where it is right least often.
-        """
-        if self.profile == "recorded":
-            checksums.verify(shipped := paths.RESULTS / f"{self.name}_examples.npz")
-            with np.load(shipped) as file:
-                return dict(file)
-        best, labels = self.best(), self.data.test.labels.numpy()
-        right, by_table = (self.scores[name].means["accuracy"] for name in (best, TABLE))
-        shuffled = np.random.default_rng(0).permutation(len(labels))
-        drawn = shuffled[np.unique(labels[shuffled], return_index=True)[1]]
-        chosen = np.concatenate(
-            [drawn, np.argsort(by_table - right)[:EXTREMES], np.argsort(right)[:EXTREMES]]
-        )
-        few = ColorSplit(*(x[chosen] for x in self.data.test))
-        columns = {
-            "grey": few.grey,
-            "truth": few.images,
-            "in palette": decode(few.colors, self.data.palette),
-        }
-        table_model = Colorizer(baselines(self.data)[TABLE], self.data.palette)
-        columns["table"] = colored(table_model, few)["most likely"]
-        for name in dict.fromkeys(("report CNN", best)):
-            shown = colored(self.network(self.best_spec(name)), few)
-            columns[name] = shown["most likely"]
-        columns[f"{best}, mean"] = shown["annealed mean"]
-        groups = [
-            *(self.data.names[label] for label in labels[drawn]),
-            *["gain"] * EXTREMES,
-            *["failure"] * EXTREMES,
-        ]
-        titles = [
-            f"{group}\n{right[i]:.0%}, table {by_table[i]:.0%}"
-            for group, i in zip(groups, chosen, strict=True)
-        ]
-        return {name: image.numpy() for name, image in columns.items()} | {
-            "titles": np.array(titles)
-        }
-
-    def tables(self) -> dict[str, pd.DataFrame]:
-        return super().tables() | {
-            "_baselines": self.baselines(),
-            "_intervals": self.intervals(),
-            "_images": self.images(),
-            "_colors": self.by_color(),
-            "_ceiling": self.ceiling(),
-        }
-
-    def publish(self) -> None:
-        super().publish()
-        np.savez_compressed(file := paths.RESULTS / f"{self.name}_examples.npz", **self.examples())
-        checksums.record(file)
-
-    def weights(self) -> dict[str, Path]:
-        """The best network and the report's, in half precision: half the size, no digit that shows."""
-        return {
-            "_best": half(self.best_spec().weights_file),
-            "_report": half(self.best_spec("report CNN").weights_file),
-        }
+TABLE = "luminance table"
+INTERVALS_OF = ("accuracy", "nll", "balanced_accuracy", "psnr_grey", "colorfulness_mean")
+ALPHAS = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
-def half(file: Path) -> Path:
-    """A copy beside `file` whose floats, but for the palette's, have 16 bits; `ColorizationConfig.load` reads either."""
-    target = file.with_name("half." + file.name)
-    save_file(
-        {
-            name: value.half() if value.is_floating_point() and name != "palette" else value
-            for name, value in load_file(file).items()
-        },
-        target,
-    )
-    return target
+def load_data(profile: str, data: ColorizationData | None) -> ColorizationData:
+    """Return the data of a study, by default CIFAR-10; a tenth of it under "quick"."""
+    data = data or cifar10()
+    return data.take(*QUICK_IMAGES) if profile == "quick" else data
 
 
-def search_spaces(profile: str) -> dict[str, Space]:
-    """What is searched for the report's network and for ours; `quick` leaves out what is slow."""
-    quick = profile == "quick"
-    return {
-        "cnn": Space(
-            base=replace(REPORT_CNN, keep="last", epochs=2 if quick else SEARCH_EPOCHS["cnn"]),
-            learning_rate=(3e-4, 1e-2),
-            batch_size=(16, 32, 64, 128),
-            num_filters=(16, 32) if quick else (8, 16, 32),
-            kernel_size=(3, 5) if quick else (3, 5, 7),
-        ),
-        "unet": Space(
-            base=replace(
-                UNET, dropout_rate=0.1, keep="last", epochs=2 if quick else SEARCH_EPOCHS["unet"]
-            ),
-            learning_rate=(5e-4, 2e-2),
-            batch_size=(32, 64, 128),
-            num_filters=(8, 12, 16),
-            kernel_size=(3,) if quick else (3, 5),
-        ),
-    }
-
-
-def color_search(
+def color_sweep(
     profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None
-) -> ColorSearch:
-    """Optuna over the report's five hyper-parameters, for its network and for the U-Net, on the first images."""
-    require_number("seed", seed, int)
+) -> Study:
+    """Return the study that retrains the 21 published runs.
 
-    def load() -> ColorizationData:
-        return (data or sweep_data()).subset(*SEARCH_IMAGES[profile])
-
-    return ColorSearch(
-        "q2_search",
+    Args:
+        profile: "recorded", "quick" or "full".
+        seed: seed of all runs.
+        data: data set, by default CIFAR-10 in the supplied colours.
+    """
+    return plan(
+        "q2_sweep",
         profile,
-        search_spaces(profile),
-        SEARCH_TRIALS.get(profile, 0),
-        seed,
-        loader(profile, load),
-        paths.runs_dir() / profile / "q2_search",
+        over_seeds(SWEEP_CONFIGS, seed),
+        lambda: load_data(profile, data),
+        choose=lambda results: results.set_index("name")["best_val_loss"].idxmin(),
+        rank="-best_val_loss",
+        tables={"baselines": lambda study: measured_baselines(study.data)},
+        weights=lambda study: {},  # several seeds of run 10 ship with the study of the networks
     )
 
 
 def color_models(
     profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None
-) -> ColorModels:
-    """The report's network as it was, tuned, and with the prior; and the U-Net."""
-    configs = {
-        "report CNN": REPORT_CNN,
-        "tuned CNN": TUNED_CNN,
-        "CNN + prior": CNN_PRIOR,
-        "U-Net": UNET,
-    }
-    wanted = over_seeds(configs, seed, 1 if profile == "quick" else MODEL_SEEDS)
-    return assemble(
-        ColorModels,
+) -> Study:
+    """Return the study of the networks, three seeds each, beside the baselines.
+
+    Args:
+        profile: "recorded", "quick" (one seed) or "full".
+        seed: first seed.
+        data: data set, by default CIFAR-10 in the supplied colours.
+    """
+    return plan(
         "q2_models",
         profile,
-        wanted,
-        lambda: sweep_data(profile, data),
+        over_seeds(MODELS, seed, 1 if profile == "quick" else MODEL_SEEDS),
+        lambda: load_data(profile, data),
         quick_epochs=QUICK_EPOCHS,
+        choose=_lowest_nll,
+        rank="-val_mirror_nll",
+        tables={
+            "baselines": lambda study: measured_baselines(study.data),
+            "intervals": compute_intervals,
+            "images": compute_images,
+            "colors": compute_colors,
+            "ceiling": lambda study: ceiling(study.data),
+            "frequency": compute_frequency,
+            "vividness": compute_vividness,
+        },
+        weights=shipped_weights,
     )
+
+
+def color_auxiliary(
+    profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None
+) -> Study:
+    """Return the study of the U-Net with an auxiliary class head in training.
+
+    Its runs are compared by seed with those of "U-Net" in `color_models`.
+
+    Args:
+        profile: "recorded", "quick" (one seed) or "full".
+        seed: first seed.
+        data: data set, by default CIFAR-10 in the supplied colours.
+    """
+    configs = {"U-Net + class head": UNET.replace(class_weight=0.1)}
+    return plan(
+        "q2_auxiliary",
+        profile,
+        over_seeds(configs, seed, 1 if profile == "quick" else MODEL_SEEDS),
+        lambda: load_data(profile, data),
+        choose=_lowest_nll,
+        rank="-val_mirror_nll",
+        weights=lambda study: {},
+    )
+
+
+def _lowest_nll(results: pd.DataFrame) -> str:
+    """Return the name with the lowest validation NLL, mirrored, mean over seeds."""
+    return results.groupby("name")["val_mirror_nll"].mean().idxmin()
+
+
+def comparison(study: Study) -> pd.DataFrame:
+    """Return ours beside the published metrics, validation after the last epoch, a row a run.
+
+    Returns:
+        The columns of `stats.beside_published` for `nll` and `accuracy`; `best_nll`, our lowest of
+        all epochs.
+    """
+    ours = study.results.set_index("name")[["val_nll", "val_accuracy", "best_val_loss"]]
+    ours.columns = ["nll", "accuracy", "best_nll"]
+    return stats.beside_published(PUBLISHED, ours)
+
+
+def agreement(study: Study, without: Sequence[str] = ()) -> dict[str, float]:
+    """Return the agreement of our NLL with the published ones; see `stats.agreement`.
+
+    Args:
+        study: the sweep.
+        without: names of runs to leave out.
+    """
+    table = comparison(study)
+    return stats.agreement(table[~table["run"].isin(without)], "nll")
+
+
+@cache
+def scores(study: Study) -> dict[str, Scores]:
+    """Return the scores on test of the baselines, and of each network as mean over its seeds.
+
+    Networks are scored with mirrored images; a table by grey level does not depend on that.
+    """
+    test, palette = study.data.test, study.data.palette
+    table = {
+        name: metrics.score(baseline, test, palette)
+        for name, baseline in baselines(study.data).items()
+    }
+    for name in dict.fromkeys(run.name for run in study.runs):
+        seeds = [
+            metrics.score(run.load_model(), test, palette, mirror=True)
+            for run in study.runs
+            if run.name == name
+        ]
+        table[name] = metrics.mean_scores(seeds)
+    return table
+
+
+def summary(study: Study, columns: Sequence[str]) -> pd.DataFrame:
+    """Return a row a model as text: baselines, then networks as mean ± deviation over seeds.
+
+    Args:
+        study: the study of the networks.
+        columns: columns of the results; a baseline shows its plain value where a name has
+            "mirror", which it does not depend on.
+    """
+    rows = []
+    for _, baseline in study.table("baselines").iterrows():
+        values = {key: f"{baseline[key.replace('mirror_', '')]:.4f}" for key in columns}
+        rows.append({"model": baseline["name"], **values})
+    for name, runs in study.results.groupby("name", sort=False):
+        row = {"model": name}
+        for key in columns:
+            deviation = f" ± {runs[key].std():.4f}" if len(runs) > 1 else ""
+            row[key] = f"{runs[key].mean():.4f}{deviation}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def compute_intervals(study: Study) -> pd.DataFrame:
+    """Return each metric of each model on test and its difference from the table's.
+
+    Returns:
+        name, metric, value, low, high, and the same of the paired `difference`: 95 % intervals.
+    """
+    reference = scores(study)[TABLE]
+    tables = []
+    for name, own in scores(study).items():
+        values = metrics.bootstrap(own).loc[list(INTERVALS_OF)]
+        differences = metrics.bootstrap(own, reference).loc[list(INTERVALS_OF)]
+        differences.columns = ["difference", "difference_low", "difference_high"]
+        tables.append(values.join(differences).reset_index().assign(name=name))
+    return pd.concat(tables, ignore_index=True).set_index("name").reset_index()
+
+
+def compute_images(study: Study) -> pd.DataFrame:
+    """Return a row a test image: its class, and accuracy and NLL of every model."""
+    columns = {"class": np.array(study.data.names)[study.data.test.labels]}
+    for name, own in scores(study).items():
+        for metric in ("accuracy", "nll"):
+            columns[f"{metric}: {name}"] = own.means[metric].round(4)
+    return pd.DataFrame(columns)
+
+
+def compute_colors(study: Study) -> pd.DataFrame:
+    """Return a row a model and true colour of test pixels: pixels, accuracy and NLL."""
+    tables = []
+    for name, own in scores(study).items():
+        pixels = own.counts.sum(0)
+        table = {
+            "name": name,
+            "color": range(len(pixels)),
+            "pixels": pixels,
+            "accuracy": own.correct.sum(0) / pixels,
+            "nll": own.color_nll.sum(0) / pixels,
+        }
+        tables.append(pd.DataFrame(table).round(4))
+    return pd.concat(tables, ignore_index=True)
+
+
+def compute_frequency(study: Study) -> pd.DataFrame:
+    """Return the share of every colour among the training pixels, a row a colour."""
+    share = color_frequency(study.data.train.colors, len(study.data.palette))
+    return pd.DataFrame({"color": range(len(share)), "share": share.numpy()})
+
+
+def compute_vividness(study: Study, network: torch.nn.Module | None = None) -> pd.DataFrame:
+    """Return what subtracting alpha times the log-frequency of the colours does.
+
+    Args:
+        study: the study of the networks.
+        network: the network, by default the study's best.
+
+    Returns:
+        A row a split (validation, test) and alpha, with the metrics of `metrics.score` from one
+        image; `colorfulness_truth` of the true images, and `colorfulness_palette` of the true
+        images in the palette.
+    """
+    network = network or study.best_network()
+    data = study.data
+    share = torch.tensor(study.table("frequency")["share"].to_numpy())
+    zeros = torch.zeros(1, len(share), 1, 1)
+    rows = []
+    for name, split in {"validation": data.validation, "test": data.test}.items():
+        truth = metrics.colorfulness(split.images).mean().item()
+        in_palette = metrics.colorfulness(decode(split.colors, data.palette)).mean().item()
+        for alpha in ALPHAS:
+            bias = vivid_logits(zeros, share.log().float(), alpha)
+            measured = metrics.score(network, split, data.palette, bias=bias).metrics()
+            row = {"split": name, "alpha": alpha, **measured.iloc[0].to_dict()}
+            rows.append(row | {"colorfulness_truth": truth, "colorfulness_palette": in_palette})
+    return pd.DataFrame(rows)
+
+
+def shipped_weights(study: Study) -> dict[str, Path]:
+    """Return the weights of the best network and of the report's, in half precision."""
+    return {
+        "best": half_precision(study.best_run.weights_file),
+        "report": half_precision(study.run_named("report CNN").weights_file),
+    }
+
+
+def half_precision(file: Path) -> Path:
+    """Write a copy beside `file` with 16-bit floats, and return it.
+
+    The palette keeps its precision, and the auxiliary class head is left out.
+    """
+    state = {}
+    for name, value in load_file(file).items():
+        if not name.startswith("network.class_head."):
+            smaller = value.is_floating_point() and name != "palette"
+            state[name] = value.half() if smaller else value
+    target = file.with_name("half." + file.name)
+    save_file(state, target)
+    return target
+
+
+def load_report_network() -> torch.nn.Module:
+    """Return the shipped network of the reference report's best run, trained here."""
+    return REPORT_CNN.load_model(paths.WEIGHTS / "q2_models_report.safetensors")
+
+
+def examples(study: Study, images: Sequence[int] | None = None) -> dict[str, torch.Tensor]:
+    """Return colourings of test images by the table, the report's network and the best network.
+
+    Args:
+        study: the study of the networks.
+        images: numbers of test images; by default one of each class, drawn at random once.
+
+    Returns:
+        Columns of a figure, (N, 3, H, W) or (N, 1, H, W) uint8 by title; and "titles" with the
+        class and the accuracy of the best network's picture, from that one image.
+    """
+    data = study.data
+    labels = data.test.labels.numpy()
+    if images is None:
+        shuffled = np.random.default_rng(0).permutation(len(labels))
+        images = shuffled[np.unique(labels[shuffled], return_index=True)[1]]
+    few = ColorSplit(*(column[list(images)] for column in data.test))
+    best = study.best_network()
+    share = torch.tensor(study.table("frequency")["share"].to_numpy())
+    log_frequency = share.log().float()
+    alpha = vivid_alpha(1.0, study.table("vividness"))
+    recorded = study.profile == "recorded"
+    report = load_report_network() if recorded else study.run_named("report CNN").load_model()
+    likely = colorize(best, few)
+    vivid = colorize(best, few, alpha=alpha, log_frequency=log_frequency)
+    accuracy = metrics.score(best, few, data.palette).means["accuracy"]
+    names = [data.names[label] for label in labels[list(images)]]
+    return {
+        "grey": few.grey,
+        "truth": few.images,
+        "report's network": colorize(report, few)["most likely"],
+        "U-Net": likely["annealed mean"],
+        "U-Net, vivid": vivid["annealed mean"],
+        "titles": [f"{name}\n{share:.0%}" for name, share in zip(names, accuracy, strict=True)],
+    }

@@ -1,72 +1,71 @@
-"""What colorization asks of a model: the colour class of every pixel from its grey value and what surrounds it."""
+"""The colorization task: classify every pixel into a colour, from its grey value and around it."""
 
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 
 from ..core.training import evaluate
-from . import figures, metrics
+from . import metrics, plots
+from .coloring import colorize
 from .data import ColorizationData, ColorSplit
-from .model import Colorizer
-from .palette import colored, decode
+from .model import Colorizer, ColorOutput
+from .palette import decode
 
-PICTURED = 8  # test images in the tracking mirror
+TRACKED_IMAGES = 8  # test images that wandb logging shows
 
 
-class ColorizationObjective:
-    """Cross-entropy over pixels, in nats; a mirrored image is as good an example as the image."""
+class Colorization:
+    """Cross-entropy over pixels, in nats.
+
+    Args:
+        config: a `ColorizationConfig`.
+    """
 
     def __init__(self, config):
-        self.num_colors, self.mirror, self.shift = config.num_colors, config.mirror, config.shift
+        self.config = config
 
     @staticmethod
     def inputs(split: ColorSplit, index: torch.Tensor | slice) -> torch.Tensor:
-        """See `ColorSplit.inputs`."""
+        """Return the network's input for the images at `index`: (B, 1, H, W) in [0, 1]."""
         return split.inputs(index)
 
     def augment(self, train: ColorSplit) -> ColorSplit:
-        """The training images of one epoch: a random half mirrored and all moved, if the config says so."""
-        if self.mirror:
+        """Return the training images of one epoch, mirrored and shifted at random."""
+        if self.config.mirror:
             mirrored = (torch.rand(len(train.images)) < 0.5).to(train.images.device)
-            *pictures, labels = train
-            train = ColorSplit(
-                *(
-                    torch.where(mirrored.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
-                    for x in pictures
-                ),
-                labels,
-            )
-        if self.shift:
-            moves = torch.randint(-self.shift, self.shift + 1, (2, len(train.images)))
-            train = moved(train, *moves.to(train.images.device))
+            train = mirror(train, mirrored)
+        if self.config.shift:
+            most = self.config.shift
+            shifts = torch.randint(-most, most + 1, (2, len(train.images)))
+            train = shift(train, *shifts.to(train.images.device))
         return train
 
     def loss(
-        self, output: torch.Tensor, split: ColorSplit, index
+        self, output: torch.Tensor | ColorOutput, split: ColorSplit, index: torch.Tensor | slice
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss of a batch, and the sums that `metrics` reads, (2 + 2 NC,) float64."""
+        """Return the loss of a batch, and the sums (2 + 2 NC,) float64 that `metrics` needs."""
+        class_loss = 0.0
+        if isinstance(output, ColorOutput):
+            class_loss = F.cross_entropy(output.class_logits, split.labels[index])
+            output = output.logits
         colors = split.colors[index].flatten().long()
-        # (B, NC, H, W) -> (BHW, NC), no copy where the network works channels last
-        logits = output.permute(0, 2, 3, 1).reshape(-1, self.num_colors)
+        # (B, NC, H, W) -> (BHW, NC), without a copy where the network works channels last
+        logits = output.permute(0, 2, 3, 1).reshape(-1, self.config.num_colors)
         cross_entropy = F.cross_entropy(logits, colors)
         with torch.no_grad():
-            correct = (
-                logits.max(1).indices == colors
-            )  # the first of equals, as argmax, in half its time
-            over_pixels = torch.stack(
-                [torch.ones_like(cross_entropy), cross_entropy]
-            ).double() * len(colors)
+            correct = logits.max(1).indices == colors  # twice as fast as argmax, same result
+            totals = torch.stack([torch.ones_like(cross_entropy), cross_entropy]).double()
             counts = [
-                torch.bincount(some, minlength=self.num_colors).double()
-                for some in (colors, colors[correct])
+                torch.bincount(subset, minlength=self.config.num_colors).double()
+                for subset in (colors, colors[correct])
             ]
-            sums = torch.cat([over_pixels, *counts])
-        return cross_entropy, sums
+            sums = torch.cat([totals * len(colors), *counts])
+        return cross_entropy + self.config.class_weight * class_loss, sums
 
     def metrics(self, sums: torch.Tensor) -> dict[str, float]:
-        """Means over the pixels summed; accuracies in [0, 1], nll in nats a pixel.
+        """Return means over pixels: accuracies in [0, 1], nll in nats.
 
-        Balanced accuracy is the mean over the colours that occur of each one's accuracy.
+        Balanced accuracy is the mean of the accuracies of all colours that occur.
         """
         pixels, cross_entropy = sums[:2].tolist()
         counts, correct = sums[2:].cpu().chunk(2)
@@ -78,55 +77,73 @@ class ColorizationObjective:
             "balanced_accuracy": (correct[occurs] / counts[occurs]).mean().item(),
         }
 
-    def diagnose(self, model: Colorizer, train: ColorSplit) -> dict[str, float]:
-        """Nothing beyond the metrics."""
+    def epoch_diagnostics(self, model: Colorizer, train: ColorSplit) -> dict[str, float]:
+        """Return no further columns."""
         return {}
 
-    def examine(self, model: Colorizer, data: ColorizationData) -> dict:
-        """What the finished model is worth on the test images, all of `color_metrics`' measures.
+    def final_metrics(self, model: Colorizer, data: ColorizationData) -> dict:
+        """Return all metrics of `metrics.Scores` on the test split.
 
-        And on validation and test with test-time mirroring, `val_mirror_*` and `test_mirror_*`.
+        Those with `mirror` in their names, also on validation, average the probabilities of an
+        image and its mirror image.
         """
-        found = {}
-        for prefix, split, mirror in (
-            ("test_", data.test, False),
-            ("test_mirror_", data.test, True),
-            ("val_mirror_", data.validation, True),
-        ):
-            measured = metrics.score(model, split, data.palette, mirror=mirror).metrics()
-            found |= measured.add_prefix(prefix).iloc[0].to_dict()
+        splits = {
+            "test_": (data.test, False),
+            "test_mirror_": (data.test, True),
+            "val_mirror_": (data.validation, True),
+        }
+        final = {}
+        for prefix, (split, mirrored) in splits.items():
+            scores = metrics.score(model, split, data.palette, mirror=mirrored).metrics()
+            final |= scores.add_prefix(prefix).iloc[0].to_dict()
         test = evaluate(model, self, data.test)
-        return {"metrics": found | {f"test_{key}": value for key, value in test.items()}}
+        final |= {f"test_{key}": value for key, value in test.items()}
+        return {"metrics": final}
 
-    def pictures(
-        self, examined: dict, model: Colorizer, data: ColorizationData
-    ) -> dict[str, Figure]:
-        """Figures for the tracking mirror: a few test images, grey, true and coloured."""
-        few = ColorSplit(*(x[:PICTURED] for x in data.test))
+    def figures(self, final: dict, model: Colorizer, data: ColorizationData) -> dict[str, Figure]:
+        """Return a figure of some test images: grey, true and colorized."""
+        few = ColorSplit(*(column[:TRACKED_IMAGES] for column in data.test))
         columns = {
             "grey": few.grey,
             "truth": few.images,
             "truth in palette": decode(few.colors, data.palette),
+            **colorize(model, few),
         }
-        return {"colorized": figures.pictures(columns | colored(model, few)).flat[0].figure}
+        return {"colorized": plots.plot_pictures(columns).flat[0].figure}
 
 
-def moved(split: ColorSplit, down: torch.Tensor, right: torch.Tensor) -> ColorSplit:
-    """Each image moved by its own (N,) whole pixels; its reflection at the border moves in."""
+def mirror(split: ColorSplit, mirrored: torch.Tensor) -> ColorSplit:
+    """Return a split whose images are mirrored where `mirrored`, (N,) bool, says so."""
+    *pictures, labels = split
+    flipped = []
+    for pixels in pictures:
+        mask = mirrored.view(-1, *[1] * (pixels.ndim - 1))
+        flipped.append(torch.where(mask, pixels.flip(-1), pixels))
+    return ColorSplit(*flipped, labels)
 
-    def source(
-        size: int, move: torch.Tensor
-    ) -> torch.Tensor:  # (N, size), where a pixel comes from
-        index = (torch.arange(size, device=move.device) - move.view(-1, 1)).abs()
-        return torch.where(index < size, index, 2 * (size - 1) - index)
 
+def shift(split: ColorSplit, down: torch.Tensor, right: torch.Tensor) -> ColorSplit:
+    """Return a split with every image shifted, and filled by its reflection at the border.
+
+    Args:
+        split: N images.
+        down: (N,) whole pixels.
+        right: (N,) whole pixels.
+    """
     height, width = split.grey.shape[-2:]
     image = torch.arange(len(down), device=down.device).view(-1, 1, 1)
-    row, column = source(height, down)[:, :, None], source(width, right)[:, None, :]
+    row = _reflected(height, down)[:, :, None]
+    column = _reflected(width, right)[:, None, :]
 
-    def move(pixels: torch.Tensor) -> torch.Tensor:  # (N, C, H, W)
-        return pixels.permute(0, 2, 3, 1)[image, row, column].permute(0, 3, 1, 2).contiguous()
+    def take(pixels: torch.Tensor) -> torch.Tensor:  # (N, C, H, W)
+        shifted = pixels.permute(0, 2, 3, 1)[image, row, column]
+        return shifted.permute(0, 3, 1, 2).contiguous()
 
-    return ColorSplit(
-        move(split.images), move(split.grey), split.colors[image, row, column], split.labels
-    )
+    colors = split.colors[image, row, column]
+    return ColorSplit(take(split.images), take(split.grey), colors, split.labels)
+
+
+def _reflected(size: int, by: torch.Tensor) -> torch.Tensor:
+    """Return the index (N, size) from which every pixel comes after a shift."""
+    index = (torch.arange(size, device=by.device) - by.view(-1, 1)).abs()
+    return torch.where(index < size, index, 2 * (size - 1) - index)

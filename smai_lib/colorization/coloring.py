@@ -1,0 +1,205 @@
+"""Colour grey images with a trained network, on request more vividly than is likeliest.
+
+The likeliest colour of a pixel is mostly greyish, because greyish colours are frequent. Subtracting
+alpha times the log-frequency of the colours from the logits makes rare colours likelier, at some
+cost of accuracy (logit adjustment, Menon et al. 2021; Zhang, Isola and Efros 2016 rebalance the
+loss instead). *Vividness* 1 is the alpha at which the colourfulness is that of true images.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ..core.errors import ConfigError, RunError
+from ..core.study import read_table
+from .data import ColorSplit
+from .images import open_picture
+from .model import Colorizer
+from .palette import ANNEALED, decode, expected_rgb, grey_of, keep_grey
+from .patches import SIZE
+from .plots import plot_pictures
+
+STRIP_PIXELS = 1 << 20  # of a large picture are coloured at once, which bounds the memory
+PANEL_PIXELS = 480  # longest side of a picture in the comparison
+
+
+def vivid_logits(logits: torch.Tensor, log_frequency: torch.Tensor, alpha: float) -> torch.Tensor:
+    """Return logits (B, NC, H, W) minus alpha times the log-frequency (NC,) of the colours."""
+    return logits - alpha * log_frequency.view(1, -1, 1, 1)
+
+
+@torch.inference_mode()
+def colorize(
+    model: Colorizer,
+    split: ColorSplit,
+    *,
+    alpha: float = 0.0,
+    log_frequency: torch.Tensor | None = None,
+) -> dict[str, torch.Tensor]:
+    """Return colourings of a split, (N, 3, H, W) uint8 each.
+
+    Args:
+        model: the trained network.
+        split: N images.
+        alpha: see `vivid_logits`.
+        log_frequency: (NC,) of the training pixels' colours, needed if alpha is not 0.
+
+    Returns:
+        "most likely": the likeliest colour of every pixel; "annealed mean": the mean of sharpened
+        probabilities, with the pixel's known grey value.
+    """
+    logits = model.eval()(split.inputs(slice(None)))
+    if alpha:
+        logits = vivid_logits(logits, log_frequency, alpha)
+    log_probs = logits.log_softmax(1)
+    mean = keep_grey(expected_rgb(log_probs, model.palette, ANNEALED), split.grey)
+    return {
+        "most likely": decode(log_probs.argmax(1), model.palette),
+        "annealed mean": mean.round().byte(),
+    }
+
+
+def recorded_log_frequency() -> torch.Tensor:
+    """Return the log-frequency (NC,) of the supplied colours among CIFAR-10's training pixels."""
+    share = read_table("q2_models_frequency.csv")["share"]
+    return torch.tensor(share.to_numpy()).log().float()
+
+
+def vivid_alpha(vividness: float, table: pd.DataFrame | None = None) -> float:
+    """Return alpha for a vividness from 0 to 1.
+
+    At 1, the colourfulness of the likeliest colours on validation is that of the true images in
+    the palette.
+
+    Args:
+        vividness: 0 (likeliest colours) to 1.
+        table: the study's table "vividness", by default the recorded one.
+
+    Raises:
+        ConfigError: the vividness is outside 0 to 1.
+    """
+    if not 0 <= vividness <= 1:
+        raise ConfigError(f"vividness: found {vividness}, expected 0 to 1")
+    if not vividness:
+        return 0.0
+    table = read_table("q2_models_vividness.csv") if table is None else table
+    rows = table[table["split"] == "validation"].sort_values("alpha")
+    truth = rows["colorfulness_palette"].iloc[0]
+    return vividness * float(np.interp(truth, rows["colorfulness"], rows["alpha"]))
+
+
+@torch.inference_mode()
+def color_picture(
+    model: Colorizer, picture: str | os.PathLike | torch.Tensor, vividness: float = 0.0
+) -> torch.Tensor:
+    """Return a picture coloured at its own resolution, (3, H, W) uint8.
+
+    The network sees the picture's grey values at 32 x 32 pixels, as in training. The colours that
+    it predicts there are enlarged, and every pixel keeps its own grey value.
+
+    Args:
+        model: the trained network.
+        picture: an image file, or (3, H, W) uint8.
+        vividness: 0 (likeliest colours) to 1 (as colourful as true images).
+
+    Raises:
+        ImageError: the file cannot be read as a picture.
+        ConfigError: the vividness is outside 0 to 1.
+    """
+    alpha = vivid_alpha(vividness)
+    if not isinstance(picture, torch.Tensor):
+        picture = open_picture(picture)
+    grey = torch.cat([grey_of(strip[None]) for strip in _strips(picture)], 2)  # (1, 1, H, W)
+    small = F.interpolate(grey.float(), size=(SIZE, SIZE), mode="bicubic", antialias=True)
+    logits = model(small.clamp(0, 255).round().div(255))
+    if alpha:
+        logits = vivid_logits(logits, recorded_log_frequency(), alpha)
+    rgb = expected_rgb(logits.log_softmax(1), model.palette, ANNEALED)
+    height, width = grey.shape[-2:]
+    rgb = F.interpolate(rgb, size=(height, SIZE), mode="bicubic")  # enlarge one axis first
+    strips = []
+    for colors, known in zip(_strips(rgb[0], width), _strips(grey[0]), strict=True):
+        size = (colors.shape[1], width)
+        colors = F.interpolate(colors[None], size=size, mode="bicubic")
+        strips.append(keep_grey(colors, known[None]).round().byte()[0])
+    return torch.cat(strips, 1)
+
+
+def color(
+    picture: str | os.PathLike,
+    out: str | os.PathLike | None = None,
+    vividness: float = 0.0,
+) -> tuple[Figure, Path, Path]:
+    """Colour a picture with the shipped network, and save it.
+
+    Args:
+        picture: an image file.
+        out: file to write, by default NAME_colored.png in the current folder.
+        vividness: 0 (likeliest colours) to 1 (as colourful as true images).
+
+    Returns:
+        A figure of the original, the grey and the coloured picture side by side; the file; and the
+        file of that figure, beside it.
+
+    Raises:
+        ImageError: the picture cannot be read.
+        ConfigError: `out` is the picture itself or no writable image file, or the vividness is
+            outside 0 to 1.
+        RunError: the files cannot be written.
+    """
+    from .studies import color_models
+
+    picture = Path(picture)
+    out = Path(out or f"{picture.stem}_colored.png")
+    compared = out.with_name(f"{out.stem}_compared.png")
+    _check_output(picture, out)
+    vivid_alpha(vividness)
+    original = open_picture(picture)
+    colored = color_picture(color_models().best_network(), original, vividness)
+    panels = {
+        "original": _panel(original),
+        "grey": _panel(original).mean(0, keepdim=True, dtype=torch.float32).round().byte(),
+        "coloured": _panel(colored),
+    }
+    columns = {title: panel[None] for title, panel in panels.items()}
+    figure = plot_pictures(columns, width=4).flat[0].figure
+    try:
+        Image.fromarray(colored.permute(1, 2, 0).numpy()).save(out)
+        figure.savefig(compared, dpi=150)
+    except OSError as error:
+        raise RunError(f"cannot write {error.filename or out} ({error.strerror})") from error
+    return figure, out, compared
+
+
+def _check_output(picture: Path, out: Path) -> None:
+    """Check the output file before the work.
+
+    Raises:
+        ConfigError: it is the input, no image file, or its folder is not writable.
+    """
+    if out.exists() and picture.exists() and out.samefile(picture):
+        raise ConfigError(f"out: {out} is the picture itself; choose another file")
+    extensions = Image.registered_extensions()
+    if out.suffix.lower() not in extensions or extensions[out.suffix.lower()] not in Image.SAVE:
+        raise ConfigError(f"out: found {out.name!r}, expected an image file such as NAME.png")
+    if out.is_dir() or not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise ConfigError(f"out: cannot write {out}; choose a file in a folder you may write to")
+
+
+def _strips(pixels: torch.Tensor, width: int = 0) -> tuple[torch.Tensor, ...]:
+    """Split (C, H, W) into strips of rows, of about STRIP_PIXELS at `width` (by default W)."""
+    rows = max(1, STRIP_PIXELS // (width or pixels.shape[2]))
+    return pixels.split(rows, dim=1)
+
+
+def _panel(picture: torch.Tensor) -> torch.Tensor:
+    """Return (3, h, w) uint8 whose longest side has at most PANEL_PIXELS."""
+    image = Image.fromarray(picture.permute(1, 2, 0).numpy())
+    image.thumbnail((PANEL_PIXELS, PANEL_PIXELS))
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
