@@ -1,53 +1,63 @@
-# make report | test | lab | full | notebooks | bench | faults | lint    (Python 3.11 to 3.13; PYTHON=... chooses one)
+# make report | test | test-all | lab | notebooks | full | bench | faults | lint
+# Python 3.11 or later; PYTHON=... chooses one. Without make, `smai report` and `smai test` do the same.
 PYTHON ?= python3
-# A smaller CPU-only torch: PIP_ARGS="--extra-index-url URL", with the CPU address that the install page of
-# pytorch.org prints, in one `make install` before anything else
+# PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" installs torch without CUDA
 PIP_ARGS ?=
 VENV := .venv
-RUN := $(VENV)/bin/python -m
+BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c requirements.lock
 
-.PHONY: install report test lab full notebooks bench faults lint
+.PHONY: install report test test-all lab notebooks full bench faults lint
 
 install: $(VENV)/installed
 
-$(VENV)/installed: requirements.txt requirements.lock pyproject.toml
+$(VENV)/installed: requirements.lock pyproject.toml
+	@echo "Installing the library and what it needs into $(VENV): 5 minutes, up to 6 GB of disk."
+	@command -v nvidia-smi > /dev/null || echo 'No NVIDIA GPU was found. On Linux, torch without' \
+	    'CUDA takes 1 GB: stop this with Ctrl-C, then `make install PIP_ARGS="--extra-index-url' \
+	    'https://download.pytorch.org/whl/cpu"`.'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install -q --disable-pip-version-check $(PIP_ARGS) -c requirements.lock -r requirements.txt
-	$(RUN) pip install -q --disable-pip-version-check --no-deps -e .
-	touch $@
+	$(PIP) -e .
+	@touch $@
 
-# trains everything, briefly, on the real data, executes the notebooks and prints the report's path, under runs/quick/
+$(VENV)/installed-%: $(VENV)/installed
+	@echo "Installing what \`make $*\` needs, too: less than a minute."
+	$(PIP) -e ".[$*]"
+	@touch $@
+
+# trains everything briefly on the real data, runs the notebooks, and writes runs/quick/report.html
 report: install
-	$(RUN) smai_lib fetch
-	$(RUN) smai_lib report --profile quick
+	$(BIN)/smai fetch
+	$(BIN)/smai report --profile quick
 
-# a process a core, each with one thread, since threads of several processes wait for each other
-test: export OMP_NUM_THREADS := 1
-test: PYTEST := pytest -n logical --maxprocesses 4 --dist loadfile
-test: lint
-	$(RUN) smai_lib fetch
-	$(RUN) $(PYTEST)
-	$(RUN) $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 300 notebooks
+test: $(VENV)/installed-test
+	$(BIN)/smai test
 
-lab: install
-	$(VENV)/bin/jupyter lab notebooks
+# with the slow tests, too; those in a browser need JupyterLab and Chromium, those of Ray need Ray
+test-all: $(VENV)/installed-test $(VENV)/installed-lab
+	$(BIN)/smai test --all
 
-# the reported study: hours, and it continues where it was stopped; writes report/ and figures
-full: install
-	$(RUN) smai_lib fetch
-	$(RUN) smai_lib report --profile full
-	$(RUN) smai_lib report
+lab: $(VENV)/installed-lab
+	$(BIN)/jupyter lab notebooks
 
-# execute the notebooks in place, as the repository stores them and nbval compares them
+# runs the notebooks in place, as the repository stores them
 notebooks: install
-	$(RUN) smai_lib notebooks
+	$(BIN)/smai notebooks
 
+# trains the reported studies, which takes hours and continues where it was stopped
+full: install
+	$(BIN)/smai fetch
+	$(BIN)/smai report --profile full
+	$(BIN)/smai report
+
+# images per second, beside a textbook training loop
 bench: install
-	$(VENV)/bin/python benchmarks/training.py
+	$(BIN)/python benchmarks/training.py
 
-# a soak: processes killed at sixty random moments, every file damaged in three ways; prints and writes runs/faults.csv
-faults: install
-	$(VENV)/bin/python benchmarks/faults.py
+# kills processes at sixty random moments and damages every file in three ways
+faults: $(VENV)/installed-test
+	$(BIN)/python benchmarks/faults.py
 
-lint: install
-	$(RUN) ruff check .
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports

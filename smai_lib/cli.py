@@ -187,7 +187,7 @@ def test(*, slow: Annotated[Flag, Parameter(name="--all")] = False) -> None:
     fetch()
     for command in [
         [*python, "ruff", "check", "."],
-        [*python, "importlinter.cli", "lint"],
+        [str(Path(sys.executable).with_name("lint-imports"))],
         [*pytest, "--durations=10", *marks, "tests"],
         [*pytest, *nbval, "notebooks"],
     ]:
