@@ -26,13 +26,6 @@ def changed_keys(before, after):
     return {key for key in after if after[key] != before[key]}
 
 
-def seeds_by_name(study):
-    seeds = {}
-    for run in study.runs:
-        seeds.setdefault(run.name, []).append(run.seed)
-    return seeds
-
-
 def test_recipe_and_residual_network_keep_the_bounds_of_size_and_epochs():
     assert changed_keys(PLAIN, BEST).isdisjoint(
         {"num_layers", "base_filters", "dropout_rate", "epochs", "batch_size", "backbone"}
@@ -54,15 +47,15 @@ def test_each_ablation_takes_one_ingredient_back(full):
     assert sorted([*ablated, "optimizer", "weight_decay"]) == sorted(changed_keys(PLAIN, BEST))
 
 
-def test_seeds_of_recipe_ablations_and_residual_network(full):
+def test_seeds_run_in_an_order_that_keeps_comparisons_complete(full):
     study = full("q1_best")
-    seeds = seeds_by_name(study)
-    assert seeds.pop(RECIPE) == [3, 4, 5, 6, 7]
-    assert list(seeds.values()) == [[3, 4, 5]] * len(INGREDIENTS)
-    # an interrupted study has complete comparisons
     assert [run.seed for run in study.runs] == [3, 4, 5, 6, 7] + [3] * 6 + [4] * 6 + [5] * 6
+    assert {run.name for run in study.runs[:5]} == {RECIPE}
     assert len({run.run_id for run in study.runs}) == len(study.runs)
-    assert seeds_by_name(full("q1_beyond")) == {RECIPE: [3, 4, 5, 6, 7]}
+    assert [run.seed for run in full("q1_beyond").runs] == [3, 4, 5, 6, 7]
+    ladder = full("q1_ladder")
+    assert [run.seed for run in ladder.runs] == [3] * 12 + [4] * 12 + [5] * 12
+    assert ladder.weights(ladder) == {}  # its recipe ships with q1_best
 
 
 @pytest.fixture
@@ -147,13 +140,6 @@ def test_each_step_of_the_ladder_changes_its_keys_and_the_last_is_the_recipe():
     assert configs[names[0]] == PUBLISHED_CONFIGS["config 1"] and configs[names[-1]] == BEST
     for below, above in pairwise(names):
         assert changed_keys(configs[below], configs[above]) == set(STEPS[above]), above
-
-
-def test_the_ladder_has_three_seeds_two_under_quick_and_ships_no_weights(full, tiny):
-    study = full("q1_ladder")
-    assert [run.seed for run in study.runs] == [3] * 12 + [4] * 12 + [5] * 12
-    assert len({run.run_id for run in study.runs}) == 36 and study.weights(study) == {}
-    assert len(smai.load_study("q1_ladder", "quick", data=tiny).runs) == 24
 
 
 def test_steps_of_the_ladder_by_hand(record):

@@ -33,18 +33,6 @@ def augmented(config, data):
     return config.build(data, 0)[0].augment(data.train)
 
 
-@pytest.mark.parametrize(
-    "lambda1, lambda2, trained", [(1.0, 0.0, "classifier"), (0.0, 1.0, "regressor")]
-)
-def test_a_lambda_of_zero_trains_the_other_head_only(tiny, small, lambda1, lambda2, trained):
-    task, model = small(lambda1=lambda1, lambda2=lambda2).build(tiny, 0)
-    task.loss(model(task.inputs(tiny.train, FEW)), tiny.train, FEW)[0].backward()
-    for name, part in model.named_children():
-        gradients = [weights.grad for weights in part.parameters() if weights.grad is not None]
-        moved = any(gradient.abs().sum() > 0 for gradient in gradients)
-        assert moved == (name in (trained, "backbone")), name
-
-
 def test_the_network_can_overfit_one_batch(tiny, small):
     config = small(base_filters=8, learning_rate=3e-3)
     task, model = config.build(tiny, 0)
