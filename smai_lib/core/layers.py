@@ -1,4 +1,4 @@
-"""Blocks that networks are made of, and how many parameters that is."""
+"""Blocks that networks are made of."""
 
 from collections import OrderedDict
 from typing import TypeVar
@@ -7,38 +7,53 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .errors import ConfigError
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def conv_block(
     c_in: int, c_out: int, kernel_size: int = 3, ceil_mode: bool = False
 ) -> nn.Sequential:
-    """Conv k x k - BatchNorm - ReLU - MaxPool 2x2: (B, c_in, H, W) -> (B, c_out, H // 2, W // 2).
+    """Return Conv k x k - BatchNorm - MaxPool 2 x 2 - ReLU: (B, c_in, H, W) -> (B, c_out, H/2, W/2).
 
-    With `ceil_mode` half of an odd size is rounded up, so that the last row and column count.
+    Half of an odd size is rounded down, or up with `ceil_mode`.
     """
-    return nn.Sequential(
-        OrderedDict(
-            conv=nn.Conv2d(c_in, c_out, kernel_size, padding=kernel_size // 2),
-            norm=nn.BatchNorm2d(c_out),
-            # max(relu(x)) = relu(max(x)): pooling first gives the same values, and ReLU a quarter of the work
-            pool=nn.MaxPool2d(2, ceil_mode=ceil_mode),
-            relu=nn.ReLU(inplace=True),
-        )
+    layers = OrderedDict(
+        conv=nn.Conv2d(c_in, c_out, kernel_size, padding=kernel_size // 2),
+        norm=nn.BatchNorm2d(c_out),
+        # max(relu(x)) = relu(max(x)): pooling first leaves ReLU a quarter of the work
+        pool=nn.MaxPool2d(2, ceil_mode=ceil_mode),
+        relu=nn.ReLU(inplace=True),
     )
+    return nn.Sequential(layers)
 
 
 class PatchDeconv2d(nn.ConvTranspose2d):
-    """A transposed convolution whose stride is its kernel size: its patches do not overlap.
+    """A transposed convolution whose stride is its kernel size, so that patches do not overlap.
 
-    So it is one matrix product, with torch's weights and results; on a CPU, channels last, the backward
-    runs several times faster than torch's. `as_product = False` brings torch's own back.
+    It is computed as one matrix product, with the weights and results of torch's own. On a CPU
+    with channels last its backward pass is several times faster. `as_product = False` uses torch's.
+
+    Raises:
+        ConfigError: another stride than the kernel size, or padding, groups or dilation.
     """
 
     as_product = True
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        plain = (self.padding, self.output_padding, self.dilation, self.groups)
+        square = self.stride == self.kernel_size and self.stride[0] == self.stride[1]
+        if not square or plain != ((0, 0), (0, 0), (1, 1), 1):
+            raise ConfigError(
+                f"PatchDeconv2d: found kernel_size {self.kernel_size}, stride {self.stride} and "
+                f"(padding, output_padding, dilation, groups) {plain}, expected a square kernel, "
+                "a stride equal to it, and no padding, dilation or groups"
+            )
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> (B, O, s H, s W) for a stride of s."""
+        """Return (B, O, s H, s W) of (B, C, H, W), for a stride of s."""
         if not self.as_product:
             return super().forward(images)
         b, c, h, w = images.shape
@@ -50,8 +65,8 @@ class PatchDeconv2d(nn.ConvTranspose2d):
         return patches.reshape(b, s * h, s * w, o).permute(0, 3, 1, 2)
 
 
-def textbook(model: Network) -> Network:
-    """`model`, changed in place to convolve with torch's own operations only."""
+def use_torch_deconvolutions(model: Network) -> Network:
+    """Return `model`, changed in place to use torch's own transposed convolutions."""
     for module in model.modules():
         if isinstance(module, PatchDeconv2d):
             module.as_product = False
@@ -59,18 +74,17 @@ def textbook(model: Network) -> Network:
 
 
 def deconv_block(c_in: int, c_out: int) -> nn.Sequential:
-    """ConvTranspose 2x2, stride 2 - BatchNorm - ReLU: (B, c_in, H, W) -> (B, c_out, 2H, 2W)."""
-    return nn.Sequential(
-        OrderedDict(
-            deconv=PatchDeconv2d(c_in, c_out, kernel_size=2, stride=2),
-            norm=nn.BatchNorm2d(c_out),
-            relu=nn.ReLU(inplace=True),
-        )
+    """Return ConvTranspose 2 x 2 - BatchNorm - ReLU: (B, c_in, H, W) -> (B, c_out, 2 H, 2 W)."""
+    layers = OrderedDict(
+        deconv=PatchDeconv2d(c_in, c_out, kernel_size=2, stride=2),
+        norm=nn.BatchNorm2d(c_out),
+        relu=nn.ReLU(inplace=True),
     )
+    return nn.Sequential(layers)
 
 
 def unit(c_in: int, c_out: int, kernel_size: int) -> nn.Sequential:
-    """Conv k x k - BatchNorm - ReLU: (B, c_in, H, W) -> (B, c_out, H, W)."""
+    """Return Conv k x k - BatchNorm - ReLU: (B, c_in, H, W) -> (B, c_out, H, W)."""
     return nn.Sequential(
         nn.Conv2d(c_in, c_out, kernel_size, padding=kernel_size // 2, bias=False),
         nn.BatchNorm2d(c_out),
@@ -79,5 +93,5 @@ def unit(c_in: int, c_out: int, kernel_size: int) -> nn.Sequential:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Trainable parameters, biases and BatchNorm included."""
+    """Return the number of trainable parameters, biases and BatchNorm included."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

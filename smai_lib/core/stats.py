@@ -1,9 +1,10 @@
 """What a handful of runs can tell apart: intervals, paired differences, equivalence.
 
-Runs that share a seed share their order of images and their initial weights as far as the configurations allow, so
-differences are taken seed by seed and tested as paired (Student's t). Many comparisons at once are corrected by
-Holm's method; two things count as equal only if two one-sided tests put the difference inside a margin (TOST,
-Schuirmann 1987), never because a test of difference failed.
+Runs with the same seed share their order of images and, as far as their configurations allow, their
+initial weights. Differences are therefore taken seed by seed and tested as paired (Student's t).
+Holm's method corrects for several comparisons. Two configurations count as equal only if two
+one-sided tests put their difference within a margin (TOST, Schuirmann 1987), never because a test
+of difference fails.
 """
 
 from collections.abc import Sequence
@@ -14,57 +15,69 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-ALPHA = 0.05
+from .errors import ConfigError
+
+ALPHA = 0.05  # level of tests; intervals have 1 - ALPHA
 
 
 def mean_intervals(results: pd.DataFrame, metric: str, by: str = "name") -> pd.DataFrame:
-    """Mean over seeds, its 95 % interval (Student's t), standard deviation and number of runs."""
-    rows = {}
-    for name, values in results.groupby(by, sort=False)[metric]:
-        if len(values) < 2:
-            raise ValueError(
-                f"{name}: found {len(values)} run, expected at least 2 seeds for an interval"
-            )
-        low, high = DescrStatsW(values).tconfint_mean(ALPHA)
-        rows[name] = {
-            "mean": values.mean(),
-            "low": low,
-            "high": high,
-            "sd": values.std(ddof=1),
-            "runs": len(values),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(by)
+    """Return the mean over seeds with its 95 % interval (Student's t), a row a value of `by`.
+
+    Returns:
+        mean, low, high, sd (standard deviation) and runs.
+
+    Raises:
+        ConfigError: a group has a single run.
+    """
+    groups = results.groupby(by, sort=False)[metric]
+    table = groups.agg(mean="mean", sd="std", runs="count")
+    if (table["runs"] < 2).any():
+        single = ", ".join(map(str, table.index[table["runs"] < 2]))
+        raise ConfigError(f"{single}: found 1 run, expected at least 2 seeds for an interval")
+    half = stats.t.ppf(1 - ALPHA / 2, table["runs"] - 1) * table["sd"] / table["runs"] ** 0.5
+    return table.assign(low=table["mean"] - half, high=table["mean"] + half)
 
 
 def beside_published(published: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
-    """One row a run that both have, in the published order: `published_` columns, ours, and `_difference`, ours - theirs.
+    """Return ours beside the published values, a row a run that both have.
 
     Args:
-        published, ours: a row a run, its name the index; compared in the columns that both have.
+        published: a row a run, with the name as index.
+        ours: likewise; columns that both have are compared.
+
+    Returns:
+        `run`, the published values as `published_KEY`, ours, and `KEY_difference` (ours minus
+        published).
     """
     keys = [key for key in published if key in ours]
-    table = published.rename(columns={key: f"published_{key}" for key in keys}).join(
-        ours, how="inner"
-    )
+    renamed = published.rename(columns={key: f"published_{key}" for key in keys})
+    table = renamed.join(ours, how="inner")
     for key in keys:
         table[f"{key}_difference"] = table[key] - table[f"published_{key}"]
     return table.rename_axis("run").reset_index()
 
 
 def agreement(table: pd.DataFrame, key: str) -> dict[str, float]:
-    """How alike ours and theirs are in column `key` of `beside_published`: rank correlation, differences, how many runs."""
+    """Return how well ours agree with the published values of `key` in `beside_published`.
+
+    Returns:
+        runs, rank_correlation (Spearman), mean_difference and mean_absolute_difference.
+    """
+    difference = table[f"{key}_difference"]
     return {
         "runs": len(table),
         "rank_correlation": float(stats.spearmanr(table[key], table[f"published_{key}"]).statistic),
-        "mean_difference": float(table[f"{key}_difference"].mean()),
-        "mean_absolute_difference": float(table[f"{key}_difference"].abs().mean()),
+        "mean_difference": float(difference.mean()),
+        "mean_absolute_difference": float(difference.abs().mean()),
     }
 
 
 def prediction_half_width(sd, n):
-    """How far one more of n normal observations of standard deviation `sd` may lie from their mean, 95 %.
+    """Return how far one more of n normal observations may lie from their mean, 95 %.
 
-    Numbers or Series alike; NaN for a single observation.
+    Args:
+        sd: standard deviation of the observations, a number or a Series.
+        n: number of observations, likewise. The result is NaN for a single one.
     """
     return stats.t.ppf(1 - ALPHA / 2, n - 1) * sd * (1 + 1 / n) ** 0.5
 
@@ -72,66 +85,54 @@ def prediction_half_width(sd, n):
 def paired_differences(
     results: pd.DataFrame, metric: str, pairs: Sequence[tuple[str, str]], *, margin: float
 ) -> pd.DataFrame:
-    """The difference of `metric` between the runs of each pair of names, seed by seed.
+    """Return the difference of a metric between pairs of configurations, seed by seed.
 
     Args:
-        results: one row a run, with `name` and `seed`.
-        pairs: (first, second); the difference is first - second.
+        results: a row a run, with `name` and `seed`.
+        metric: column of `results`.
+        pairs: (first, second) names; the difference is first minus second.
         margin: differences smaller than this, either way, do not matter.
 
     Returns:
-        A row a pair: mean `difference` with its 95 % interval (`low`, `high`), `p` corrected by
-        Holm's method over the pairs, `p_equal` of the equivalence test, likewise corrected, and
-        `verdict`: higher, lower, equal (within the margin) or not resolved.
+        A row a pair: first, second, mean `difference` with its 95 % interval (`low`, `high`), `p`
+        corrected by Holm's method over the pairs, `p_equal` of the equivalence test, likewise
+        corrected, and `verdict`: higher, lower, equal (within the margin) or not resolved.
 
     Raises:
-        ValueError: a name is missing, or a seed that its partner has.
+        ConfigError: a name is missing, or seeds are not shared.
     """
-    table = results.pivot(index="seed", columns="name", values=metric)
+    values = results.pivot(index="seed", columns="name", values=metric)
     rows = []
     for first, second in pairs:
         for name in (first, second):
-            if name not in table:
-                raise ValueError(f"no runs called {name!r}; there are {', '.join(table.columns)}")
-        difference = table[first] - table[second]
+            if name not in values:
+                names = ", ".join(values.columns)
+                raise ConfigError(f"name: found {name!r}, expected one of {names}")
+        difference = values[first] - values[second]
         if difference.isna().any() or len(difference) < 2:
-            raise ValueError(
-                f"{first} and {second}: found seeds {difference.dropna().index.tolist()} in common, "
-                f"expected {table.index.tolist()} and at least 2 of them"
+            shared = difference.dropna().index.tolist()
+            raise ConfigError(
+                f"{first} and {second} share the seeds {shared}, expected "
+                f"{values.index.tolist()} and at least 2"
             )
-        mean, described = difference.mean(), DescrStatsW(difference)
-        row = {
-            "first": first,
-            "second": second,
-            "difference": mean,
-            "low": mean,
-            "high": mean,
-            "p": float(mean == 0),
-            "p_equal": float(abs(mean) >= margin),
-        }  # of differences without spread
-        if difference.std() > 0:
-            row["low"], row["high"] = described.tconfint_mean(ALPHA)
-            row["p"], row["p_equal"] = (
-                described.ttest_mean(0)[1],
-                described.ttost_mean(-margin, margin)[0],
-            )
-        rows.append(row)
-    frame = pd.DataFrame(rows)
+        rows.append({"first": first, "second": second, **_paired_test(difference, margin)})
+    table = pd.DataFrame(rows)
     for column in ("p", "p_equal"):
-        frame[column] = multipletests(frame[column], alpha=ALPHA, method="holm")[1]
-    equal, resolved, positive = (
-        frame["p_equal"] < ALPHA,
-        frame["p"] < ALPHA,
-        frame["difference"] > 0,
-    )
-    frame["verdict"] = np.select(
-        [equal, ~resolved, positive], ["equal", "not resolved", "higher"], "lower"
-    )
-    return frame
+        table[column] = multipletests(table[column], alpha=ALPHA, method="holm")[1]
+    equal, resolved = table["p_equal"] < ALPHA, table["p"] < ALPHA
+    conditions = [equal, ~resolved, table["difference"] > 0]
+    table["verdict"] = np.select(conditions, ["equal", "not resolved", "higher"], "lower")
+    return table
 
 
-def claim(found: str, expected: str) -> str:
-    """What a verdict of `paired_differences` says of a claim that expected "higher" or "lower"."""
-    if found == "not resolved":
-        return "not resolvable"
-    return "supported" if found == expected else "not supported"
+def _paired_test(difference: pd.Series, margin: float) -> dict[str, float]:
+    """Return mean, interval, p of a difference and p of equivalence."""
+    mean = difference.mean()
+    row = {"difference": mean, "low": mean, "high": mean}
+    if difference.std() == 0:  # identical in all seeds
+        return row | {"p": float(mean == 0), "p_equal": float(abs(mean) >= margin)}
+    described = DescrStatsW(difference)
+    row["low"], row["high"] = described.tconfint_mean(ALPHA)
+    row["p"] = described.ttest_mean(0)[1]
+    row["p_equal"] = described.ttost_mean(-margin, margin)[0]
+    return row
