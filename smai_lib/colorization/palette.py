@@ -1,4 +1,4 @@
-"""Palettes of a few colours, supplied or fitted by k-means: encoding, decoding and expected colours.
+"""Palettes of a few colours, supplied or fitted: encoding, decoding and expected colours.
 
 A palette is (NC, 3) RGB from 0 to 255. A fitted one is uint8, from dark to light, so that ties go
 to the darker colour. The supplied one is float32, in whole thousandths.

@@ -27,7 +27,8 @@ from filelock import FileLock
 from sklearn.model_selection import train_test_split
 
 from . import paths
-from .errors import ConfigError, DataError
+from .config import whole_number
+from .errors import DataError
 
 SAMPLE = "sample"
 PATCH_SOURCE = "bundled photo patches"
@@ -36,16 +37,18 @@ STAND_INS = {SAMPLE: "SAMPLE DATA", PATCH_SOURCE: "PHOTO PATCHES, NOT THE STUDY'
 FETCH = "`python -m smai_lib fetch`"
 SPLIT_SEED = 2017  # of the split into training and validation images, the same for every run
 VALIDATION_SHARE = 0.1
-CONNECT_SECONDS = 5  # a host that has not answered by then does not count
-STALL_SECONDS = 10  # a download that is slower than SLOWEST for so long is given up
-SLOWEST = 100_000  # bytes a second
-LARGEST = 500_000_000  # bytes of a download; the largest archive has 170 million
+CONNECT_SECONDS = 5  # for a host to answer
 DOWNLOAD_SECONDS = 900
-COMMAND_SECONDS = 120
+COMMAND_SECONDS = 120  # for apt-get and the like
+LARGEST = 500_000_000  # bytes of a download; the largest archive has 170 million
+# gives up when less than 100 kB a second arrive for 10 seconds
+CURL = f"curl -fsSL --connect-timeout {CONNECT_SECONDS} --speed-time 10 --speed-limit 100000"
+# where curl is missing; a process of its own, since name look-up ignores the timeouts of sockets
 URLLIB = f"""import shutil, sys, urllib.request
 sys.tracebacklimit = 0
 with urllib.request.urlopen(sys.argv[1], timeout={CONNECT_SECONDS}) as response:
     shutil.copyfileobj(response, sys.stdout.buffer)"""
+Fetcher = Callable[[Path], Iterable[Path]]
 
 
 @dataclass(frozen=True)
@@ -73,24 +76,21 @@ class Dataset:
             test: number of test images (default: a sixth of `train`).
 
         Raises:
-            ConfigError: a number is negative.
+            ConfigError: a number is negative, or no whole number.
         """
-        sixth = max(train // 6, 1) if train else 0
+        sixth = -(-train // 6)
         sizes = {
             "train": train,
             "validation": sixth if validation is None else validation,
             "test": sixth if test is None else test,
         }
-        splits = {}
+        splits, fingerprint = {}, self.fingerprint
         for name, size in sizes.items():
-            if size < 0:
-                raise ConfigError(f"{name}: found {size}, expected at least 0 images")
+            size = whole_number(name, size)
             split = getattr(self, name)
             splits[name] = split._make(column[: size or None] for column in split)
-        if not any(sizes.values()):
-            return self
-        suffix = ":".join(map(str, sizes.values()))
-        return replace(self, **splits, fingerprint=f"{self.fingerprint}:{suffix}")
+            fingerprint += f":{size}"
+        return replace(self, **splits, fingerprint=fingerprint) if any(sizes.values()) else self
 
     def counts(self) -> str:
         """Return the sizes of the splits in words."""
@@ -139,10 +139,10 @@ def repair_hint(file: Path) -> str:
 def find_source(
     cache: Path,
     missing: Callable[[Path], str],
-    fetchers: Mapping[str, Callable[[Path], Iterable[Path]]],
+    fetchers: Mapping[str, Fetcher],
     *,
     explicit: str | os.PathLike | None = None,
-    local: Mapping[str, Path] | None = None,
+    local: Mapping[str, Path],
 ) -> tuple[str, Path] | None:
     """Return name and folder of the first source that has a data set, or None.
 
@@ -155,66 +155,52 @@ def find_source(
         local: folders by source of further copies on this machine.
 
     Raises:
-        DataError: the explicit folder is incomplete or cannot be read.
+        DataError: the explicit folder is incomplete.
     """
     if explicit == SAMPLE:
         return None
     if explicit:
         folder = Path(os.path.expanduser(explicit))
-        problem = _check(folder, missing)
+        problem = missing(folder)
         if problem:
             raise DataError(problem)
         return "explicit directory", folder
-    marker = cache / "SOURCE"
-    scratch = cache / "part"
-
-    def cached() -> tuple[str, Path] | None:
-        if _check(cache, missing):
-            return None
-        name = ""
-        if marker.is_file():
-            name = marker.read_text(encoding="utf-8", errors="replace").strip()
-        return name if name in fetchers else "data folder", cache
-
-    # a scratch folder means that a download is under way or was killed: wait for the lock
-    found = None if scratch.exists() else cached()
-    if found:
-        return found
-    for name, folder in (local or {}).items():
-        if not _check(folder, missing):
+    # a folder `part` means that a download is under way or was killed: wait for its lock
+    if not (cache / "part").exists() and not missing(cache):
+        return _cached(cache, fetchers)
+    for name, folder in local.items():
+        if not missing(folder):
             return name, folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{cache}.lock"):  # two notebooks that start at once download once
-            shutil.rmtree(scratch, ignore_errors=True)
-            found = cached()
-            if found:
-                return found
-            for name, fetch in fetchers.items():
-                if _fetch(name, fetch, scratch):
-                    return name, cache
-            return None
+            shutil.rmtree(cache / "part", ignore_errors=True)
+            if not missing(cache) or any(_fetch(*source, cache) for source in fetchers.items()):
+                return _cached(cache, fetchers)
     except OSError as error:
         print(DataError(f"{cache} cannot be written ({error}); set SMAI_DATA to another folder"))
-        return cached()
+        if not missing(cache):
+            return _cached(cache, fetchers)
+    return None
 
 
-def _check(folder: Path, missing: Callable[[Path], str]) -> str:
-    """Return what a folder lacks, or why it cannot be read; empty if it is complete."""
-    try:
-        return missing(folder)
-    except OSError as error:
-        return f"{folder} cannot be read ({error})"
+def _cached(cache: Path, fetchers: Mapping[str, Fetcher]) -> tuple[str, Path]:
+    """Return the source that a complete folder in `data/` came from, and the folder."""
+    name = ""
+    with suppress(OSError):
+        name = (cache / "SOURCE").read_text(encoding="utf-8", errors="replace").strip()
+    return name if name in fetchers else "data folder", cache
 
 
-def _fetch(name: str, fetch: Callable[[Path], Iterable[Path]], scratch: Path) -> bool:
-    """Download into `scratch`, then move the files beside it; on failure, print why."""
+def _fetch(name: str, fetch: Fetcher, cache: Path) -> bool:
+    """Download a data set into its folder; if the source fails, print why and return False."""
+    scratch = cache / "part"
     try:
         scratch.mkdir()
         marker = scratch / "SOURCE"
-        marker.write_text(f"{name}\n", encoding="utf-8")
+        marker.write_text(name, encoding="utf-8")
         for file in (marker, *fetch(scratch)):
-            os.replace(file, scratch.parent / file.name)
+            os.replace(file, cache / file.name)
     except Exception as error:  # noqa: BLE001  whatever is wrong with a source, there is another
         reason = " ".join(str(error).split()) or type(error).__name__
         print(DataError(f"{name}: {reason}"))
@@ -227,6 +213,8 @@ def _fetch(name: str, fetch: Callable[[Path], Iterable[Path]], scratch: Path) ->
 def download(urls: Iterable[str], file: Path, checksum: str) -> None:
     """Download a file from the first URL that has the right content.
 
+    Proxies are honoured. A host that does not answer, stalls or never ends is given up.
+
     Args:
         urls: mirrors of the file.
         file: where to write it.
@@ -236,10 +224,13 @@ def download(urls: Iterable[str], file: Path, checksum: str) -> None:
         DataError: no URL has it; the message says what each has instead.
     """
     algorithm = "md5" if len(checksum) == 32 else "sha256"
+    command = [sys.executable, "-I", "-c", URLLIB]
+    if shutil.which("curl"):
+        command = CURL.split()
     reasons = []
     for url in urls:
         try:
-            content = _read_url(url)
+            content = run(*command, url, deadline=DOWNLOAD_SECONDS)
         except DataError as error:
             reasons.append(f"{url}: {error}")
             continue
@@ -251,49 +242,6 @@ def download(urls: Iterable[str], file: Path, checksum: str) -> None:
     raise DataError("; ".join(reasons))
 
 
-def _read_url(url: str) -> bytes:
-    """Return the content of a URL, with curl where it is installed, since it gives up stalls."""
-    if not reachable(url):
-        raise DataError("the host does not answer")
-    if not shutil.which("curl"):
-        # a process of its own, because name look-up ignores the timeouts of sockets
-        return run(sys.executable, "-I", "-c", URLLIB, url, deadline=DOWNLOAD_SECONDS)
-    limits = {
-        "--connect-timeout": CONNECT_SECONDS,
-        "--speed-time": STALL_SECONDS,
-        "--speed-limit": SLOWEST,
-    }
-    options = [str(word) for option in limits.items() for word in option]
-    return run("curl", "-fsSL", *options, url, deadline=DOWNLOAD_SECONDS)
-
-
-def reachable(url: str) -> bool:
-    """Return whether the host of a URL, or the proxy that serves it, accepts a connection."""
-    opened = threading.Event()
-
-    def connect():
-        with suppress(OSError, ValueError):  # ValueError: no port or no host name
-            parts = urllib.parse.urlsplit(proxy_for(url) or url)
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            socket.create_connection((parts.hostname, port), CONNECT_SECONDS).close()
-            opened.set()
-
-    thread = threading.Thread(target=connect, daemon=True)  # outlived by a name look-up that hangs
-    thread.start()
-    thread.join(CONNECT_SECONDS)
-    return opened.is_set()
-
-
-def proxy_for(url: str) -> str:
-    """Return the proxy that the environment or the system sets for a URL; empty if none."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or urllib.request.proxy_bypass(parts.netloc):
-        return ""
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
-    return proxy if "://" in proxy or not proxy else f"http://{proxy}"
-
-
 def run(*command: str, folder: Path | None = None, deadline: float = COMMAND_SECONDS) -> bytes:
     """Run a command and return what it prints; kill it at the deadline with all it started.
 
@@ -303,14 +251,8 @@ def run(*command: str, folder: Path | None = None, deadline: float = COMMAND_SEC
     program = shutil.which(command[0])
     if not program:
         raise DataError(f"{command[0]} is not installed")
-    # curl ignores HTTP_PROXY in capitals, and knows nothing of the system's settings
-    proxies = {f"{name}_proxy": proxy for name, proxy in urllib.request.getproxies().items()}
-    expired = threading.Event()
-
-    def expire():
-        expired.set()
-        _kill(process)
-
+    # curl ignores HTTP_PROXY in capitals and the system's settings
+    proxies = {f"{scheme}_proxy": proxy for scheme, proxy in urllib.request.getproxies().items()}
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
@@ -323,25 +265,19 @@ def run(*command: str, folder: Path | None = None, deadline: float = COMMAND_SEC
             start_new_session=True,
         ) as process,
     ):
-        timer = threading.Timer(deadline, expire)
+        timer = threading.Timer(deadline, _kill, [process])
         timer.start()
         try:
             output = process.stdout.read(LARGEST + 1)
-            if len(output) <= LARGEST:
-                process.wait()
+            failed = len(output) > LARGEST or process.wait()
         finally:
             timer.cancel()
             _kill(process)
-        if expired.is_set():
-            raise DataError(f"{command[0]} was stopped after {deadline:g} s")
-        if len(output) > LARGEST:
-            raise DataError(f"{command[0]} was stopped after {LARGEST:,} bytes")
-        if process.returncode:
+        if failed:
             errors.seek(0)
-            reason = errors.read().decode(errors="replace").strip()
-            raise DataError(
-                reason[-200:] or f"{command[0]} failed (exit code {process.returncode})"
-            )
+            reason = errors.read().decode(errors="replace").strip()[-200:]
+            limits = f"{deadline:g} s and {LARGEST:,} bytes"
+            raise DataError(reason or f"{command[0]} failed or exceeded its limits, {limits}")
     return output
 
 
@@ -352,3 +288,24 @@ def _kill(process: subprocess.Popen) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
+
+
+def reachable(url: str) -> bool:
+    """Return whether the host of a URL, or the proxy that serves it, accepts a connection."""
+    opened = threading.Event()
+
+    def connect():
+        with suppress(OSError, ValueError):  # ValueError: no port or no host name
+            parts = urllib.parse.urlsplit(url)
+            proxies = urllib.request.getproxies()
+            proxy = proxies.get(parts.scheme) or proxies.get("all")
+            if proxy and parts.scheme and not urllib.request.proxy_bypass(parts.netloc):
+                parts = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            socket.create_connection((parts.hostname, port), CONNECT_SECONDS).close()
+            opened.set()
+
+    thread = threading.Thread(target=connect, daemon=True)  # a name look-up that hangs outlives it
+    thread.start()
+    thread.join(CONNECT_SECONDS)
+    return opened.is_set()

@@ -10,6 +10,7 @@ import hashlib
 import os
 import zlib
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -187,12 +188,11 @@ def _verified(folder: Path) -> list[Path]:
 
 def _locate(folder: Path, name: str) -> Path | None:
     """Return the file in a folder, with or without .gz, under torchvision's or 7-zip's name."""
-    for subfolder in ("", "FashionMNIST/raw", "raw"):
-        for stem in (name, name.replace("-idx", ".idx")):
-            for suffix in ("", ".gz"):
-                file = folder / subfolder / f"{stem}{suffix}"
-                if file.is_file():
-                    return file
+    stems = (name, name.replace("-idx", ".idx"))
+    for subfolder, stem, suffix in product(("", "FashionMNIST/raw", "raw"), stems, ("", ".gz")):
+        file = folder / subfolder / f"{stem}{suffix}"
+        if os.path.isfile(file):
+            return file
     return None
 
 
