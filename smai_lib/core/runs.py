@@ -97,20 +97,18 @@ class Run:
         if not self.result_file.exists():
             return None
         damaged = [self.result_file.name]
-        with suppress(ValueError, LookupError, TypeError, AttributeError):
+        with suppress(ValueError, LookupError, TypeError):  # not what `finish` writes
             result = json.loads(self.result_file.read_bytes())
-            sealed = self._seal(result)
-            if result == sealed:
-                return result
-            checksums = result["files"].items()
-            altered = [
-                name for name, checksum in checksums if sealed["files"].get(name) != checksum
-            ]
-            damaged = altered or damaged
-        raise RunError(
-            f"{self.folder / damaged[0]} is damaged, missing or of another run, by the SHA-256 in "
-            f"result.json; delete {self.folder} to train this run again"
-        )
+            if result["run_id"] == self.run_id and result["sha256"] == _own_checksum(result):
+                checksums = self._checksums()
+                recorded = result["files"]
+                damaged = [name for name in recorded if recorded[name] != checksums.get(name)]
+        if damaged:
+            raise RunError(
+                f"{self.folder / damaged[0]} is damaged, missing or of another run, by the SHA-256 "
+                f"in result.json; delete {self.folder} to train this run again"
+            )
+        return result
 
     @property
     def finished(self) -> bool:
@@ -143,12 +141,10 @@ class Run:
         self.metrics  # noqa: B018  verifies the files
         return self.config.load_model(self.weights_file)
 
-    def _seal(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Return `result` with the run id, the SHA-256 of the run's files, and its own SHA-256."""
+    def _checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of the run's files by name."""
         files = (self.folder / "config.json", self.history_file, *self.weights_files.values())
-        checksums = {file.name: sha256(file) for file in files if file.exists()}
-        result = {**result, "run_id": self.run_id, "files": checksums, "sha256": ""}
-        return result | {"sha256": hashlib.sha256(json.dumps(result).encode()).hexdigest()}
+        return {file.name: sha256(file) for file in files if file.exists()}
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """Return the last checkpoint, and make the history agree with it.
@@ -186,12 +182,19 @@ class Run:
         write(self.history_file, pd.DataFrame(rows).to_csv(index=False))  # every digit
 
     def finish(self, result: dict[str, Any], states: dict[str, dict[str, torch.Tensor]]) -> None:
-        """Write the weights of `states` (by epoch: last, best), then the sealed result."""
+        """Write the weights of `states` (by epoch: last, best), then the result with checksums."""
         for epoch, state in states.items():
             tensors = {name: value.cpu().contiguous() for name, value in state.items()}
             write(self.weights_files[epoch], save(tensors))
-        write(self.result_file, json.dumps(self._seal(result), indent=1) + "\n")
+        result = result | {"files": self._checksums()}
+        result["sha256"] = _own_checksum(result)
+        write(self.result_file, json.dumps(result, indent=1) + "\n")
         self.checkpoint_file.unlink(missing_ok=True)
+
+
+def _own_checksum(result: dict[str, Any]) -> str:
+    """Return the SHA-256 of a result, apart from its entry `sha256`."""
+    return hashlib.sha256(json.dumps(result | {"sha256": ""}).encode()).hexdigest()
 
 
 def train(

@@ -1,17 +1,111 @@
-import pytest
+"""A toy task, so that the core is tested without a topic: classify random points by one of them."""
 
-from smai_lib.core.runs import RunSpec
-from smai_lib.multitask.config import MultiTaskConfig
+from typing import ClassVar, NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+
+from smai_lib.core import paths
+from smai_lib.core.config import Config
+from smai_lib.core.data import Dataset
+from smai_lib.core.files import load_into, read_weights
+from smai_lib.core.runs import Run
+from smai_lib.core.training import evaluate, seeded
+
+
+class Split(NamedTuple):
+    images: torch.Tensor  # (N, 1, 4, 4)
+    labels: torch.Tensor  # (N,) whether the first pixel is positive
+
+
+class ToyTask:
+    def augment(self, train):
+        return train._replace(images=train.images + 0.1 * torch.randn_like(train.images))
+
+    def inputs(self, split, index):
+        return split.images[index]
+
+    def loss(self, output, split, index):
+        labels = split.labels[index]
+        loss = F.cross_entropy(output.float(), labels)
+        correct = (output.argmax(1) == labels).sum()
+        return loss, torch.stack([torch.tensor(len(labels)), loss.detach() * len(labels), correct])
+
+    def metrics(self, sums):
+        images, loss, correct = sums.tolist()
+        return {"loss": loss / images, "accuracy": correct / images}
+
+    def epoch_diagnostics(self, model, train):
+        return {}
+
+    def final_metrics(self, model, data):
+        metrics = evaluate(model, self, data.test)
+        with torch.inference_mode():
+            logits = model(data.test.images).tolist()
+        return {
+            "metrics": {f"test_{key}": value for key, value in metrics.items()},
+            "nested": {"logits": logits},
+        }
+
+    def figures(self, final, model, data):
+        return {}
+
+
+class ToyConfig(Config):
+    kind: ClassVar[str] = "ToyConfig"
+    task: ClassVar[str] = "toy"
+
+    width: int = Field(4, ge=1, le=64)
+    bias: bool = True
+
+    def build(self, data, seed):
+        with seeded(seed, "model"):
+            return ToyTask(), self.build_network()
+
+    def build_network(self):
+        hidden = nn.Linear(16, self.width, bias=self.bias)
+        return nn.Sequential(
+            nn.Flatten(),
+            hidden,
+            nn.BatchNorm1d(self.width),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Linear(self.width, 2),
+        )
+
+    def load_model(self, file):
+        return load_into(self.build_network(), read_weights(file), file)
+
+
+@pytest.fixture(scope="session")
+def config():
+    """Two epochs of three batches."""
+    return ToyConfig(epochs=2, batch_size=32)
+
+
+@pytest.fixture(scope="session")
+def data():
+    images = torch.randn(200, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    split = Split(images, (images[:, 0, 0, 0] > 0).long())
+    splits = [Split(*columns) for columns in zip(*(x.split([80, 60, 60]) for x in split))]
+    return Dataset(*splits, "toy", None, "f" * 64)
 
 
 @pytest.fixture
-def make_spec(tiny, tmp_path):
-    """A short run on a few images, with further keys."""
-
-    def make(name="run", root=None, seed=0, **changes):
-        config = MultiTaskConfig(
-            **{"num_layers": 2, "base_filters": 4, "batch_size": 32, "epochs": 3} | changes
-        )
-        return RunSpec(name, "test", config, seed, tiny.fingerprint, root or tmp_path / "runs")
+def make_run(config, data, tmp_path):
+    def make(root="runs", seed=0, data=data, **keys):
+        return Run(config.replace(**keys), seed, data.fingerprint, tmp_path / root, "run", "toys")
 
     return make
+
+
+@pytest.fixture
+def report(tmp_path, monkeypatch):
+    """An empty folder in place of the repository's `report`."""
+    for name in ("results", "weights"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(paths, name.upper(), tmp_path / name)
+    return tmp_path

@@ -1,194 +1,288 @@
-import hashlib
-import json
-import subprocess
-import sys
-import textwrap
-from dataclasses import make_dataclass, replace
+"""A run is bit-identical however often it is stopped, and never uses a damaged file in silence."""
 
+import hashlib
+import io
+import itertools
+import json
+import os
+import shutil
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from smai_lib.core import runs
-from smai_lib.core.training import NonFiniteLossError
-from smai_lib.multitask import objective as multitask
-from smai_lib.multitask.config import MultiTaskConfig
+from smai_lib.core.errors import ConfigError, RunError
+from smai_lib.core.files import exclusive
+
+EVERYTHING = {
+    "optimizer": "AdamW",
+    "schedule": "one_cycle",
+    "average_decay": 0.9,
+    "keep": "best",
+}
 
 
-def in_another_process(spec, kill_after=None):
-    """Execute `spec` in a fresh interpreter that kills itself after so many images."""
-    script = f"""
-        import os, signal, pathlib, torch
-        from smai_lib.core import runs
-        from smai_lib.multitask.config import MultiTaskConfig
-        from smai_lib.multitask.fashion_mnist import fashion_mnist
-        torch.set_num_threads(1)
-        tiny = fashion_mnist("sample", verbose=False).subset(300, 100, 100)
-        config = MultiTaskConfig.from_dict({spec.config.to_dict()!r})
-        spec = runs.RunSpec("run", "test", config, 0, tiny.fingerprint, pathlib.Path({str(spec.root)!r}))
-        done = 0
-        def on_batch(images):
-            global done
-            done += images
-            if {kill_after!r} and done > {kill_after!r}:
-                os.kill(os.getpid(), signal.SIGKILL)
-        runs.execute(spec, tiny, on_batch=on_batch)
-    """
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False
-    )
+class Killed(BaseException):
+    """In place of SIGKILL."""
 
 
-def test_killed_and_resumed_ends_in_the_same_bits(make_spec, tmp_path):
-    straight, broken = make_spec(root=tmp_path / "straight"), make_spec(root=tmp_path / "broken")
-    done = in_another_process(straight)
-    assert done.returncode == 0, done.stderr
-    folder, whole = broken.folder, straight.folder
-    assert in_another_process(broken, kill_after=400).returncode == -9  # in the middle of epoch 2
-    assert len(folder.history()) == 1 and folder.result() is None
-    # as if the kill had fallen between the history and the checkpoint of epoch 2
-    with open(folder.history_file, "a") as file:
-        file.write("2,0.1,this row has no checkpoint\n")
-    done = in_another_process(broken)
-    assert done.returncode == 0, done.stderr
-    assert folder.history_file.read_bytes() == whole.history_file.read_bytes()
-    assert folder.result()["metrics"] == whole.result()["metrics"]
-    assert folder.weights_files["last"].read_bytes() == whole.weights_files["last"].read_bytes()
+def execute_until(moment, run, data):
+    """Execute `run`, killed at a moment: after a batch, or before or after a file is replaced."""
+    moments = itertools.count()
+    replace = os.replace
+
+    def next_moment(*_):
+        if next(moments) == moment:
+            raise Killed
+
+    def replace_file(source, target):
+        next_moment()
+        replace(source, target)
+        next_moment()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", replace_file)
+        runs.execute(run, data, next_moment)
 
 
-def test_a_seed_gives_the_same_bits_and_another_seed_others(make_spec, tiny, tmp_path):
-    first, again, other = (
-        runs.execute(make_spec(root=tmp_path / name, seed=seed), tiny)["metrics"]
-        for name, seed in (("a", 0), ("b", 0), ("c", 1))
-    )
-    assert first == again
-    assert first["val_loss"] != other["val_loss"]
+def interrupt(run, data, **settings):
+    """Interrupt `run` in its second epoch, at the fifth batch."""
+    batches = itertools.count(1)
+
+    def on_batch(images):
+        if next(batches) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runs.execute(run, data, on_batch, **settings)
 
 
-def test_training_leaves_the_callers_randomness_alone(make_spec, tiny):
+def flip(file, position):
+    content = bytearray(file.read_bytes())
+    content[position] ^= 1
+    file.write_bytes(content)
+
+
+def bits(run):
+    files = (run.history_file, *run.weights_files.values())
+    return [file.read_bytes() for file in files], run.metrics, run.result()["nested"]
+
+
+@pytest.fixture
+def finished(make_run, data):
+    run = make_run()
+    runs.execute(run, data)
+    return run
+
+
+def test_a_run_that_is_killed_at_any_moment_continues_bit_identically(make_run, data):
+    straight = make_run("straight", **EVERYTHING)
+    runs.execute(straight, data)
+    for moment in itertools.count():
+        run = make_run(f"killed {moment}", **EVERYTHING)
+        try:
+            execute_until(moment, run, data)
+        except Killed:
+            runs.execute(run, data)
+            assert bits(run) == bits(straight), moment
+        else:
+            break
+    assert moment > 20  # 6 batches, twice 9 files
+
+
+def test_a_seed_gives_the_same_bits_again_and_another_seed_others(make_run, data):
+    first, again, other = make_run("a"), make_run("b"), make_run("c", seed=1)
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    runs.execute(make_spec(), tiny)
-    assert torch.equal(torch.rand(3), expected)
+    for run in (first, again, other):
+        runs.execute(run, data)
+    assert torch.equal(torch.rand(3), expected)  # the caller's generator is left alone
+    assert bits(first) == bits(again) != bits(other)
 
 
-def test_the_record_of_a_finished_run(make_spec, tiny):
-    spec = make_spec()
-    result = runs.execute(spec, tiny)
-    folder, config = spec.folder, json.loads((spec.folder.path / "config.json").read_text())
-    history = folder.history()
-    assert config["lambda1"] == spec.config.lambda1 and config["seed"] == 0
-    assert history["epoch"].tolist() == [1, 2, 3]
+def test_a_finished_run_leaves_its_record(finished, data):
+    result, history = finished.result(), finished.history
+    config = json.loads((finished.folder / "config.json").read_text("utf-8"))
+    assert config.items() >= {**finished.config.to_dict(), "seed": 0, "device": "cpu"}.items()
+    assert history["epoch"].tolist() == [1, 2] and not finished.checkpoint_file.exists()
     assert history["val_accuracy"].iloc[-1] == result["metrics"]["val_accuracy"]
     assert history["val_accuracy"].max() == result["metrics"]["best_val_accuracy"]
-    assert not folder.checkpoint_file.exists()
-    for key in (
-        "data_source",
-        "data_fingerprint",
-        "device",
-        "precision",
-        "threads",
-        "torch",
-        "smai_lib",
-    ):
-        assert result[key], key
-    assert result["train_images"] == 300
+    row = runs.results_table([result]).iloc[0]
+    expected = {"name": "run", "width": 4, "seed": 0, "train_images": 80, "data_source": "toy"}
+    assert row[list(expected)].to_dict() == expected
+    assert row[["precision", "threads", "torch", "smai_lib", "test_loss"]].notna().all()
+    logits = finished.load_model()(data.test.images)
+    assert logits.tolist() == result["nested"]["logits"]
 
 
-def test_reloaded_weights_give_identical_logits(make_spec, tiny):
-    spec = make_spec()
-    result = runs.execute(spec, tiny)
-    _, model = spec.config.build(tiny, seed=99)
-    model.load_state_dict(load_file(spec.weights_file))
-    assert multitask.confusion(model, tiny.test).tolist() == result["nested"]["confusion"]
+def test_a_finished_run_is_looked_up_also_in_a_folder_that_cannot_be_written(config, data):
+    first = runs.train(config, data)
+    first.folder.joinpath(".lock").unlink(missing_ok=True)
+    first.folder.chmod(0o555)
+    before = {path: path.stat().st_mtime_ns for path in (first.folder, *first.folder.iterdir())}
+    again = runs.train(config, data)
+    assert again == first and again.load_model() and again.metrics["test_loss"]
+    assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-def test_a_finished_run_is_not_trained_again(make_spec, tiny):
-    spec = make_spec()
-    first = runs.execute(spec, tiny)
-    written = spec.folder.result_file.stat().st_mtime_ns
-    assert runs.execute(spec, tiny) == first
-    assert spec.folder.result_file.stat().st_mtime_ns == written
-
-
-def test_the_run_id_depends_on_config_seed_and_data_only(make_spec, tmp_path):
-    same = make_spec(name="other name", root=tmp_path / "elsewhere")
-    assert same.run_id == make_spec().run_id
-    assert len({make_spec().run_id, make_spec(seed=1).run_id, make_spec(lambda2=2.0).run_id}) == 3
-
-
-def test_the_run_id_is_a_hash_of_the_keys_that_are_not_at_their_default(make_spec, tiny):
-    differs = {"num_layers": 2, "base_filters": 4, "batch_size": 32, "epochs": 3, "lambda2": 2.0}
-    identity = ["MultiTaskConfig", differs, 5, tiny.fingerprint]
+def test_the_run_id_is_a_hash_of_changed_keys_seed_and_data(make_run, data):
+    identity = ["ToyConfig", {"batch_size": 32, "epochs": 2, "width": 8}, 5, data.fingerprint]
     expected = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    spec = make_spec(seed=5, lambda2=2.0)
-    assert spec.run_id == expected
-    defaults = {
-        key: value for key, value in MultiTaskConfig().to_dict().items() if key not in differs
-    }
-    assert make_spec(seed=5, lambda2=2.0, **defaults).run_id == expected  # said or not
-    later = make_dataclass(
-        "MultiTaskConfig", [("later", int, 1)], bases=(MultiTaskConfig,), frozen=True, kw_only=True
-    )
-    with_later = [replace(spec, config=later(**differs, later=value)) for value in (1, 2)]
-    assert with_later[0].run_id == expected != with_later[1].run_id
+    assert make_run("elsewhere", seed=5, width=8).run_id == expected
+    others = [make_run(seed=5), make_run(width=8), make_run(seed=5, width=8, bias=False)]
+    others.append(make_run(seed=5, width=8, data=data.take(40)))
+    assert len({expected, *(run.run_id for run in others)}) == 5
 
 
-@pytest.mark.parametrize(
-    "key, value",
-    [("lambda1", 2.0), ("mirror", True), ("optimizer", "SGD"), ("hidden", 64), ("epochs", 4)],
-)
-def test_one_other_key_is_another_run(make_spec, key, value):
-    assert make_spec(**{key: value}).run_id != make_spec().run_id
+@pytest.mark.parametrize("integer", [np.int64, np.uint8, lambda value: pd.Series([value])[0]])
+def test_integers_of_numpy_and_pandas_give_the_same_run_id(make_run, integer):
+    run = make_run(seed=integer(3), width=integer(8), learning_rate=integer(1))
+    assert run.run_id == make_run(seed=3, width=8, learning_rate=1.0).run_id
 
 
-def test_other_data_than_asked_for_is_refused(make_spec, sample):
-    with pytest.raises(runs.RunError, match="fingerprint"):
-        runs.execute(make_spec(), sample)
+@pytest.mark.parametrize("seed", ["1", 1.0, np.float64(1), None, True, np.True_, -1, 2**32])
+def test_a_seed_is_a_whole_number(make_run, seed):
+    with pytest.raises(ConfigError, match="^seed: found .*, expected"):
+        make_run(seed=seed)
 
 
-def test_a_folder_in_use_is_refused(make_spec, tiny):
-    spec = make_spec()
-    with (
-        runs.exclusive(spec.folder.path, runs.RunError),
-        pytest.raises(runs.RunError, match="in use by another process"),
-    ):
-        runs.execute(spec, tiny)
+def test_other_data_are_refused(make_run, data):
+    with pytest.raises(RunError, match="fingerprint"):
+        runs.execute(make_run(), data.take(40))
 
 
-def test_an_unwritable_folder_is_refused(make_spec, tiny, tmp_path):
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(runs.RunError, match="cannot write.*SMAI_RUNS"):
-        runs.execute(make_spec(root=tmp_path / "file"), tiny)
+def test_a_folder_is_used_by_one_process(make_run, data):
+    run = make_run()
+    with exclusive(run.folder), pytest.raises(RunError, match="in use by another process"):
+        runs.execute(run, data)
 
 
-def test_a_damaged_checkpoint_is_named(make_spec, tiny):
-    spec = make_spec()
-    spec.folder.path.mkdir(parents=True)
-    spec.folder.checkpoint_file.write_bytes(b"damaged")
-    with pytest.raises(runs.RunError, match="checkpoint.pt cannot be read.*delete it"):
-        runs.execute(spec, tiny)
+def test_a_folder_that_cannot_be_made_is_named(make_run, data, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="cannot write.*SMAI_RUNS"):
+        runs.execute(make_run("file"), data)
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_record(make_spec, tiny, monkeypatch):
-    spec = make_spec()
-    objective, model = spec.config.build(tiny, spec.seed)
-    batches = 0
+FILES = ("config.json", "history.csv", "last.safetensors", "best.safetensors", "result.json")
 
-    class Poisoned(type(objective)):
-        def loss(self, output, split, index):
-            nonlocal batches
-            loss, sums = super().loss(output, split, index)
-            if split is not tiny.validation and torch.is_grad_enabled():
-                batches += 1
-            return (loss * float("nan") if batches == 13 else loss), sums
 
-    monkeypatch.setattr(
-        MultiTaskConfig, "build", lambda config, data, seed: (Poisoned(config, 1.0), model)
-    )
-    # 300 images in batches of 32 are 10 batches: the 13th is the third of epoch 2
-    with pytest.raises(NonFiniteLossError, match="epoch 2, batch 3 of 10"):
-        runs.execute(spec, tiny)
-    assert len(spec.folder.history()) == 1
-    assert spec.folder.result() is None
+@pytest.mark.parametrize("name", FILES)
+def test_any_damage_to_a_finished_run_is_refused_with_the_files_name(finished, data, name):
+    file = finished.folder / name
+    content = file.read_bytes()
+    damaged = [b"", content[:40], content[:-2]]
+    for position in range(0, len(content), len(content) // 20):
+        flip(file, position)
+        damaged.append(file.read_bytes())
+        file.write_bytes(content)
+    for content in damaged:
+        file.write_bytes(content)
+        with pytest.raises(RunError, match=f"{name} is damaged.*delete {finished.folder} "):
+            finished.result()
+    for use in (finished.load_model, lambda: runs.execute(finished, data)):
+        with pytest.raises(RunError, match=name):
+            use()
+
+
+@pytest.mark.parametrize("content", ["{}", "null", "[]", "7", '{"files": []}', '{"files": {}}'])
+def test_what_is_no_result_is_refused(finished, content):
+    finished.result_file.write_text(content, "utf-8")
+    with pytest.raises(RunError, match="result.json is damaged"):
+        finished.result()
+
+
+def test_the_files_of_another_run_are_refused(finished, make_run, data):
+    other = make_run(seed=1)
+    shutil.copytree(finished.folder, other.folder)
+    with pytest.raises(RunError, match="result.json is damaged, missing or of another run"):
+        other.result()
+    shutil.rmtree(other.folder)
+    third = make_run(seed=2)
+    interrupt(third, data)
+    other.folder.mkdir()
+    shutil.copy(third.checkpoint_file, other.folder)
+    with pytest.raises(RunError, match=f"of run '{third.run_id}', expected {other.run_id}"):
+        runs.execute(other, data)
+
+
+def test_a_damaged_run_does_not_stop_the_runs_before_it(make_run, data):
+    good, damaged = make_run(seed=0), make_run(seed=1)
+    damaged.folder.mkdir(parents=True)
+    damaged.result_file.write_text("{}", "utf-8")
+    with pytest.raises(RunError, match="result.json is damaged"):
+        runs.run_all([good, damaged], data, engine="serial")
+    assert good.finished
+
+
+def test_any_flipped_bit_of_a_checkpoint_is_refused(make_run, data):
+    run = make_run()
+    interrupt(run, data)
+    file = run.checkpoint_file
+    content = file.read_bytes()
+    for position in range(0, len(content), len(content) // 50):
+        flip(file, position)
+        with pytest.raises(RunError, match="checkpoint.pt cannot be read.*delete it"):
+            run.load_checkpoint()
+        file.write_bytes(content)
+    assert len(run.load_checkpoint()["rows"]) == 1
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(make_run, data, tmp_path):
+    """Its checksum is right, as that of an attacker would be."""
+
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "was run"),)
+
+    run = make_run()
+    run.folder.mkdir(parents=True)
+    buffer = io.BytesIO()
+    torch.save({"run_id": run.run_id, "rows": Hostile()}, buffer)
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest().encode()
+    run.checkpoint_file.write_bytes(digest + b"\n" + buffer.getvalue())
+    with pytest.raises(RunError, match="checkpoint.pt cannot be read"):
+        runs.execute(run, data)
+    assert not (tmp_path / "was run").exists()
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", *FILES])
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_disk_is_named_and_loses_nothing(make_run, data, name):
+    """Writing to /dev/full fails as on a full disk."""
+    run, straight = make_run(), make_run("straight")
+    runs.execute(straight, data)
+    interrupt(run, data)
+    file = run.folder / name
+    file.with_name(f"{name}.part").symlink_to("/dev/full")
+    with pytest.raises(RunError, match=f"cannot write {file} .No space left on device.*Make room"):
+        runs.execute(run, data)
+    assert not list(run.folder.glob("*.part")) and not run.finished
+    runs.execute(run, data)
+    assert bits(run) == bits(straight)
+
+
+def test_a_run_continues_with_the_precision_and_threads_of_its_start(make_run, data, monkeypatch):
+    run, straight = make_run(), make_run("straight")
+    runs.execute(straight, data, precision="float32")
+    interrupt(run, data, precision="float32")
+    monkeypatch.setattr(runs, "choose_precision", lambda precision, device: "bfloat16")
+    torch.set_num_threads(2)  # as on another machine
+    try:
+        runs.execute(run, data)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert bits(run) == bits(straight) and run.result()["threads"] == 1
+
+
+@pytest.mark.parametrize("start", [interrupt, runs.execute])
+def test_another_device_or_precision_than_at_the_start_is_refused(make_run, data, start):
+    run = make_run()
+    start(run, data, device="cpu", precision="float32")
+    with pytest.raises(RunError, match="device: found 'cuda', but .* started with 'cpu'"):
+        runs.execute(run, data, device="cuda")
+    with pytest.raises(RunError, match="precision: found 'bfloat16', but .* with 'float32'"):
+        runs.execute(run, data, precision="bfloat16")
