@@ -1,67 +1,158 @@
-from dataclasses import fields
+"""A study reads its results once, and publishes them for `recorded`."""
+
+import json
+from collections import Counter
+from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 
-from smai_lib import studies
-from smai_lib.colorization.config import ColorizationConfig
-from smai_lib.core import paths, runs
-from smai_lib.multitask.config import MultiTaskConfig
+from smai_lib.core import paths, pool, runs
+from smai_lib.core.errors import ConfigError, IntegrityError, RunError
+from smai_lib.core.files import SUMS, verify_checksum
+from smai_lib.core.study import BaseStudy, best_by, over_seeds, plan
 
 
-def test_a_study_gathers_its_runs(tiny):
-    study = studies.ten_configs("quick", seed=3, data=tiny)
-    with pytest.raises(runs.RunError, match="config 1 has not finished"):
-        study.results()
-    study.specs[:] = study.specs[3:4]
+@pytest.fixture
+def make_study(config, data):
+    """Two configurations with two seeds each."""
+
+    def make(profile="quick", data=data, **arguments):
+        configs = {"narrow": config, "wide": config.replace(width=16)}
+        wanted = over_seeds(configs, 3, 2)
+        return plan("toys", profile, wanted, lambda: data, **arguments)
+
+    return make
+
+
+class Numbers(BaseStudy):
+    """A study that needs no runs."""
+
+    def __init__(self, name):
+        super().__init__(name, "full", None)
+        self.data = runs.Dataset(None, None, None, "toy", None, "f" * 64)
+        self._provenance = dict
+
+    def compute_results(self):
+        return pd.DataFrame({"x": [1]})
+
+    compute_history = compute_results
+
+
+def publish(letter, folder, report):
+    """Publish ten studies."""
+    paths.RESULTS = paths.WEIGHTS = folder
+    for number in range(10):
+        Numbers(f"{letter}{number}").publish()
+
+
+def test_a_study_gathers_its_runs(make_study):
+    study = make_study(quick_epochs={"wide": 2})
+    with pytest.raises(RunError, match="narrow has not finished.*call study.run"):
+        study.results  # noqa: B018
     study.run(engine="serial")
-    results = study.results()
-    assert results["name"].tolist() == ["config 4"] and results["seed"].tolist() == [3]
-    assert isinstance(study.history(), pd.DataFrame) and "SAMPLE DATA" in study.caption()
-
-
-def test_an_unknown_profile_lists_the_known(tiny):
-    with pytest.raises(ValueError, match="recorded, quick, full"):
-        studies.ten_configs("fast", data=tiny)
-
-
-def test_a_seed_that_is_no_number_is_refused_by_every_study():
-    for name in studies.STUDIES:
-        with pytest.raises(ValueError, match="'seed': found 'abc', expected a value of type int"):
-            studies.STUDIES[name]("recorded", seed="abc")
-
-
-def test_the_sample_is_never_published_as_the_study(tiny):
-    for study in (studies.ten_configs, studies.lambda_study):
-        with pytest.raises(
-            runs.RunError, match="only .*sample.* was found; see `python -m smai_lib fetch`"
-        ):
-            study("full", data=tiny)
-
-
-@pytest.mark.parametrize(
-    "name, kind",
-    [
-        ("q1_configs", MultiTaskConfig),
-        ("q1_lambda", MultiTaskConfig),
-        ("q1_best", MultiTaskConfig),
-        ("q2_models", ColorizationConfig),
-    ],
-)
-def test_recorded_rows_have_the_id_of_their_own_run(name, kind, tmp_path):
-    """A key that the configuration got after a table was recorded is at its default there."""
-    rows = pd.read_csv(paths.RESULTS / f"{name}.csv").to_dict("records")
-    keys = [field.name for field in fields(kind) if field.name in rows[0]]
-    computed = [
-        runs.RunSpec(
-            row["name"],
-            name,
-            kind(**{key: row[key] for key in keys}),
-            row["seed"],
-            row["data_fingerprint"],
-            tmp_path,
-        ).run_id
-        for row in rows
+    results = study.results
+    rows = results[["name", "seed", "epochs", "width"]].to_numpy().tolist()
+    assert rows == [
+        ["narrow", 3, 1, 4],
+        ["wide", 3, 2, 16],
+        ["narrow", 4, 1, 4],
+        ["wide", 4, 2, 16],
     ]
-    assert computed == [row["run_id"] for row in rows]
-    assert len(set(computed)) == len(rows) > 1
+    assert len(study.history) == 6
+    results["val_accuracy"] = 2.0
+    assert study.results["val_accuracy"].max() <= 1  # a caller's change is the caller's own
+    caption = study.caption()
+    assert "quick" in caption and "80 training images from toy · seed 3 to 4" in caption
+
+
+def test_results_read_every_file_of_a_run_once(make_study, monkeypatch):
+    study = make_study()
+    study.run(engine="serial")
+    reads = Counter()
+
+    def sha256(file):
+        reads[file] += 1
+        return original(file)
+
+    original = runs.sha256
+    monkeypatch.setattr(runs, "sha256", sha256)
+    assert study.results.equals(study.results) and study.best_run.name == study.best
+    assert len(reads) == 4 * 4 and set(reads.values()) == {1}
+
+
+def test_the_best_run_is_the_best_seed_of_the_best_configuration(make_study):
+    study = make_study(choose=best_by("val_loss", lowest=True), rank="-val_loss")
+    study.run(engine="serial")
+    means = study.results.groupby("name")["val_loss"].mean()
+    assert study.best == means.idxmin() and best_by("val_loss")(study.results) == means.idxmax()
+    losses = study.results.set_index(["name", "seed"])["val_loss"]
+    for name in ("narrow", "wide"):
+        assert study.run_named(name).seed == losses[name].idxmin()
+    with pytest.raises(ConfigError, match="run: found 'wider', expected one of narrow, wide"):
+        study.run_named("wider")
+
+
+def test_what_full_publishes_is_what_recorded_reads(make_study, report, data):
+    tables = {"seeds": lambda study: pd.DataFrame({"seed": study.results["seed"].unique()})}
+    full = make_study("full", tables=tables)
+    full.run(engine="serial")
+    recorded = make_study("recorded", tables=tables)
+    recorded.run()  # trains nothing
+    for table in ("", "history", "seeds"):
+        pd.testing.assert_frame_equal(recorded.table(table), full.table(table), check_dtype=False)
+    images = data.test.images
+    assert torch.equal(recorded.best_network()(images), full.best_network()(images))
+    provenance = json.loads((report / "results" / "provenance.json").read_text("utf-8"))
+    assert provenance["toys"]["runs"] == 4 and provenance["toys"]["best"] == recorded.best
+
+
+def test_a_study_without_shipped_weights_has_a_network_once_it_is_trained(make_study, report, data):
+    make_study("full", weights=lambda study: {}).run(engine="serial")
+    with pytest.raises(IntegrityError, match="toys ships no weights.*'quick' or 'full'"):
+        make_study("recorded").best_network()
+    quick = make_study()
+    quick.run(engine="serial")
+    assert (
+        quick.best_network()(data.test.images).tolist()
+        == quick.best_run.result()["nested"]["logits"]
+    )
+
+
+def test_two_studies_that_publish_at_once_lose_no_entry(report):
+    folder = report / "results"
+    pool.run_tasks(publish, ["a", "b"], folder, workers=2)
+    names = {f"{letter}{number}" for letter in "ab" for number in range(10)}
+    provenance = folder / "provenance.json"
+    verify_checksum(provenance)
+    assert json.loads(provenance.read_text("utf-8")).keys() == names
+    for name in names:
+        verify_checksum(folder / f"{name}.csv")
+        verify_checksum(folder / f"{name}_history.csv")
+
+
+def test_nothing_is_added_to_a_damaged_record(report):
+    publish("a", report / "results", None)
+    provenance = report / "results" / "provenance.json"
+    provenance.write_text(provenance.read_text("utf-8")[:-5], "utf-8")
+    with pytest.raises(IntegrityError, match="provenance.json is truncated or altered"):
+        Numbers("new").publish()
+    assert not (report / "results" / "new.csv").exists()
+
+
+def test_a_stand_in_is_never_published_as_the_study(make_study, data):
+    stand_in = replace(data, source="sample")
+    assert make_study(data=stand_in).data.is_stand_in
+    with pytest.raises(RunError, match="'full' needs the study's own data.*sample"):
+        make_study("full", data=stand_in)
+
+
+def test_a_bad_profile_or_seed_is_refused(make_study, config):
+    with pytest.raises(
+        ConfigError, match="profile: found 'fast', expected .*recorded, quick, full"
+    ):
+        make_study("fast")
+    for seed in ("abc", True, 1.0):
+        with pytest.raises(ConfigError, match="^seed: found"):
+            over_seeds({"narrow": config}, seed)
