@@ -3,14 +3,14 @@ import torch
 
 from smai_lib.colorization.data import ColorizationData, prepare
 from smai_lib.colorization.images import ColorImages, Photos
-from smai_lib.multitask import fashion_mnist
+from smai_lib.multitask.data import fashion_mnist
 
 torch.set_num_threads(1)  # small tensors: on a busy machine threads wait for each other
 
 
 @pytest.fixture(autouse=True)
 def private_folders(tmp_path, monkeypatch):
-    """Runs and wandb files of a test go to its own folder; wandb is off unless a test turns it on."""
+    """Keep runs and wandb files of a test in its own folder, and wandb off unless it turns it on."""
     monkeypatch.setenv("SMAI_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.delenv("WANDB_DIR", raising=False)
@@ -18,12 +18,12 @@ def private_folders(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def sample():
-    return fashion_mnist.fashion_mnist("sample", verbose=False)
+    return fashion_mnist("sample", verbose=False)
 
 
 @pytest.fixture(scope="session")
 def tiny(sample):
-    return sample.subset(300, 100, 100)
+    return sample.take(300, 100, 100)
 
 
 def make_images(
@@ -33,7 +33,7 @@ def make_images(
     source: str = "made up",
     pixels: torch.Tensor | None = None,
 ) -> ColorImages:
-    """Colour images, so many a split: random ones, or `pixels` (N, 3, H, W)."""
+    """Return colour images: random ones, or `pixels` (N, 3, H, W), divided into `splits`."""
     if pixels is None:
         generator = torch.Generator().manual_seed(0)
         pixels = torch.randint(
@@ -44,7 +44,7 @@ def make_images(
 
 
 def make_colors(splits: tuple[int, int, int], num_colors: int = 24, **settings) -> ColorizationData:
-    """The same in a palette; settings as for `make_images`."""
+    """Return the same in a palette; settings as for `make_images`."""
     return prepare(make_images(splits, **settings), num_colors)
 
 
