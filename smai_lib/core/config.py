@@ -126,11 +126,8 @@ class Config(BaseModel):
 
         Run ids are hashes of these, so a key that is added later changes no id of an old run.
         """
-        return {
-            key: value
-            for key, value in self
-            if value != type(self).model_fields[key].default
-        }  # fmt: skip
+        fields = type(self).model_fields
+        return {key: value for key, value in self if value != fields[key].default}
 
     def learning_rate_at(self, progress: float) -> float:
         """Return the learning rate after a share `progress` (0 to 1) of all training steps.

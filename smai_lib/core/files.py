@@ -159,7 +159,7 @@ def load_into(model: Network, state: dict[str, torch.Tensor], file: str | os.Pat
 
 
 def _read_sums(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file named in the folder's `SHA256SUMS`; other lines are skipped."""
+    """Return the SHA-256 of each file in the folder's `SHA256SUMS`; other lines are skipped."""
     sums = folder / SUMS
     text = sums.read_text(encoding="utf-8", errors="replace") if sums.exists() else ""
     entries = re.findall(r"^([0-9a-f]{64}) [ *](.+)$", text, re.MULTILINE)

@@ -12,7 +12,10 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def _find_root() -> Path:
-    """Return the repository around the package, else around the current folder, else that folder."""
+    """Return the repository around the package, else around the current folder.
+
+    Without a repository, it is the current folder itself.
+    """
     current = Path.cwd()
     for folder in (PACKAGE.parent, current, *current.parents):
         if (folder / "report" / "results").is_dir():

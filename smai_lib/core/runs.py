@@ -110,6 +110,17 @@ class Run:
             )
         return result
 
+    def require_result(self) -> dict[str, Any]:
+        """Return the content of result.json.
+
+        Raises:
+            RunError: the run has not finished, or a file is damaged.
+        """
+        result = self.result()
+        if result is None:
+            raise RunError(f"{self.name} has not finished ({self.folder}); train it first")
+        return result
+
     @property
     def finished(self) -> bool:
         """Whether the run has finished."""
@@ -122,15 +133,12 @@ class Run:
         Raises:
             RunError: the run has not finished, or a file is damaged.
         """
-        result = self.result()
-        if result is None:
-            raise RunError(f"run {self.name or self.run_id} has not finished ({self.folder})")
-        return result["metrics"]
+        return self.require_result()["metrics"]
 
     @property
     def history(self) -> pd.DataFrame:
         """Metrics of every epoch so far, a row an epoch."""
-        return pd.read_csv(self.history_file)
+        return pd.read_csv(self.history_file) if self.history_file.exists() else pd.DataFrame()
 
     def load_model(self) -> torch.nn.Module:
         """Return the trained network that the test metrics belong to, in evaluation mode.
@@ -138,7 +146,7 @@ class Run:
         Raises:
             RunError: the run has not finished, or a file is damaged.
         """
-        self.metrics  # noqa: B018  verifies the files
+        self.require_result()
         return self.config.load_model(self.weights_file)
 
     def _checksums(self) -> dict[str, str]:
@@ -153,7 +161,7 @@ class Run:
             RunError: the checkpoint is damaged or of another run.
         """
         if not self.checkpoint_file.exists():
-            write(self.history_file, "")
+            self.history_file.unlink(missing_ok=True)
             return None
         try:
             digest, content = self.checkpoint_file.read_bytes().split(b"\n", 1)

@@ -236,33 +236,26 @@ class Study(BaseStudy):
 
     def compute_results(self) -> pd.DataFrame:
         """Return one row a run, from the folders of the runs."""
-        return self.add_columns(runs.results_table([self.result(run) for run in self.runs]))
+        return self.add_columns(runs.results_table([run.require_result() for run in self.runs]))
 
     def compute_history(self) -> pd.DataFrame:
         """Return one row a run and epoch, from the folders of the runs."""
         histories = []
         for run in self.runs:
-            self.result(run)
+            run.require_result()
             histories.append(run.history.assign(name=run.name, seed=run.seed))
         return pd.concat(histories, ignore_index=True)
 
     @staticmethod
     def result(run: Run) -> dict[str, Any]:
-        """Return the result of a run.
-
-        Raises:
-            RunError: it has not finished, or a file is damaged.
-        """
-        result = run.result()
-        if result is None:
-            raise RunError(f"{run.name} has not finished ({run.folder}); call study.run() first")
-        return result
+        """Return the result of a run; see `Run.require_result`."""
+        return run.require_result()
 
     def extent(self) -> str:
         """Return the number of epochs, for the caption."""
         return f"epochs {span(self.results['epochs'])}"
 
-    @cached_property
+    @property
     def best(self) -> str:
         """Name of the best configuration, chosen on validation."""
         return self.choose(self.results)
@@ -324,18 +317,18 @@ def over_seeds(
 def plan(
     name: str,
     profile: str,
-    wanted: Sequence[tuple[str, Config, int]],
+    entries: Sequence[tuple[str, Config, int]],
     load_data: Callable[[], Dataset],
     *,
     quick_epochs: Mapping[str, int] | None = None,
     **arguments: Any,
 ) -> Study:
-    """Return the study of the runs in `wanted`.
+    """Return the study of a run for each entry.
 
     Args:
         name: name of the study.
         profile: one of PROFILES.
-        wanted: (name, config, seed) of each run, see `over_seeds`.
+        entries: (name, config, seed) of each run, see `over_seeds`.
         load_data: returns the data set; recorded results do not need it.
         quick_epochs: epochs by name under the profile "quick"; 1 for names that it lacks.
         arguments: further arguments of `Study`.
@@ -348,7 +341,7 @@ def plan(
     fingerprint = "" if profile == "recorded" else load_data().fingerprint
     root = paths.runs_dir() / profile / name
     runs_of_study = []
-    for label, config, seed in wanted:
+    for label, config, seed in entries:
         if profile == "quick":
             config = config.replace(epochs=(quick_epochs or {}).get(label, 1))
         runs_of_study.append(Run(config, seed, fingerprint, root, label, name, profile))

@@ -61,14 +61,14 @@ def choose_device(device: str = "auto") -> torch.device:
     Raises:
         ConfigError: the device is unknown, or this machine does not have it.
     """
-    accelerator = (
-        torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    )
-    available = {"cpu"} | ({accelerator.type} if accelerator else set())
+    available = ["cpu"]
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator:
+        available.append(accelerator.type)
     if device == "auto":
-        device = accelerator.type if accelerator else "cpu"
+        device = available[-1]
     if device not in available:
-        options = ", ".join(sorted(available))
+        options = ", ".join(available)
         raise ConfigError(f"device: found {device!r}, but this machine has {options}; use 'auto'")
     return torch.device(device)
 
@@ -173,9 +173,7 @@ def fit(
     """
     device = choose_device(device)
     precision = choose_precision(precision, device)
-    train, validation = (
-        type(split)(*(column.to(device) for column in split)) for split in (train, validation)
-    )
+    train, validation = _to(train, device), _to(validation, device)
     model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(model, config)
     parts = {"model": model, "optimizer": optimizer}
@@ -189,7 +187,7 @@ def fit(
     if checkpoint:
         for name, part in parts.items():
             part.load_state_dict(checkpoint[name])
-        rows, seconds, best = (checkpoint[key] for key in ("rows", "seconds", "best"))
+        rows, seconds, best = checkpoint["rows"], checkpoint["seconds"], checkpoint["best"]
         for row in rows:
             on_epoch(row)
             on_batch(len(train[0]))
@@ -254,6 +252,10 @@ def _train_epoch(
             f"{len(batches)}. Earlier epochs are kept. Try a smaller learning_rate"
         )
     return total
+
+
+def _to(split, device: torch.device):
+    return type(split)(*(column.to(device) for column in split))
 
 
 def _autocast(device: torch.device, precision: str):

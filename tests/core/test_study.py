@@ -49,7 +49,7 @@ def publish(letter, folder, report):
 
 def test_a_study_gathers_its_runs(make_study):
     study = make_study(quick_epochs={"wide": 2})
-    with pytest.raises(RunError, match="narrow has not finished.*call study.run"):
+    with pytest.raises(RunError, match="narrow has not finished.*train it first"):
         study.results  # noqa: B018
     study.run(engine="serial")
     results = study.results
