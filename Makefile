@@ -27,7 +27,6 @@ $(VENV)/installed-%: $(VENV)/installed
 
 # trains everything briefly on the real data, runs the notebooks, and writes runs/quick/report.html
 report: install
-	$(BIN)/smai fetch
 	$(BIN)/smai report --profile quick
 
 test: $(VENV)/installed-test
@@ -46,7 +45,6 @@ notebooks: install
 
 # trains the reported studies, which takes hours and continues where it was stopped
 full: install
-	$(BIN)/smai fetch
 	$(BIN)/smai report --profile full
 	$(BIN)/smai report
 

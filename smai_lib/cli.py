@@ -150,12 +150,19 @@ def report(
     elif profile is None:
         print(pages.write())
     else:
+        from .core.config import whole_number
         from .notebooks import run_with_profile
         from .studies import run_studies
 
-        run_studies(list(STUDIES), profile, seed or 0)
-        books = run_with_profile(profile, seed or 0)
-        print(pages.write(profile=profile, seed=seed or 0, pages=[page.stem for page in books]))
+        seed = whole_number("seed", seed or 0)
+        print("1 of 4: get the data", flush=True)
+        fetch()
+        print(f"2 of 4: train {len(STUDIES)} studies", flush=True)
+        run_studies(list(STUDIES), profile, seed)
+        print("3 of 4: run the notebooks", flush=True)
+        books = run_with_profile(profile, seed)
+        print("4 of 4: write the report", flush=True)
+        print(pages.write(profile=profile, seed=seed, pages=[page.stem for page in books]))
 
 
 @app.command

@@ -9,7 +9,9 @@ from typing import Annotated
 from cyclopts import App, Group, Parameter
 
 from .cli import Whole
-from .colorization.data import cifar10
+from .colorization.data import cifar10, prepare
+from .colorization.images import color_images
+from .colorization.palette import SUPPLIED
 from .colorization.studies import REPORT_CNN
 from .core.config import Config, whole_number
 from .core.data import Dataset
@@ -82,7 +84,11 @@ def train_q1(config: Config, seed: int, images: int) -> Run:
 @add_command("q2", REPORT_CNN, "Train a colorization network on CIFAR-10.")
 def train_q2(config: Config, seed: int, images: int) -> Run:
     """Train a colorization run and print its results."""
-    run = train_run(config, _take(cifar10(config.num_colors), images), seed)
+    if config.num_colors == len(SUPPLIED):
+        data = cifar10()
+    else:
+        data = prepare(color_images(), config.num_colors)
+    run = train_run(config, _take(data, images), seed)
     metrics = run.metrics
     print(
         f"test_accuracy {metrics['test_accuracy']:.4f}, test_nll {metrics['test_nll']:.4f}; "
