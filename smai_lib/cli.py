@@ -139,30 +139,37 @@ def report(
         seed: seed of the studies and notebooks, with --profile only; default: 0.
         check: write nothing; fail if the report in report/ is out of date.
     """
-    from . import report as pages
-
     if profile is None and seed is not None:
         raise ConfigError("--seed needs --profile: recorded results have their seeds")
     if profile and check:
         raise ConfigError("--check is about the recorded report; leave out --profile")
-    if check:
-        pages.check()
-    elif profile is None:
-        print(pages.write())
-    else:
-        from .core.config import whole_number
-        from .notebooks import run_with_profile
-        from .studies import run_studies
+    from .core.config import whole_number
 
-        seed = whole_number("seed", seed or 0)
-        print("1 of 4: get the data", flush=True)
-        fetch()
-        print(f"2 of 4: train {len(STUDIES)} studies", flush=True)
-        run_studies(list(STUDIES), profile, seed)
-        print("3 of 4: run the notebooks", flush=True)
-        books = run_with_profile(profile, seed)
-        print("4 of 4: write the report", flush=True)
-        print(pages.write(profile=profile, seed=seed, pages=[page.stem for page in books]))
+    seed = whole_number("seed", seed or 0)
+    if profile:
+        file = _train_and_report(profile, seed)
+    else:
+        from . import report as pages
+
+        file = pages.check() if check else pages.write()
+    if file:
+        print(file)
+
+
+def _train_and_report(profile: str, seed: int) -> Path:
+    """Train all studies, run all notebooks, and write the report about what was trained."""
+    from . import report as pages
+    from .notebooks import run_with_profile
+    from .studies import run_studies
+
+    print("1 of 4: get the data", flush=True)
+    fetch()
+    print(f"2 of 4: train {len(STUDIES)} studies", flush=True)
+    run_studies(list(STUDIES), profile, seed)
+    print("3 of 4: run the notebooks", flush=True)
+    books = run_with_profile(profile, seed)
+    print("4 of 4: write the report", flush=True)
+    return pages.write(profile=profile, seed=seed, pages=[page.stem for page in books])
 
 
 @app.command

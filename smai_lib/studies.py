@@ -74,7 +74,7 @@ def run_studies(
 
 
 def _train_together(studies: Sequence["BaseStudy"], **where) -> None:
-    """Train the runs of all studies in one pool; a search plans its runs itself, and is left out."""
+    """Train the runs of all studies in one pool, but for a search, which plans its runs itself."""
     from .core.runs import run_all
     from .core.study import Study
 
