@@ -9,6 +9,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from .patches import SIZE, bundled_photographs, photo_patches
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # no other decoder sees a file: some start programs
 MOST_PIXELS = 2**26  # of a picture: 200 MB once decoded
+MOST_SIDE = 2**16  # narrower pictures of as many pixels take several times the memory
 SYSTEM_FILES = {"__macosx", "thumbs.db", "desktop.ini"}  # and hidden files are no pictures
 
 
@@ -126,34 +128,39 @@ def read_image(file: str | os.PathLike) -> torch.Tensor:
 def _open_rgb(file: str | os.PathLike, least_side: int = 1) -> Image.Image:
     """Return the picture in a file, decoded, upright, opaque and in RGB."""
     try:
-        with warnings.catch_warnings(), Image.open(file, formats=FORMATS) as image:
-            warnings.simplefilter("ignore")  # of damaged metadata
+        with (
+            warnings.catch_warnings(action="ignore"),  # of damaged metadata
+            Image.open(file, formats=FORMATS) as image,
+        ):
             _check_size(image, least_side)
+            _scale_transparency(image)
             image.load()
-            _turn_upright(image)
+            with suppress(Exception):  # of damaged EXIF data, Pillow's parsers raise anything
+                ImageOps.exif_transpose(image, in_place=True)
             return _to_opaque_rgb(image)
     except Exception as error:  # a decoder may raise anything
         reason = str(error) or type(error).__name__
         raise ImageError(
-            f"{file} cannot be read as {', '.join(FORMATS)}: {reason}; replace or remove it"
+            f"{file} cannot be used: {reason}; give a whole picture in {', '.join(FORMATS)}"
         ) from error
 
 
 def _check_size(image: Image.Image, least_side: int) -> None:
     """Check the size before anything is decoded."""
-    found = f"found {image.width} x {image.height} pixels"
-    if image.width * image.height > MOST_PIXELS:
-        raise ImageError(f"{found}, expected at most {MOST_PIXELS:,} in all")
+    found = f"found {image.width} x {image.height} pixels, expected at"
     if min(image.size) < least_side:
-        raise ImageError(f"{found}, expected at least {least_side} x {least_side}")
+        raise ImageError(f"{found} least {least_side} x {least_side}")
+    if max(image.size) > MOST_SIDE or image.width * image.height > MOST_PIXELS:
+        raise ImageError(f"{found} most {MOST_SIDE:,} a side and {MOST_PIXELS:,} in all")
 
 
-def _turn_upright(image: Image.Image) -> None:
-    """Turn a picture as its EXIF data says; a picture with damaged EXIF data stays as it is."""
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except Exception:  # noqa: BLE001  Pillow's parsers raise SyntaxError, struct.error and others
-        return
+def _scale_transparency(image: Image.Image) -> None:
+    """Scale the transparent colour of a PNG to 8 bits, as Pillow scales its pixels."""
+    scales = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
+    raw_mode = image.tile[0].args if image.tile else None
+    if "transparency" in image.info and raw_mode in scales:
+        level = np.multiply(image.info["transparency"], scales[raw_mode]).astype(int).tolist()
+        image.info["transparency"] = level if raw_mode.startswith("L") else tuple(level)
 
 
 def _to_opaque_rgb(image: Image.Image) -> Image.Image:
@@ -191,14 +198,14 @@ def _read_folder(folder: Path) -> tuple[tuple[str, ...], Photos, Photos, tuple[s
     names = sorted({file.parent.name for file in train_files + test_files})
     train, skipped_train = _read_pictures(train_files, names)
     test, skipped_test = _read_pictures(test_files, names)
+    skipped = (*skipped_train, *skipped_test)
     for part, photos, least in (("train", train, 2), ("test", test, 1)):
         if len(photos.labels) < least:
-            example = (*skipped_train, *skipped_test, "no file is skipped")[0]
             raise DataError(
-                f"{folder / part}: found {len(photos.labels)} usable pictures, expected at least "
-                f"{least} in folders of classes; {example}"
+                f"{folder / part}/<class>/: found {len(photos.labels)} usable pictures, expected "
+                f"at least {least}; skipped {len(skipped)} files {' '.join(skipped[:1])}"
             )
-    return tuple(names), train, test, (*skipped_train, *skipped_test)
+    return tuple(names), train, test, skipped
 
 
 def _list_pictures(folder: Path) -> list[Path]:

@@ -24,7 +24,6 @@ from typing import Any, Self
 
 import numpy as np
 from filelock import FileLock
-from sklearn.model_selection import train_test_split
 
 from . import paths
 from .config import whole_number
@@ -115,6 +114,8 @@ def split_off_validation(development) -> tuple:
     Args:
         development: a NamedTuple of tensors with one row per image, one of them `labels`.
     """
+    from sklearn.model_selection import train_test_split  # slow to import
+
     labels = development.labels.numpy()
     counts = np.unique(labels, return_counts=True)[1]
     stratified = counts.min() > 1 and 1 < len(counts) <= VALIDATION_SHARE * len(labels)
@@ -275,9 +276,10 @@ def run(*command: str, folder: Path | None = None, deadline: float = COMMAND_SEC
             _kill(process)
         if failed:
             errors.seek(0)
-            reason = errors.read().decode(errors="replace").strip()[-200:]
             limits = f"{deadline:g} s and {LARGEST:,} bytes"
-            raise DataError(reason or f"{command[0]} failed or exceeded its limits, {limits}")
+            lines = errors.read().decode(errors="replace").split("\n")
+            lines.insert(0, f"{command[0]} failed or exceeded its limits, {limits}")
+            raise DataError([line for line in lines if line.strip()][-1][-200:])
     return output
 
 

@@ -17,8 +17,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..core import data, paths
-from ..core.data import SAMPLE, Dataset
+from ..core import paths
+from ..core.data import (
+    CONNECT_SECONDS,
+    SAMPLE,
+    Dataset,
+    download,
+    find_source,
+    repair_hint,
+    run,
+    split_off_validation,
+)
 from ..core.errors import DataError
 
 CLASSES = (
@@ -101,7 +110,7 @@ def fashion_mnist(
     Raises:
         DataError: `directory` lacks a file, or a file is truncated or altered.
     """
-    source, folder = data.find_source(
+    source, folder = find_source(
         paths.data_dir() / "fashion-mnist",
         _missing,
         {
@@ -116,9 +125,7 @@ def fashion_mnist(
     ) or (SAMPLE, paths.SAMPLE)
     checksums = SAMPLE_CHECKSUMS if source == SAMPLE else CHECKSUMS
     arrays = _read(folder, checksums)
-    train, validation = data.split_off_validation(
-        _split(arrays[TRAIN_IMAGES], arrays[TRAIN_LABELS])
-    )
+    train, validation = split_off_validation(_split(arrays[TRAIN_IMAGES], arrays[TRAIN_LABELS]))
     dataset = FashionMNIST(
         train,
         validation,
@@ -148,7 +155,7 @@ def _fetch_torchvision(scratch: Path) -> list[Path]:
     from torchvision.datasets import FashionMNIST as Torchvision
 
     for name, md5 in Torchvision.resources:
-        data.download([mirror + name for mirror in Torchvision.mirrors], scratch / name, md5)
+        download([mirror + name for mirror in Torchvision.mirrors], scratch / name, md5)
     return _verified(scratch)
 
 
@@ -162,14 +169,14 @@ def _fetch_debian(scratch: Path) -> list[Path]:
         "APT::Sandbox::User": "",
         "Acquire::Languages": "none",
         "Acquire::Retries": 0,
-        "Acquire::http::Timeout": data.CONNECT_SECONDS,
-        "Acquire::https::Timeout": data.CONNECT_SECONDS,
+        "Acquire::http::Timeout": CONNECT_SECONDS,
+        "Acquire::https::Timeout": CONNECT_SECONDS,
     }
     apt = ["apt-get", "-qq", *(f"-o{key}={value}" for key, value in settings.items())]
-    data.run(*apt, "update", folder=scratch)
-    data.run(*apt, "download", "dataset-fashion-mnist", folder=scratch)
+    run(*apt, "update", folder=scratch)
+    run(*apt, "download", "dataset-fashion-mnist", folder=scratch)
     for package in scratch.glob("*.deb"):
-        data.run("dpkg-deb", "-x", str(package), "out", folder=scratch)
+        run("dpkg-deb", "-x", str(package), "out", folder=scratch)
     return _verified(scratch / "out" / SYSTEM_DIR.relative_to("/"))
 
 
@@ -215,12 +222,12 @@ def _read(folder: Path, checksums: dict[str, str]) -> dict[str, np.ndarray]:
         try:
             content = _decompress(file)
         except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{file} cannot be read ({error}); {data.repair_hint(file)}") from error
+            raise DataError(f"{file} cannot be read ({error}); {repair_hint(file)}") from error
         found = hashlib.sha256(content).hexdigest()
         if found != checksum:
             raise DataError(
                 f"{file} is truncated or altered: the SHA-256 of its content is {found}, "
-                f"expected {checksum}; {data.repair_hint(file)}"
+                f"expected {checksum}; {repair_hint(file)}"
             )
         dimensions = content[3]
         shape = np.frombuffer(content, ">u4", count=dimensions, offset=4)

@@ -1,11 +1,9 @@
-"""Sources that hang, drip, never end, lie or die, on servers of this machine and with limits of some seconds.
-
-What a limit spares must begin within it, also where the machine is busy: a process needs a while to start.
-"""
+"""Downloads from hosts of this machine that stall, lie or never end, and the choice of a source."""
 
 import hashlib
 import http.server
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,31 +14,31 @@ from pathlib import Path
 
 import pytest
 
-from smai_lib.core import sources
-from smai_lib.core.sources import DataError
+from smai_lib.core import data
+from smai_lib.core.errors import ConfigError, DataError
 
 CONTENT = b"the data set"
-MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Host(http.server.BaseHTTPRequestHandler):
-    """Behaves as the path says."""
+    """A host that behaves as the last part of the path says; as a proxy, it serves any host."""
 
     def do_GET(self):
-        what = self.path.strip("/").split("/")[0]
+        closing, habit = self.server.closing, self.path.split("/")[-1]
         try:
-            if what == "hang":
-                self.server.closing.wait()
-            elif what == "babble":
+            if habit == "silent":
+                closing.wait()
+            elif habit == "babbling":
                 self.wfile.write(b"220 this is no web server\r\n\r\n")
             else:
-                self.send_response(404 if what == "nothing" else 200)
+                self.send_response(404 if habit == "missing" else 200)
                 self.end_headers()
-            while what in ("drip", "endless") and not self.server.closing.is_set():
-                self.wfile.write(bytes(1 if what == "drip" else 1 << 20))
-                self.server.closing.wait(0.02 if what == "drip" else 0)
-            self.wfile.write({"right": CONTENT, "wrong": b"<html>log in"}.get(what, b""))
-        except OSError:  # the client has had enough
+            while habit in ("dripping", "endless") and not closing.is_set():
+                self.wfile.write(bytes(1 if habit == "dripping" else 1 << 20))
+                closing.wait(0.02 if habit == "dripping" else 0)
+            self.wfile.write({"right": CONTENT, "wrong": b"<html>log in"}.get(habit, b""))
+        except OSError:  # the client gave up
             pass
 
     def log_message(self, *arguments):
@@ -48,8 +46,13 @@ class Host(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def host():
-    """The address of a host of all bad habits."""
+def host(monkeypatch):
+    """The address of a `Host`, with limits of few seconds and bytes, and no proxy."""
+    monkeypatch.setattr(data, "CURL", data.CURL.replace("--speed-time 10", "--speed-time 1"))
+    monkeypatch.setattr(data, "DOWNLOAD_SECONDS", 4)
+    monkeypatch.setattr(data, "LARGEST", 3_000_000)
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Host)
     server.closing = threading.Event()
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -58,89 +61,89 @@ def host():
     server.shutdown()
 
 
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(sources, "START_SECONDS", 0.8)
+@pytest.fixture(params=["curl", "urllib"])
+def client(request, monkeypatch):
+    if request.param == "urllib":
+        which = shutil.which
+        monkeypatch.setattr(shutil, "which", lambda name: None if name == "curl" else which(name))
+    elif not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    return request.param
 
 
-@pytest.mark.parametrize(
-    "habit, reason",
-    [
-        ("hang", r"given up after \d s and 0 bytes"),
-        ("drip", r"given up after \d s and \d+ bytes"),
-        ("endless", r"given up after \d s and \d+,\d+,\d+ bytes"),
-        ("babble", "http.client.BadStatusLine: 220 this is no web server"),
-        ("nothing", "urllib.error.HTTPError: HTTP Error 404"),
-        ("wrong", f"found the MD5 sum .*, expected {MD5}"),
-    ],
-)
-def test_a_bad_host_is_given_up_within_seconds(habit, reason, host, tmp_path, request, monkeypatch):
-    monkeypatch.setattr(sources, "LARGEST", 3_000_000)
-    if habit in ("hang", "drip"):
-        request.getfixturevalue("impatient")
-    started = time.monotonic()
-    with pytest.raises(DataError, match=f"{host}/{habit}: {reason}"):
-        sources.download([f"{host}/{habit}"], tmp_path / "file", MD5)
-    assert time.monotonic() - started < 10
+@pytest.mark.parametrize("habit", ["silent", "dripping", "endless", "babbling", "missing", "wrong"])
+def test_a_bad_host_is_given_up_within_seconds(habit, client, host, tmp_path):
+    start = time.monotonic()
+    with pytest.raises(DataError, match=f"{host}/{habit}: "):
+        data.download([f"{host}/{habit}"], tmp_path / "file", MD5)
+    assert time.monotonic() - start < 15
+    assert not (tmp_path / "file").exists()
 
 
-def test_all_mirrors_are_tried(host, tmp_path):
-    file = tmp_path / "file"
-    sources.download(
-        [f"{host}/{habit}" for habit in ("wrong", "babble", "nothing", "right", "hang")], file, MD5
-    )
-    assert file.read_bytes() == CONTENT
-
-
-def test_the_mirror_after_one_that_hangs_is_tried(host, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "START_SECONDS", 4)
-    sources.download([f"{host}/hang", f"{host}/right"], tmp_path / "file", MD5)
+def test_the_first_mirror_with_the_right_content_serves(client, host, tmp_path):
+    mirrors = ["http://127.0.0.1:9", *(f"{host}/{habit}" for habit in ("wrong", "silent", "right"))]
+    data.download(mirrors, tmp_path / "file", hashlib.sha256(CONTENT).hexdigest())
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
-def test_a_host_that_does_not_exist_is_one_reason(tmp_path):
-    with pytest.raises(DataError, match="http://127.0.0.1:9/x: does not answer"):
-        sources.download(["http://127.0.0.1:9/x"], tmp_path / "file", MD5)
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])
+def test_downloads_go_through_the_proxy(variable, client, host, tmp_path, monkeypatch):
+    monkeypatch.setenv(variable, host)
+    data.download(["http://far.invalid/right"], tmp_path / "file", MD5)
+    monkeypatch.setenv("no_proxy", "far.invalid")
+    with pytest.raises(DataError, match="(?i)resolve|name"):
+        data.download(["http://far.invalid/right"], tmp_path / "file", MD5)
 
 
-def test_a_host_that_never_answers_is_given_up_within_seconds(monkeypatch):
-    monkeypatch.setattr(sources, "PATIENCE_SECONDS", 0.3)
-    with socket.socket() as silent:  # accepts nothing, and its backlog of one is taken
-        silent.bind(("127.0.0.1", 0))
-        silent.listen(0)
-        port = silent.getsockname()[1]
-        taken = [socket.socket() for _ in range(2)]
-        for client in taken:
-            client.setblocking(False)
-            client.connect_ex(("127.0.0.1", port))
-        started = time.monotonic()
-        assert not sources.reachable(f"http://127.0.0.1:{port}")
-        assert time.monotonic() - started < 3
-        for client in taken:
-            client.close()
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "all_proxy"])
+def test_a_host_behind_a_proxy_is_reachable(variable, host, monkeypatch):
+    assert not data.reachable("https://far.invalid")
+    for proxy in (host, host.removeprefix("http://")):
+        monkeypatch.setenv(variable, proxy)
+        assert data.reachable("https://far.invalid")
+        assert not data.reachable("//far.invalid:6379")  # a Ray cluster has no proxy
+    monkeypatch.setenv("no_proxy", "far.invalid")
+    assert not data.reachable("https://far.invalid")
 
 
-def test_what_a_command_started_is_killed_with_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(sources, "START_SECONDS", 2)
-    with pytest.raises(DataError, match="given up after"):
-        sources.run_in(tmp_path, "sh", "-c", "sleep 50 & echo $! > child; wait")
-    child = int((tmp_path / "child").read_text())
-    state = Path(f"/proc/{child}/stat")
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "//[broken", "http://host:port"])
+def test_what_does_not_answer_is_not_reachable(url, host):
+    assert data.reachable(host)
+    assert not data.reachable(url)
+
+
+def test_a_host_whose_name_look_up_hangs_is_not_reachable(monkeypatch):
+    monkeypatch.setattr(data, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(socket, "create_connection", lambda *_: threading.Event().wait())
+    start = time.monotonic()
+    assert not data.reachable("http://host")
+    assert time.monotonic() - start < 3
+
+
+def test_a_command_is_killed_at_its_deadline_with_what_it_started(tmp_path):
+    with pytest.raises(DataError, match="sh failed or exceeded its limits, 2 s"):
+        data.run("sh", "-c", "sleep 50 & echo $! > child; wait", folder=tmp_path, deadline=2)
+    state = Path(f"/proc/{int((tmp_path / 'child').read_text())}/stat")
     deadline = time.monotonic() + 20
     while state.exists() and state.read_text().split()[2] != "Z" and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not state.exists() or state.read_text().split()[2] == "Z"
 
 
-def test_why_a_command_failed_is_said(tmp_path):
-    with pytest.raises(DataError, match="no such package"):
-        sources.run_in(tmp_path, "sh", "-c", "echo no such package >&2; exit 3")
-    with pytest.raises(DataError, match="nosuchprogram is not installed"):
-        sources.run_in(tmp_path, "nosuchprogram")
+@pytest.mark.parametrize(
+    "command, reason",
+    [
+        (["sh", "-c", "echo no such package >&2; exit 3"], "no such package"),
+        (["nosuchprogram"], "nosuchprogram is not installed"),
+    ],
+)
+def test_the_reason_of_a_failed_command_is_named(command, reason):
+    with pytest.raises(DataError, match=reason):
+        data.run(*command)
 
 
-def complete(folder):
-    return (folder / "images").is_file()
+def missing(folder):
+    return "" if (folder / "images").is_file() else f"{folder} has no images"
 
 
 def serve(scratch):
@@ -148,27 +151,29 @@ def serve(scratch):
     return [scratch / "images"]
 
 
+def find(cache, **fetchers):
+    return data.find_source(cache, missing, fetchers, local={})
+
+
 @pytest.mark.parametrize(
-    "failure", [ValueError("line\nbreak"), StopIteration(), KeyError("x"), OSError(28, "disk full")]
+    "failure", [ValueError("line\nbreak"), StopIteration(), OSError(28, "disk full \udcff")]
 )
-def test_a_source_that_fails_oddly_is_one_line_and_the_next_serves(failure, tmp_path, capsys):
+def test_after_a_source_that_fails_the_next_serves(failure, tmp_path, capfd):
     def fail(scratch):
         (scratch / "half").write_bytes(bytes(1000))
         raise failure
 
-    assert sources.find(tmp_path / "set", complete, {"odd": fail, "even": serve}) == (
-        "even",
-        tmp_path / "set",
-    )
-    printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 1 and printed[0].startswith("odd: ")
-    assert sorted(file.name for file in (tmp_path / "set").iterdir()) == ["SOURCE", "images"]
+    cache = tmp_path / "set"
+    assert find(cache, odd=fail, even=serve) == ("even", cache)
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("odd: ")
+    assert sorted(file.name for file in cache.iterdir()) == ["SOURCE", "images"]
 
 
-def test_where_nothing_can_be_written_nothing_is_fetched(tmp_path, capsys):
+def test_in_a_folder_that_cannot_be_written_nothing_is_fetched(tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert sources.find(tmp_path / "file" / "set", complete, {"network": serve}) is None
-    assert "cannot write" in capsys.readouterr().out
+    assert find(tmp_path / "file" / "set", network=serve) is None
+    assert "cannot be written" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -176,44 +181,44 @@ def test_where_nothing_can_be_written_nothing_is_fetched(tmp_path, capsys):
     [
         (b"network\n", "network"),
         (b"<script>alert(1)</script>", "data folder"),
-        (b"$\\frac{$", "data folder"),
         (b"\xff\xfe\x00", "data folder"),
-        (b"", "data folder"),
         (None, "data folder"),
     ],
 )
-def test_a_marker_is_believed_only_if_it_names_a_source(marker, name, tmp_path):
-    (tmp_path / "images").write_bytes(CONTENT)
+def test_the_recorded_source_is_shown_only_if_it_is_known(marker, name, tmp_path):
+    serve(tmp_path)
     if marker is not None:
         (tmp_path / "SOURCE").write_bytes(marker)
-    assert sources.find(tmp_path, complete, {"network": serve}) == (name, tmp_path)
+    assert find(tmp_path, network=serve) == (name, tmp_path)
 
 
-def test_two_fetches_at_once_fetch_once_and_name_the_same_source(tmp_path, monkeypatch):
-    """The second looks when the first has put its images in place, and is about to tidy up."""
+@pytest.mark.parametrize("folder", ["nothing here", "~nobody99/set", "x" * 300, "a\0b"])
+def test_an_explicit_folder_without_the_data_is_a_data_error(folder, tmp_path):
+    with pytest.raises(DataError, match="has no images"):
+        data.find_source(tmp_path, lambda folder: "has no images", {}, explicit=folder, local={})
+
+
+def test_two_processes_download_once(tmp_path, monkeypatch):
+    """The second one looks when the first has moved its images, but not yet tidied up."""
     cache, calls, found = tmp_path / "set", [], []
     placed, go_on = threading.Event(), threading.Event()
     replace = os.replace
 
     def slow(source, target):
-        if Path(source).name == "SOURCE":
-            replace(source, target)
-            return
         replace(source, target)
-        placed.set()
-        go_on.wait(5)
+        if Path(source).name == "images":
+            placed.set()
+            go_on.wait(5)
 
     def fetch(scratch):
-        calls.append(1)
+        calls.append(scratch)
         return serve(scratch)
 
+    def look():
+        found.append(find(cache, network=fetch))
+
     monkeypatch.setattr(os, "replace", slow)
-    workers = [
-        threading.Thread(
-            target=lambda: found.append(sources.find(cache, complete, {"network": fetch}))
-        )
-        for _ in range(2)
-    ]
+    workers = [threading.Thread(target=look) for _ in range(2)]
     workers[0].start()
     assert placed.wait(60)
     workers[1].start()
@@ -224,17 +229,17 @@ def test_two_fetches_at_once_fetch_once_and_name_the_same_source(tmp_path, monke
     assert found == [("network", cache)] * 2 and len(calls) == 1
 
 
-def test_what_a_killed_fetch_left_is_cleared_also_when_the_images_are_there(tmp_path):
+def test_what_a_killed_download_left_is_removed(tmp_path):
     cache = tmp_path / "set"
     program = f"""
 import time
 from pathlib import Path
-from smai_lib.core import sources
+from smai_lib.core import data
 def fetch(scratch):
     (scratch / "half").write_bytes(bytes(1000))
     print("fetching", flush=True)
     time.sleep(60)
-sources.find(Path({str(cache)!r}), lambda folder: False, {{"network": fetch}})
+data.find_source(Path({str(cache)!r}), str, {{"network": fetch}}, local={{}})
 """
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
@@ -242,17 +247,22 @@ sources.find(Path({str(cache)!r}), lambda folder: False, {{"network": fetch}})
         assert fetching.stdout.readline() == "fetching\n"
         fetching.send_signal(signal.SIGKILL)
     assert (cache / "part" / "half").exists()
-    (cache / "images").write_bytes(CONTENT)
-    assert sources.find(
-        cache, complete, {"network": lambda scratch: pytest.fail("fetched again")}
-    ) == ("data folder", cache)
+    serve(cache)
+    assert find(cache, network=pytest.fail) == ("data folder", cache)
     assert [file.name for file in cache.iterdir()] == ["images"]
 
 
-def test_what_another_process_fetched_without_leaving_its_name_is_used(tmp_path):
-    """Not there at the first look, there once the lock is had."""
-    cache, looks = tmp_path / "data" / "set", iter([False, True])
-    found = sources.find(
-        cache, lambda folder: next(looks), {"network": lambda folder: pytest.fail("fetched again")}
-    )
-    assert found == ("data folder", cache)
+def test_take_keeps_the_first_images_and_marks_the_fingerprint(sample):
+    few = sample.take(60)
+    assert [len(split.ink) for split in (few.train, few.validation, few.test)] == [60, 10, 10]
+    assert few.train.images.equal(sample.train.images[:60])
+    assert few.fingerprint == f"{sample.fingerprint}:60:10:10"
+    part = sample.take(2, test=0)
+    assert [len(split.ink) for split in (part.train, part.validation, part.test)] == [2, 1, 1000]
+    assert sample.take(0).fingerprint == sample.fingerprint
+
+
+@pytest.mark.parametrize("size", [-1, 2.5, True])
+def test_take_refuses_what_is_no_number_of_images(size, sample):
+    with pytest.raises(ConfigError, match="train: found"):
+        sample.take(size)

@@ -3,190 +3,163 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tracemalloc
 
 import pytest
 import torch
 
-from smai_lib.core import paths, sources
-from smai_lib.multitask import fashion_mnist
+from smai_lib.core import paths
+from smai_lib.core.errors import DataError
+from smai_lib.multitask import data
+from smai_lib.multitask.data import fashion_mnist
+
+
+@pytest.fixture
+def alone(tmp_path, monkeypatch):
+    """No source: an empty data folder, no copy on the system, no network."""
+
+    def fail(*arguments, **keywords):
+        raise DataError("no network")
+
+    monkeypatch.delenv("SMAI_FASHION_MNIST", raising=False)
+    monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(data, "SYSTEM_DIR", tmp_path / "nowhere")
+    monkeypatch.setattr(data, "download", fail)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no apt-get
+    return tmp_path / "data"
 
 
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
     """A folder with the sample's files, accepted as if it were the full data set."""
-    monkeypatch.setattr(fashion_mnist, "CHECKSUMS", fashion_mnist.SAMPLE_CHECKSUMS)
+    monkeypatch.setattr(data, "CHECKSUMS", data.SAMPLE_CHECKSUMS)
     return shutil.copytree(paths.SAMPLE, tmp_path / "copy")
 
 
 def test_ink_is_the_mean_intensity():
     images = torch.tensor([[0, 255], [255, 0], [51, 51]], dtype=torch.uint8).reshape(3, 1, 1, 2)
-    assert torch.allclose(fashion_mnist.ink_of(images), torch.tensor([0.5, 0.5, 0.2]))
+    assert torch.allclose(data.ink_of(images), torch.tensor([0.5, 0.5, 0.2]))
 
 
-def test_splits_are_disjoint_and_stratified(sample):
-    assert [len(split.labels) for split in (sample.train, sample.validation, sample.test)] == [
-        5400,
-        600,
-        1000,
-    ]
+def test_splits_are_disjoint_stratified_and_always_the_same(sample):
     assert torch.bincount(sample.train.labels).tolist() == [540] * 10
     assert torch.bincount(sample.validation.labels).tolist() == [60] * 10
     seen = {image.numpy().tobytes() for image in sample.train.images}
     assert not any(image.numpy().tobytes() in seen for image in sample.validation.images)
-
-
-def test_the_split_is_the_same_every_time(sample):
-    again = fashion_mnist.fashion_mnist("sample", verbose=False)
+    again = fashion_mnist("sample", verbose=False)
     assert torch.equal(again.validation.images, sample.validation.images)
     assert again.fingerprint == sample.fingerprint
 
 
-def test_the_full_data_set_where_it_is_had():
-    full = fashion_mnist.fashion_mnist(verbose=False)
+def test_the_full_data_set_where_there_is_one():
+    full = fashion_mnist(verbose=False)
     if full.is_stand_in:
         pytest.skip("no source of the full data set on this machine")
-    assert [len(split.labels) for split in (full.train, full.validation, full.test)] == [
-        54000,
-        6000,
-        10000,
-    ]
+    assert [len(split.ink) for split in (full.train, full.test)] == [54000, 10000]
     assert torch.bincount(full.validation.labels).tolist() == [600] * 10
 
 
-def test_plain_and_gzipped_files_in_torchvisions_layout(copy, sample):
-    raw = copy / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name in fashion_mnist.CHECKSUMS:
-        (raw / name).write_bytes(gzip.decompress((copy / f"{name}.gz").read_bytes()))
-        (copy / f"{name}.gz").unlink()
-    dataset = fashion_mnist.fashion_mnist(copy, verbose=False)
-    assert dataset.source == "explicit directory"
-    assert torch.equal(dataset.test.images, sample.test.images)
+@pytest.mark.parametrize("folder", [".", "raw", "FashionMNIST/raw"])
+@pytest.mark.parametrize(
+    "rename, pack",
+    [
+        (lambda name: name, gzip.decompress),  # unpacked, as torchvision leaves them
+        (lambda name: f"{name}.gz", gzip.decompress),  # unpacked by a browser that kept the name
+        (lambda name: name, bytes),  # packed under a plain name
+        (lambda name: name.replace("-idx", ".idx"), gzip.decompress),  # unpacked by 7-zip
+    ],
+)
+def test_the_files_are_found_however_they_were_unpacked(folder, rename, pack, copy, alone, sample):
+    target = alone / folder  # torchvision's default is data/FashionMNIST/raw
+    target.mkdir(parents=True)
+    for name in data.CHECKSUMS:
+        (target / rename(name)).write_bytes(pack((copy / f"{name}.gz").read_bytes()))
+    for directory, source in ((alone, "explicit directory"), (None, "torchvision's folder")):
+        dataset = fashion_mnist(directory, verbose=False)
+        assert dataset.source == source
+        assert torch.equal(dataset.test.images, sample.test.images)
 
 
-def test_a_truncated_file_is_named_with_the_way_out(copy):
-    file = copy / "train-images-idx3-ubyte.gz"
-    file.write_bytes(file.read_bytes()[:-1000])
-    with pytest.raises(sources.DataError, match=r"train-images.*cannot be read.*smai_lib fetch"):
-        fashion_mnist.fashion_mnist(copy)
+@pytest.mark.parametrize("place", ["elsewhere", "data/fashion-mnist"])
+@pytest.mark.parametrize("damage, reason", [(100, "cannot be read"), (-1, "altered: .*expected")])
+def test_a_damaged_file_is_named_with_a_fix_that_works(place, damage, reason, copy, alone):
+    folder = shutil.copytree(copy, alone.parent / place)
+    file = folder / "t10k-images-idx3-ubyte.gz"
+    content = file.read_bytes()
+    if damage > 0:
+        file.write_bytes(content[:-damage])
+    else:
+        file.write_bytes(gzip.compress(gzip.decompress(content)[:damage] + b"\xff"))
+    fix = f"delete {file} and run .*fetch" if "data" in place else "replace it"
+    with pytest.raises(DataError, match=f"{file}.*{reason}.*{fix}"):
+        fashion_mnist(None if "data" in place else folder)
 
 
-def test_an_altered_file_is_named_with_both_checksums(copy):
-    file = copy / "t10k-labels-idx1-ubyte.gz"
-    content = bytearray(gzip.decompress(file.read_bytes()))
-    content[-1] ^= 1
-    file.write_bytes(gzip.compress(bytes(content)))
-    expected = fashion_mnist.CHECKSUMS["t10k-labels-idx1-ubyte"]
-    with pytest.raises(
-        sources.DataError, match=rf"t10k-labels.*altered.*[0-9a-f]{{64}}.*{expected}.*fetch"
-    ):
-        fashion_mnist.fashion_mnist(copy)
-
-
-def test_a_small_file_that_unpacks_without_end_is_altered_not_unpacked(copy):
-    """What is read of it is bounded: 200 MB of zeros here, which pack to 1 MB."""
+def test_a_small_file_that_unpacks_without_end_is_not_unpacked(copy):
     file = copy / "train-images-idx3-ubyte.gz"
     file.write_bytes(gzip.compress(bytes(200_000_000), compresslevel=1))
     tracemalloc.start()
-    with pytest.raises(sources.DataError, match="train-images.*altered"):
-        fashion_mnist.fashion_mnist(copy)
+    with pytest.raises(DataError, match="train-images.*altered"):
+        fashion_mnist(copy)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 150_000_000  # Python's buffer doubles as it grows
 
 
-def test_torchvisions_files_are_fetched_from_the_mirror_that_has_them(copy, tmp_path, monkeypatch):
-    monkeypatch.setattr(fashion_mnist, "SYSTEM_DIR", tmp_path / "nowhere")
-    monkeypatch.setattr(sources, "reachable", lambda url: True)
-    monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
+def test_a_folder_that_lacks_a_file_is_refused(copy):
+    (copy / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DataError, match="has no t10k-labels-idx1-ubyte"):
+        fashion_mnist(copy)
+
+
+def test_without_any_source_the_sample_serves_with_a_warning(alone, capsys):
+    assert fashion_mnist().is_stand_in
+    printed = capsys.readouterr().out
+    assert "*** SAMPLE DATA ***" in printed
+    assert "torchvision download: no network" in printed
+    assert "dataset-fashion-mnist: apt-get is not installed" in printed
+
+
+def test_torchvisions_files_are_fetched_once_and_kept(copy, alone, monkeypatch, sample):
     from torchvision.datasets import FashionMNIST as Torchvision
 
-    sums = [(file.name, hashlib.md5(file.read_bytes()).hexdigest()) for file in copy.glob("*.gz")]
-    monkeypatch.setattr(Torchvision, "resources", sums)
-    monkeypatch.setattr(
-        Torchvision, "mirrors", [f"{tmp_path.as_uri()}/nowhere/", f"{copy.as_uri()}/"]
-    )
-    assert fashion_mnist.fashion_mnist(verbose=False).source == "torchvision download"
+    def download(urls, file, md5):
+        assert [url.startswith("http") for url in urls] == [True] * len(urls)
+        assert md5 == hashlib.md5(b"").hexdigest()
+        shutil.copy(copy / file.name, file)
+
+    resources = [(file.name, hashlib.md5(b"").hexdigest()) for file in copy.glob("*.gz")]
+    monkeypatch.setattr(Torchvision, "resources", resources)
+    monkeypatch.setattr(data, "download", download)
+    assert fashion_mnist(verbose=False).source == "torchvision download"
+    monkeypatch.setattr(data, "download", pytest.fail)
+    again = fashion_mnist()
+    assert (again.source, again.directory) == ("torchvision download", alone / "fashion-mnist")
+    assert again.fingerprint == sample.fingerprint
 
 
-def test_a_package_without_the_files_is_one_line(copy, tmp_path):
-    (copy / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(sources.DataError, match="has no t10k-labels-idx1-ubyte"):
-        fashion_mnist._verified(copy)
-
-
-def test_a_directory_that_lacks_a_file_is_refused(tmp_path):
-    with pytest.raises(sources.DataError, match="has no train-images"):
-        fashion_mnist.fashion_mnist(tmp_path)
-
-
-def test_the_data_folder_comes_before_any_download(copy, tmp_path, monkeypatch):
-    monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(sources, "reachable", lambda url: pytest.fail("asked the network"))
-    shutil.copytree(copy, tmp_path / "data" / "fashion-mnist")
-    dataset = fashion_mnist.fashion_mnist()
-    assert (dataset.source, dataset.directory) == (
-        "data folder",
-        tmp_path / "data" / "fashion-mnist",
-    )
-
-
-def test_without_any_source_the_sample_serves_loudly(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(fashion_mnist, "SYSTEM_DIR", tmp_path / "nowhere")
-    monkeypatch.setattr(sources, "reachable", lambda url: False)
-    monkeypatch.setenv("PATH", str(tmp_path))  # no apt-get
-    dataset = fashion_mnist.fashion_mnist()
-    assert dataset.is_stand_in
-    assert "SAMPLE DATA" in capsys.readouterr().out
-
-
-def test_debians_package_is_fetched_by_an_apt_that_needs_no_root(copy, tmp_path, monkeypatch):
-    """The commands and the unpacking, with an apt-get that serves a package made here."""
-    monkeypatch.setattr(fashion_mnist, "SYSTEM_DIR", tmp_path / "nowhere")
-    monkeypatch.setattr(sources, "reachable", lambda url: False)
-    monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
-    tree = tmp_path / "package"
-    shutil.copytree(copy, tree / fashion_mnist.SYSTEM_DIR.relative_to("/"))
-    (tree / "DEBIAN").mkdir()
-    (tree / "DEBIAN" / "control").write_text(
-        "Package: dataset-fashion-mnist\nVersion: 0\nArchitecture: all\nMaintainer: nobody\nDescription: test\n"
-    )
-    if not shutil.which("dpkg-deb"):
+def test_debians_package_is_unpacked_without_root(copy, alone, tmp_path, monkeypatch):
+    """The package is made here, and apt-get is a script that serves it."""
+    if not shutil.which("dpkg-deb", path=os.defpath):
         pytest.skip("dpkg-deb is not on this machine")
-    subprocess.run(["dpkg-deb", "-b", tree, tmp_path / "made.deb"], check=True, capture_output=True)
-    apt = tmp_path / "bin" / "apt-get"
-    apt.parent.mkdir()
-    apt.write_text(
-        "#!/bin/sh\nfor last; do :; done\n"
-        f'if [ "$last" = dataset-fashion-mnist ]; then cp {tmp_path}/made.deb .; fi\n'
-    )
+    tree, package, apt = tmp_path / "tree", tmp_path / "made.deb", tmp_path / "apt-get"
+    shutil.copytree(copy, tree / data.SYSTEM_DIR.relative_to("/"))
+    (tree / "DEBIAN").mkdir()
+    fields = ["Package: x", "Version: 0", "Architecture: all", "Maintainer: x", "Description: x"]
+    (tree / "DEBIAN/control").write_text("\n".join([*fields, ""]))
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.defpath}")
+    subprocess.run(["dpkg-deb", "-b", tree, package], check=True, capture_output=True)
+    apt.write_text(f'#!/bin/sh\ncase "$*" in *"download dataset"*) cp {package} . ;; esac\n')
     apt.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{apt.parent}{os.pathsep}{os.environ['PATH']}")
-    cache = tmp_path / "data" / "fashion-mnist"
-    assert (
-        fashion_mnist.fashion_mnist(verbose=False).source == "Debian package dataset-fashion-mnist"
-    )
-    kept = [*(f"{name}.gz" for name in fashion_mnist.CHECKSUMS), "SOURCE"]
-    assert sorted(file.name for file in cache.iterdir()) == sorted(kept)
+    assert fashion_mnist(verbose=False).source == "Debian package dataset-fashion-mnist"
+    kept = [*(f"{name}.gz" for name in data.CHECKSUMS), "SOURCE"]
+    assert sorted(file.name for file in (alone / "fashion-mnist").iterdir()) == sorted(kept)
 
 
-def test_fetch_reports_source_checksum_and_size():
-    environment = os.environ | {"SMAI_FASHION_MNIST": "sample", "SMAI_COLOR_IMAGES": "sample"}
-    done = subprocess.run(
-        [sys.executable, "-m", "smai_lib", "fetch"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    checksum = fashion_mnist.SAMPLE_CHECKSUMS["t10k-images-idx3-ubyte"]
+def test_the_source_is_described_with_checksums_and_sizes(monkeypatch, capsys):
+    monkeypatch.setenv("SMAI_FASHION_MNIST", "sample")
+    data.describe()
+    printed = capsys.readouterr().out
     size = (paths.SAMPLE / "t10k-images-idx3-ubyte.gz").stat().st_size
-    assert (
-        f"{size:,} bytes" in done.stdout
-        and checksum in done.stdout
-        and "sample" in done.stdout
-        and "PHOTO PATCHES" in done.stdout
-    )
+    assert f"{size:,} bytes" in printed
+    assert data.SAMPLE_CHECKSUMS["t10k-images-idx3-ubyte"] in printed
