@@ -43,6 +43,104 @@ def plot_pictures(
     return grid
 
 
+def plot_colorizations(rows: Mapping[str, torch.Tensor], titles: Sequence[str]) -> Figure:
+    """Plot a column an image and a row a version of it, at 1.1 inches an image.
+
+    Args:
+        rows: label of a row -> (N, 1, H, W) or (N, 3, H, W) uint8.
+        titles: N titles of the columns.
+    """
+    figure = Figure(figsize=(1.1 * len(titles) + 1, 1.12 * len(rows) + 0.4), layout="compressed")
+    grid = figure.subplots(len(rows), len(titles), squeeze=False)
+    for panels, (label, images) in zip(grid, rows.items(), strict=True):
+        panels[0].set_ylabel(label, rotation=0, ha="right", va="center")
+        for axes, image in zip(panels, images, strict=True):
+            pixels = image.permute(1, 2, 0).expand(-1, -1, 3).numpy()
+            axes.imshow(pixels, interpolation="nearest", origin="upper")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, fontsize=9)
+    return figure
+
+
+def plot_sweep(history: pd.DataFrame, reference: float) -> Figure:
+    """Plot training and validation NLL of every run in a panel of its own.
+
+    Args:
+        history: a row a run and epoch.
+        reference: NLL of a baseline, a dotted line.
+    """
+    names = list(history["name"].unique())
+    columns = 7
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(13, 1.9 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes, name in zip(grid.flat, names, strict=False):
+        run = history[history["name"] == name].set_index("epoch")
+        axes.plot(run["train_nll"], color="C0", label="training")
+        axes.plot(run["val_nll"], color="C1", label="validation")
+        axes.axhline(reference, color="0.4", linestyle=":", label="lookup table")
+        axes.set_title(name, fontsize=9)
+        axes.set_ylim(0.8, 3.2)
+    grid[0, -1].legend(fontsize=9)
+    figure.supxlabel("epoch")
+    figure.supylabel("NLL")
+    return figure
+
+
+def plot_unet(network: torch.nn.Module) -> Figure:
+    """Draw the levels of a U-Net with the shapes of their maps, read from the network."""
+    shapes = _shapes_of_levels(network)
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    axes = figure.subplots()
+    levels = len(shapes)
+    for level, shape in enumerate(shapes):
+        text = " × ".join(map(str, shape))
+        _draw_box(axes, level, -level, f"2 × Conv-BN-ReLU\n{text}")
+        if level == levels - 1:
+            continue
+        right = 2 * levels - 2 - level
+        _draw_box(axes, right, -level, f"Conv-BN-ReLU\n{text}")
+        _draw_arrow(axes, (level, -level), (right, -level), "skip: added")
+        _draw_arrow(axes, (level, -level), (level + 1, -level - 1), "max pool")
+        _draw_arrow(axes, (right - 1, -level - 1), (right, -level), "deconv")
+    colors = network.classifier.out_channels
+    height, width = shapes[0][1:]
+    end = 2 * levels - 1
+    _draw_box(axes, end, 0, f"Conv 1 × 1\n{colors} × {height} × {width}")
+    _draw_arrow(axes, (end - 1, 0), (end, 0), "")
+    axes.set(xlim=(-0.6, end + 0.6), ylim=(0.5 - levels, 0.5))
+    axes.axis("off")
+    return figure
+
+
+def _shapes_of_levels(network: torch.nn.Module) -> list[tuple[int, ...]]:
+    """Return (C, H, W) of the encoder's maps at every level, for an image of 32 x 32."""
+    shapes = []
+    hooks = [
+        block.register_forward_hook(lambda _, __, maps: shapes.append(tuple(maps.shape[1:])))
+        for block in network.encoder
+    ]
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 1, 32, 32))
+    for hook in hooks:
+        hook.remove()
+    return shapes
+
+
+def _draw_box(axes: Axes, x: float, y: float, text: str) -> None:
+    box = {"boxstyle": "round,pad=0.4", "facecolor": "#e8f0f8", "edgecolor": "0.4"}
+    axes.text(x, y, text, ha="center", va="center", fontsize=9, bbox=box)
+
+
+def _draw_arrow(axes: Axes, start: tuple, end: tuple, label: str) -> None:
+    arrow = {"arrowstyle": "->", "shrinkA": 42, "shrinkB": 42}
+    axes.annotate("", end, start, arrowprops=arrow)
+    middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + 0.06)
+    axes.text(*middle, label, ha="center", fontsize=9)
+
+
 def plot_table_shares(
     log_probs: torch.Tensor, palette: torch.Tensor, levels: Sequence[float]
 ) -> Axes:

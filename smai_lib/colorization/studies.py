@@ -100,6 +100,7 @@ MODEL_SEEDS = 3
 TABLE = "luminance table"
 INTERVALS_OF = ("accuracy", "nll", "balanced_accuracy", "psnr_grey", "colorfulness_mean")
 ALPHAS = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+VIVID_IMAGES = 2000  # of a split that vividness is measured on
 
 
 def load_data(profile: str, data: ColorizationData | None) -> ColorizationData:
@@ -310,8 +311,8 @@ def compute_vividness(study: Study, network: torch.nn.Module | None = None) -> p
         network: the network, by default the study's best.
 
     Returns:
-        A row a split (validation, test) and alpha, with the metrics of `metrics.score` from one
-        image; `colorfulness_truth` of the true images, and `colorfulness_palette` of the true
+        A row a split (validation, test; its first VIVID_IMAGES images) and alpha, with the metrics
+        of `metrics.score` from one image; `colorfulness_truth` of the true images, and `colorfulness_palette` of the true
         images in the palette.
     """
     network = network or study.best_network()
@@ -320,6 +321,7 @@ def compute_vividness(study: Study, network: torch.nn.Module | None = None) -> p
     zeros = torch.zeros(1, len(share), 1, 1)
     rows = []
     for name, split in {"validation": data.validation, "test": data.test}.items():
+        split = ColorSplit(*(column[:VIVID_IMAGES] for column in split))
         truth = metrics.colorfulness(split.images).mean().item()
         in_palette = metrics.colorfulness(decode(split.colors, data.palette)).mean().item()
         for alpha in ALPHAS:
