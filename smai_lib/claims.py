@@ -27,8 +27,17 @@ def claim(function: Callable[..., bool]) -> Callable[..., bool]:
 
     Its arguments are names of studies: it is called with their recorded results. Its docstring is
     one sentence of Markdown.
+
+    Raises:
+        ConfigError: another module has a claim of that name, or the docstring is missing.
     """
-    _registry[function.__name__] = function
+    name = function.__name__
+    other = _registry.get(name, function).__module__
+    if other != function.__module__:
+        raise ConfigError(f"claim {name}: found it in {other} as well, expected a name of its own")
+    if not function.__doc__:
+        raise ConfigError(f"claim {name}: found no docstring, expected a sentence")
+    _registry[name] = function
     return function
 
 

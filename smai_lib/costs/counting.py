@@ -1,141 +1,192 @@
-"""What a module costs, counted on one real forward pass: no formula of a layer is written here."""
+"""What a PyTorch module costs, counted in one forward pass, without a formula of any layer.
+
+And how well such counts explain the time of a forward pass.
+"""
 
 import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
+from scipy.optimize import nnls
+from sklearn.metrics import r2_score
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..colorization.model import ColorizationCNN
-from ..core.layers import parameter_count, textbook
-from .formulas import QUANTITIES, Cost, evaluate
+from ..core.errors import ConfigError
+from ..core.layers import parameter_count, use_torch_deconvolutions
+from .formulas import LAYERS, QUANTITIES, REPORTED, Cost, evaluate
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
-class CostError(ValueError):
-    """A module whose cost is not counted here; the message says where."""
-
-
 class Step(NamedTuple):
-    """One call of a module that has no further modules in it; shapes of the maps it reads and gives, (1, C, H, W)."""
+    """One call of a module without submodules."""
 
     name: str
     module: nn.Module
-    reads: torch.Size
-    gives: torch.Size
+    input_shape: torch.Size  # (1, C, H, W)
+    output_shape: torch.Size
 
 
-def forward_pass(model: nn.Module, image: Sequence[int]) -> list[Step]:
-    """The steps of a copy of `model`, in evaluation mode, on an image (C, H, W)."""
-    model, steps, hooks = textbook(copy.deepcopy(model)).eval(), [], []
-    for name, module in model.named_modules():
+@torch.no_grad()
+def trace(model: nn.Module, image: Sequence[int]) -> list[Step]:
+    """Return the steps of a copy of `model`, in evaluation mode, on an image (C, H, W)."""
+    model = use_torch_deconvolutions(copy.deepcopy(model)).eval()
+    names = {module: name for name, module in model.named_modules()}
+    steps = []
+
+    def record(module, inputs, output):
         if not list(module.children()):
-            hooks.append(
-                module.register_forward_hook(
-                    lambda module, images, output, name=name: steps.append(
-                        Step(name, module, images[0].shape, output.shape)
-                    )
-                )
-            )
-    with torch.no_grad():
-        model(torch.zeros(1, *image))
-    for hook in hooks:
-        hook.remove()
+            steps.append(Step(names[module], module, inputs[0].shape, output.shape))
+
+    handles = [module.register_forward_hook(record) for module in names]
+    model(torch.zeros(1, *image))
+    for handle in handles:
+        handle.remove()
     return steps
 
 
-def inputs_of_each_weight(module: nn.Module, image: Sequence[int]) -> dict[str, torch.Tensor]:
-    """For every element of every parameter: with how many elements of an input (C, H, W) it is multiplied.
+def inputs_per_weight(module: nn.Module, image: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Count the elements of an input (C, H, W) with which each element of a parameter multiplies.
 
-    The assignment's connections, counted by autograd: two elements meet where the outputs' sum has a derivative
-    in both. For a module that is linear in either: a convolution, a linear layer, BatchNorm in eval mode.
+    These are the assignment's connections, counted by autograd: a weight and an input element are
+    multiplied where the second derivative of the outputs' sum by both is not zero. That needs a
+    module that is linear in its input and in its parameters: a convolution, a linear layer, or
+    BatchNorm in evaluation mode.
+
+    Returns:
+        Name of a parameter -> counts, in the parameter's shape.
     """
 
-    def outputs(parameters, images):
+    def sum_of_outputs(parameters, images):
         return torch.func.functional_call(module, parameters, images).sum()
 
-    met = torch.func.jacrev(torch.func.grad(outputs), argnums=1)(
-        dict(module.named_parameters()), torch.rand(1, *image)
-    )
-    return {name: derivative.flatten(-4).count_nonzero(-1) for name, derivative in met.items()}
+    by_parameter = torch.func.grad(sum_of_outputs)
+    by_both = torch.func.jacrev(by_parameter, argnums=1)
+    derivatives = by_both(dict(module.named_parameters()), torch.rand(1, *image))
+    return {
+        name: derivative.flatten(-4).count_nonzero(-1) for name, derivative in derivatives.items()
+    }
 
 
 @torch.no_grad()
 def count(model: nn.Module, image: Sequence[int]) -> pd.DataFrame:
-    """Costs of every convolution in a chain of modules: a row a layer in the order of the chain, a column a quantity.
+    """Count the costs of every convolution in a chain of modules, a row each, in their order.
 
-    MACs are those of torch's own table of operations. Where every weight and every input is 1 and a bias 0,
-    the outputs sum to the connections in the strict reading, `taps`. BatchNorm and pooling belong to the
-    convolution before them.
+    BatchNorm and pooling are counted with the convolution before them.
 
     Args:
+        model: the network; it stays as it is.
         image: (C, H, W) of the input.
 
     Raises:
-        CostError: a step that does not read what the one before gives, or comes twice; or a parameter of no such layer.
+        ConfigError: the modules are not a chain, one is called twice, or a parameter belongs to no
+            convolution or BatchNorm.
     """
-    rows: dict[str, Cost] = {}
-    steps = forward_pass(model, image)
-    gave = torch.Size([1, *image])
-    for name, module, reads, gives in steps:
-        if reads != gave:
-            raise CostError(
-                f"{name}: reads {tuple(reads)} and the module before it gives {tuple(gave)}; "
-                f"expected a chain of modules, and {type(model).__name__} is none"
-            )
-        gave = gives
-        if name in rows:
-            raise CostError(
-                f"{name}: called twice in one pass, which would count its weights twice"
-            )
-        if isinstance(module, CONVOLUTIONS):
-            with FlopCounterMode(display=False) as counter:
-                module(torch.zeros(reads))
-            bias = 0 if module.bias is None else nn.init.zeros_(module.bias).numel()
-            nn.init.ones_(module.weight)
-            taps = module(torch.ones(reads)).sum(dtype=torch.float64)
-            rows[name] = Cost(
-                module.weight.numel(),
-                bias,
-                0,
-                gives.numel(),
-                gives.numel(),
-                counter.get_total_flops() // 2,
-                int(taps),
-            )
-            last = rows[name]
-        elif isinstance(module, nn.BatchNorm2d):
-            last.norm_params = parameter_count(module)
-        elif isinstance(module, nn.MaxPool2d):
-            last.outputs = gives.numel()
-    table = pd.DataFrame.from_dict(
-        {name: vars(cost) for name, cost in rows.items()}, orient="index", columns=QUANTITIES
-    )
+    steps = trace(model, image)
+    _check_chain(model, steps, image)
+    rows = {}
+    for step in steps:
+        if isinstance(step.module, CONVOLUTIONS):
+            row = rows[step.name] = vars(_count_convolution(step)).copy()
+        elif isinstance(step.module, nn.BatchNorm2d) and rows:
+            row["norm_params"] = parameter_count(step.module)
+        elif isinstance(step.module, nn.MaxPool2d) and rows:
+            row["outputs"] = step.output_shape.numel()
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=QUANTITIES)
     counted = table[["weights", "biases", "norm_params"]].to_numpy().sum()
     if counted != parameter_count(model):
-        raise CostError(
-            f"{type(model).__name__} holds {parameter_count(model)} parameters, and its convolutions account "
-            f"for {counted}: {', '.join(table.index)}"
+        raise ConfigError(
+            f"{type(model).__name__}: found {parameter_count(model)} parameters, expected "
+            f"{counted}, which its convolutions account for: {', '.join(table.index)}"
         )
     return table
 
 
-def disagreements(layers: dict[str, Cost], **sizes: int) -> pd.DataFrame:
-    """Where the formulas and the colorization network of these sizes differ: nothing where all agree.
+def _check_chain(model: nn.Module, steps: list[Step], image: Sequence[int]) -> None:
+    shape = torch.Size([1, *image])
+    names = set()
+    for step in steps:
+        if step.input_shape != shape:
+            raise ConfigError(
+                f"{step.name}: found an input of {tuple(step.input_shape)}, expected "
+                f"{tuple(shape)}, the output before it; {type(model).__name__} is no chain of "
+                "modules"
+            )
+        if step.name in names:
+            raise ConfigError(f"{step.name}: called twice, expected once; its weights are shared")
+        shape = step.output_shape
+        names.add(step.name)
+
+
+def _count_convolution(step: Step) -> Cost:
+    """Return the cost of a convolution without what follows it. Its weights are overwritten.
+
+    MACs are those of torch's own table of operations. With all weights and inputs 1 and all biases
+    0, every connection adds 1 to the output, and padding adds nothing.
+    """
+    layer, outputs = step.module, step.output_shape.numel()
+    with FlopCounterMode(display=False) as counter:
+        layer(torch.zeros(step.input_shape))
+    nn.init.ones_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    taps = layer(torch.ones(step.input_shape)).sum(dtype=torch.float64)
+    return Cost(
+        weights=layer.weight.numel(),
+        biases=0 if layer.bias is None else layer.bias.numel(),
+        norm_params=0,
+        outputs=outputs,
+        prepool_outputs=outputs,
+        macs=counter.get_total_flops() // 2,
+        taps=int(taps),
+    )
+
+
+def differences(layers: dict[str, Cost] = LAYERS, **sizes: int) -> pd.DataFrame:
+    """Return where the formulas and the colorization network differ; empty if they agree.
+
+    Args:
+        layers: formulas of the layers.
+        sizes: as in `formulas.evaluate`.
 
     Returns:
         A row a layer that differs; columns (quantity, "formula" or "module"), NaN where they agree.
+
+    Raises:
+        ConfigError: see `formulas.evaluate`.
     """
+    formula = evaluate(layers, **sizes).drop("total")
+    sizes = REPORTED | sizes
     model = ColorizationCNN(
         in_channels=sizes["NIC"],
         num_filters=sizes["NF"],
         num_colors=sizes["NC"],
         kernel_size=sizes["k"],
     )
-    formula = evaluate(layers, **sizes).drop("total")
     module = count(model, (sizes["NIC"], sizes["H"], sizes["W"]))
     return formula.compare(module.set_axis(formula.index), result_names=("formula", "module"))
+
+
+def fit_times(timing: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """Return seconds fitted to a constant plus a rate times each count, by non-negative rates.
+
+    The relative error is minimized, so small networks weigh as much as large ones.
+
+    Args:
+        timing: recorded table `cost_timing.csv`.
+        columns: its columns of counts.
+    """
+    seconds = timing["seconds"].to_numpy()
+    terms = np.column_stack([np.ones(len(timing)), timing[list(columns)] / 1e6])
+    rates, _ = nnls(terms / seconds[:, None], np.ones(len(timing)))
+    return terms @ rates
+
+
+def explained_time(timing: pd.DataFrame, columns: Sequence[str]) -> float:
+    """Return the share of the variance of log time that `fit_times` explains (R²)."""
+    return r2_score(np.log(timing["seconds"]), np.log(fit_times(timing, columns)))

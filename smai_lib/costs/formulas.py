@@ -1,13 +1,14 @@
 """Costs of the colorization network for one image, in closed form, derived by hand.
 
-`counting` counts the same on a PyTorch module. Conventions, for both, of one image in the forward pass:
-- weights: elements of the kernels. Biases and BatchNorm's scales and shifts stand apart, in `biases`
-  and `norm_params`; running statistics are not parameters.
-- outputs: elements of a layer's output after the pooling that follows it (the reference report's
-  convention); `prepool_outputs`: before that pooling.
-- connections, in the assignment's words: weights times the input elements that each weight connects to.
-  `macs` takes padding for input: multiply-accumulates, 1 MAC = 2 FLOP, biases not. `taps` is the strict
-  reading: pixels of the map alone.
+`counting` counts the same on a PyTorch module. Both count one image in the forward pass:
+
+- `weights`: elements of the kernels. `biases` and the scales and shifts of BatchNorm
+  (`norm_params`) are counted apart. Running statistics are no parameters.
+- `outputs`: elements of a layer's output after the pooling that follows it, as the reference report
+  counts; `prepool_outputs`: before that pooling.
+- Connections: every weight times the number of input elements that it connects to, as the
+  assignment defines them. `macs` (multiply-accumulates; 1 MAC = 2 FLOP) counts the zeros of the
+  padding as input elements, `taps` does not.
 """
 
 from collections.abc import Sequence
@@ -17,12 +18,17 @@ import pandas as pd
 import sympy
 from sympy import Expr, Integer, Rational
 
-SIZES = NIC, NF, NC, k, H, W = sympy.symbols("NIC NF NC k H W", positive=True, integer=True)
+from ..core.config import whole_number
+from ..core.errors import ConfigError
+
+NIC, NF, NC, k, H, W = sympy.symbols("NIC NF NC k H W", positive=True, integer=True)
+# sizes for which the reference report prints numbers
+REPORTED = {"NIC": 1, "NF": 32, "NC": 24, "k": 3, "H": 32, "W": 32}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Cost:
-    """What one layer costs: sympy expressions, or integers where the sizes are known."""
+    """Cost of one layer: sympy expressions, or integers where the sizes are known."""
 
     weights: Expr
     biases: Expr
@@ -39,36 +45,55 @@ QUANTITIES = tuple(field.name for field in fields(Cost))
 def conv(
     c_in: Expr, c_out: Expr, kernel: Expr, h: Expr, w: Expr, *, pool: int = 1, norm: bool = True
 ) -> Cost:
-    """kernel x kernel, stride 1, padding kernel // 2, odd kernel: (c_in, h, w) -> (c_out, h, w).
+    """Return the cost of a convolution (c_in, h, w) -> (c_out, h, w), stride 1, same padding.
 
-    Every output pixel has kernel**2 taps per pair of channels. Along one axis the offset o, at most
-    p = (kernel - 1) / 2 either way, leaves the map at |o| of its h positions, so that
-    kernel * h - p * (p + 1) pairs of pixel and tap remain: the border term of `taps`, for h, w >= p.
+    `taps` holds for h, w >= p, with the padding p = (kernel - 1) / 2. Along one axis, the weight at
+    offset o from the centre misses |o| of h positions. The kernel keeps kernel * h - p * (p + 1) of
+    its kernel * h pairs of weight and position.
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        kernel: odd side of the kernel.
+        h: height of the input.
+        w: width of the input.
+        pool: side of the max pooling that follows.
+        norm: whether BatchNorm follows.
     """
-    weights, pixels, border = c_in * c_out * kernel**2, h * w, (Integer(1) * kernel**2 - 1) / 4
+    weights = c_in * c_out * kernel**2
+    border = (Integer(1) * kernel**2 - 1) / 4  # p * (p + 1)
     return Cost(
         weights=weights,
         biases=c_out,
         norm_params=2 * c_out if norm else Integer(0),
-        outputs=c_out * pixels / pool**2,
-        prepool_outputs=c_out * pixels,
-        macs=weights * pixels,
+        outputs=c_out * h * w / pool**2,
+        prepool_outputs=c_out * h * w,
+        macs=weights * h * w,
         taps=c_in * c_out * (kernel * h - border) * (kernel * w - border),
     )
 
 
-def deconv(c_in: Expr, c_out: Expr, h: Expr, w: Expr, *, norm: bool = True) -> Cost:
-    """Transposed, 2 x 2, stride 2, no padding: (c_in, h, w) -> (c_out, 2h, 2w).
+def deconv(c_in: Expr, c_out: Expr, h: Expr, w: Expr) -> Cost:
+    """Return the cost of a transposed convolution 2 x 2, stride 2, with BatchNorm.
 
-    Output pixel (u, v) hears only input pixel (u // 2, v // 2), through the one tap (u % 2, v % 2):
-    each weight is used once per *input* pixel, and nothing is padded.
+    It maps (c_in, h, w) to (c_out, 2 h, 2 w). Output pixel (u, v) depends on input pixel
+    (u // 2, v // 2) alone, through weight (u % 2, v % 2). So every weight connects to each *input*
+    pixel once, and nothing is padded.
     """
     weights = 4 * c_in * c_out
-    macs, outputs = weights * h * w, 4 * c_out * h * w
-    return Cost(weights, c_out, 2 * c_out if norm else Integer(0), outputs, outputs, macs, macs)
+    outputs = 4 * c_out * h * w
+    return Cost(
+        weights=weights,
+        biases=c_out,
+        norm_params=2 * c_out,
+        outputs=outputs,
+        prepool_outputs=outputs,
+        macs=weights * h * w,
+        taps=weights * h * w,
+    )
 
 
-HAND = {
+LAYERS = {
     "Conv1": conv(NIC, NF, k, H, W, pool=2),
     "Conv2": conv(NF, 2 * NF, k, H / 2, W / 2, pool=2),
     "Conv3": conv(2 * NF, 4 * NF, k, H / 4, W / 4, pool=2),
@@ -78,7 +103,7 @@ HAND = {
     "Classifier": conv(NC, NC, Integer(1), H, W, norm=False),
 }
 
-# the totals that the reference report prints
+# totals that the reference report prints; its connections correspond to `macs`
 PUBLISHED = {
     "weights": k**2 * (NF * NIC + 10 * NF**2) + 40 * NF**2 + 4 * NF * NC + NC**2,
     "outputs": H * W * (Rational(13, 16) * NF + 2 * NC),
@@ -86,90 +111,90 @@ PUBLISHED = {
 }
 
 
-def formula_table(layers: dict[str, Cost]) -> pd.DataFrame:
-    """The closed forms: a row per layer and a last row "total", expanded; a column per quantity."""
-    table = pd.DataFrame.from_dict(
-        {name: vars(cost) for name, cost in layers.items()}, orient="index", dtype=object
-    )
+def formula_table(layers: dict[str, Cost] = LAYERS) -> pd.DataFrame:
+    """Return the formulas, a row a layer, then "total" (expanded); a column a quantity."""
+    costs = {name: vars(cost) for name, cost in layers.items()}
+    table = pd.DataFrame.from_dict(costs, orient="index", dtype=object)
     table.loc["total"] = table.sum().map(sympy.expand)
     return table
 
 
+def published_by_layer() -> pd.Series:
+    """Return the published connections of every layer: weights times the area of its *output*.
+
+    They add up to `PUBLISHED["macs"]`.
+    """
+    table = formula_table().drop("total")
+    output_area = table["prepool_outputs"] / table["biases"]  # a bias is an output channel
+    return table["weights"] * output_area
+
+
 def value_at(formula: Expr, **sizes: int) -> int:
-    """A formula's integer value; the sizes that it does not mention do not matter."""
+    """Return the value of a formula; sizes that are not given are those of REPORTED."""
+    sizes = REPORTED | sizes
     return int(formula.subs({symbol: sizes[symbol.name] for symbol in formula.free_symbols}))
 
 
-def evaluate(layers: dict[str, Cost], **sizes: int) -> pd.DataFrame:
-    """Integer costs, a row per layer and a last row "total".
+def evaluate(layers: dict[str, Cost] = LAYERS, **sizes: int) -> pd.DataFrame:
+    """Return costs as integers, a row a layer, then "total"; a column a quantity.
+
+    Args:
+        layers: formulas of the layers.
+        sizes: NIC, NF, NC, k, H, W; what is not given is as in REPORTED.
 
     Raises:
-        ValueError: a size that is missing, unknown, or one for which the formulas do not hold.
+        ConfigError: a size is unknown, or one for which the formulas do not hold.
     """
-    if set(sizes) != (needed := {symbol.name for symbol in SIZES}):
-        raise ValueError(
-            f"sizes: found {', '.join(sorted(sizes))}, expected {', '.join(sorted(needed))}"
-        )
-    for name, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}: found {value!r}, expected an integer of at least 1")
-        if name == "k" and value % 2 == 0:
-            raise ValueError(
-                f"k: found {value}, expected an odd kernel; with padding k // 2 an even one "
-                "makes the map a pixel larger, and pooling hides it again"
-            )
-        if name in ("H", "W") and value % 8:
-            raise ValueError(
-                f"{name}: found {value}, expected a multiple of 8; three poolings would drop "
-                "the remainder, and the output would be smaller than the input"
-            )
-    side = min(sizes["H"], sizes["W"])
-    if sizes["k"] // 2 > side // 8:
-        raise ValueError(
-            f"k: found {sizes['k']}, expected at most {side // 8 * 2 + 1} for a side of {side}: "
-            "the formula for taps needs every map, down to an eighth of the side, to be at "
-            "least k // 2 wide"
-        )
+    sizes = REPORTED | sizes
+    _check(sizes)
     return formula_table(layers).map(lambda formula: value_at(formula, **sizes))
 
 
+def _check(sizes: dict[str, int]) -> None:
+    for name, value in sizes.items():
+        if name not in REPORTED:
+            raise ConfigError(f"size: found {name!r}, expected one of {', '.join(REPORTED)}")
+        whole_number(name, value, least=1)
+        if name in ("H", "W") and value % 8:
+            raise ConfigError(
+                f"{name}: found {value}, expected a multiple of 8. Three poolings would drop the "
+                "remainder, and the output would be smaller than the input"
+            )
+    kernel, side = sizes["k"], min(sizes["H"], sizes["W"])
+    if kernel % 2 == 0:
+        raise ConfigError(
+            f"k: found {kernel}, expected an odd kernel. With padding k // 2 an even kernel makes "
+            "every map a pixel larger, and pooling hides it again"
+        )
+    if kernel // 2 > side // 8:
+        raise ConfigError(
+            f"k: found {kernel}, expected at most {side // 8 * 2 + 1} for a side of {side}. The "
+            "smallest map has an eighth of the side, and must be at least k // 2 wide"
+        )
+
+
 def latex(formula: Expr) -> str:
-    """A formula with NIC, NF and NC upright, and a gap between factors."""
+    """Return a formula as LaTeX, with NIC, NF and NC upright."""
     names = {symbol: rf"\mathrm{{{symbol.name}}}" for symbol in (NIC, NF, NC)}
     return sympy.latex(formula, symbol_names=names, mul_symbol=r" \, ")
 
 
-def latex_table(table: pd.DataFrame) -> str:
-    """A LaTeX array of formulas, factored, with the names of rows and columns; a line above a row "total"."""
-    rows = [
-        ["layer", *table.columns],
-        *([name, *map(sympy.factor, formulas)] for name, *formulas in table.itertuples()),
-    ]
-    lines = [
-        " & ".join(rf"\text{{{c}}}" if isinstance(c, str) else latex(c) for c in row) + r" \\"
-        for row in rows
-    ]
-    lines = [
-        r"\hline" + "\n" + line if row[0] == "total" else line
-        for row, line in zip(rows, lines, strict=True)
-    ]
-    return "\n".join(
-        [
-            rf"\begin{{array}}{{{'l' * len(rows[0])}}}",
-            lines[0],
-            r"\hline",
-            *lines[1:],
-            r"\end{array}",
-        ]
-    )
+def markdown_table(table: pd.DataFrame) -> str:
+    """Return a table of formulas, factored, as Markdown."""
+    lines = [["Layer", *table.columns], ["---"] * (len(table.columns) + 1)]
+    for name, formulas in table.iterrows():
+        lines.append([name, *(f"${latex(sympy.factor(formula))}$" for formula in formulas)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def latex_sum(terms: Sequence[tuple[Expr, Expr]]) -> str:
-    """A sum of products in three steps as LaTeX: written out, multiplied, common factors drawn out."""
-    products = [first * second for first, second in terms]
+def derivation(first: Sequence[Expr], second: Sequence[Expr]) -> str:
+    """Return a sum of products in three steps as LaTeX: written out, multiplied, factored."""
+    pairs = list(zip(first, second, strict=True))
+    products = [a * b for a, b in pairs]
     lines = [
-        " + ".join(rf"{latex(first)} \cdot {latex(second)}" for first, second in terms),
+        " + ".join(rf"{latex(a)} \cdot {latex(b)}" for a, b in pairs),
         " + ".join(map(latex, products)),
         latex(sympy.factor(sum(products))),
     ]
-    return "\n".join([r"\begin{aligned}", *(rf"&= {line} \\" for line in lines), r"\end{aligned}"])
+    steps = [rf"&= {line} \\" for line in lines]
+    return "\n".join([r"\begin{aligned}", *steps, r"\end{aligned}"])
