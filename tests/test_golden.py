@@ -1,6 +1,5 @@
-"""What must not change unless an issue says so: the ids of recorded runs, and the shipped files."""
+"""What must not change: the ids of recorded runs, and the shipped files."""
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,23 +8,23 @@ import pytest
 
 import smai_lib as smai
 from smai_lib.core import paths
+from smai_lib.core.files import sha256
 
-GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text(encoding="utf-8"))
+GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("name", GOLDEN["run_ids"])
 def test_a_recorded_run_keeps_its_id_so_that_its_folder_is_found_again(name):
     study = smai.load_study(name)
     fingerprint = study.results["data_fingerprint"].iloc[0]
-    found = {}
-    for planned in study.runs:
-        run = replace(planned, data_fingerprint=fingerprint)
-        if f"{run.name}/{run.seed}" in GOLDEN["run_ids"][name]:
-            found[f"{run.name}/{run.seed}"] = run.run_id
-    assert found == GOLDEN["run_ids"][name]
+    runs = [replace(run, data_fingerprint=fingerprint) for run in study.runs]
+    planned = {f"{run.name}/{run.seed}": run.run_id for run in runs}
+    expected = GOLDEN["run_ids"][name]
+    assert {run: planned.get(run) for run in expected} == expected
+    rows = study.results.set_index(["name", "seed"])["run_id"]
+    assert {f"{name}/{seed}": run_id for (name, seed), run_id in rows.items()} == expected
 
 
 @pytest.mark.parametrize("file", GOLDEN["files"])
 def test_a_shipped_file_keeps_every_byte(file):
-    content = (paths.ROOT / file).read_bytes()
-    assert hashlib.sha256(content).hexdigest() == GOLDEN["files"][file]
+    assert sha256(paths.ROOT / file) == GOLDEN["files"][file]

@@ -111,16 +111,11 @@ def test_what_is_no_weights_file_is_refused_and_runs_no_code(content, tmp_path, 
     assert not (tmp_path / "was run").exists()
 
 
-@pytest.mark.parametrize(
-    "keys, problem",
-    [
-        ({"width": 5}, r"1.bias: found \(4,\), expected \(5,\).* and 3 more"),
-        ({"bias": False}, r"1.bias: found \(4,\), expected nothing"),
-    ],
-)
-def test_weights_of_another_config_are_refused_by_tensor(config, weights, keys, problem):
-    with pytest.raises(IntegrityError, match=problem):
-        config.replace(**keys).load_model(weights)
+def test_weights_of_another_config_are_refused_by_tensor(config, weights):
+    with pytest.raises(IntegrityError, match=r"1.bias: found \(4,\), expected nothing"):
+        config.replace(bias=False).load_model(weights)
+    with pytest.raises(IntegrityError, match=r"1.bias: .* expected \(5,\).* and 3 more"):
+        config.replace(width=5).load_model(weights)
 
 
 def test_an_installed_package_finds_the_repository_around_the_current_folder(tmp_path, monkeypatch):

@@ -59,9 +59,17 @@ def interrupt(run, data, **settings):
         runs.execute(run, data, on_batch, **settings)
 
 
-def flip(file, position):
-    content = bytearray(file.read_bytes())
-    content[position] ^= 1
+def damage(file):
+    """Yield once for each way in which a file is damaged, then restore it."""
+    content = file.read_bytes()
+    versions = [b"", b"{}", b"null", b"[]", content[:40], content[:-2]]
+    for position in range(0, len(content), len(content) // 30):
+        flipped = bytearray(content)
+        flipped[position] ^= 16  # no digit becomes another: the last of a float may not count
+        versions.append(flipped)
+    for version in versions:
+        file.write_bytes(version)
+        yield
     file.write_bytes(content)
 
 
@@ -104,18 +112,17 @@ def test_a_seed_gives_the_same_bits_again_and_another_seed_others(make_run, data
 
 
 def test_a_finished_run_leaves_its_record(finished, data):
-    result, history = finished.result(), finished.history
     config = json.loads((finished.folder / "config.json").read_text("utf-8"))
     assert config.items() >= {**finished.config.to_dict(), "seed": 0, "device": "cpu"}.items()
-    assert history["epoch"].tolist() == [1, 2] and not finished.checkpoint_file.exists()
-    assert history["val_accuracy"].iloc[-1] == result["metrics"]["val_accuracy"]
-    assert history["val_accuracy"].max() == result["metrics"]["best_val_accuracy"]
-    row = runs.results_table([result]).iloc[0]
+    assert finished.history["epoch"].tolist() == [1, 2]
+    assert finished.history["val_accuracy"].max() == finished.metrics["best_val_accuracy"]
+    row = runs.results_table([finished.result()]).iloc[0]
     expected = {"name": "run", "width": 4, "seed": 0, "train_images": 80, "data_source": "toy"}
     assert row[list(expected)].to_dict() == expected
     assert row[["precision", "threads", "torch", "smai_lib", "test_loss"]].notna().all()
     logits = finished.load_model()(data.test.images)
-    assert logits.tolist() == result["nested"]["logits"]
+    assert logits.tolist() == finished.result()["nested"]["logits"]
+    assert not finished.checkpoint_file.exists()
 
 
 def test_a_finished_run_is_looked_up_also_in_a_folder_that_cannot_be_written(config, data):
@@ -132,9 +139,6 @@ def test_the_run_id_is_a_hash_of_changed_keys_seed_and_data(make_run, data):
     identity = ["ToyConfig", {"batch_size": 32, "epochs": 2, "width": 8}, 5, data.fingerprint]
     expected = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     assert make_run("elsewhere", seed=5, width=8).run_id == expected
-    others = [make_run(seed=5), make_run(width=8), make_run(seed=5, width=8, bias=False)]
-    others.append(make_run(seed=5, width=8, data=data.take(40)))
-    assert len({expected, *(run.run_id for run in others)}) == 5
 
 
 @pytest.mark.parametrize("integer", [np.int64, np.uint8, lambda value: pd.Series([value])[0]])
@@ -170,42 +174,31 @@ FILES = ("config.json", "history.csv", "last.safetensors", "best.safetensors", "
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_any_damage_to_a_finished_run_is_refused_with_the_files_name(finished, data, name):
-    file = finished.folder / name
-    content = file.read_bytes()
-    damaged = [b"", content[:40], content[:-2]]
-    for position in range(0, len(content), len(content) // 20):
-        flip(file, position)
-        damaged.append(file.read_bytes())
-        file.write_bytes(content)
-    for content in damaged:
-        file.write_bytes(content)
+def test_any_damage_to_a_finished_run_is_refused_with_the_files_name(finished, name):
+    for _ in damage(finished.folder / name):
         with pytest.raises(RunError, match=f"{name} is damaged.*delete {finished.folder} "):
-            finished.result()
-    for use in (finished.load_model, lambda: runs.execute(finished, data)):
-        with pytest.raises(RunError, match=name):
-            use()
+            finished.load_model()
+    assert finished.load_model()
 
 
-@pytest.mark.parametrize("content", ["{}", "null", "[]", "7", '{"files": []}', '{"files": {}}'])
-def test_what_is_no_result_is_refused(finished, content):
-    finished.result_file.write_text(content, "utf-8")
+def test_a_changed_number_in_a_result_is_refused(finished):
+    text = finished.result_file.read_text("utf-8")
+    finished.result_file.write_text(
+        text.replace('"train_images": 80', '"train_images": 81'), "utf-8"
+    )
     with pytest.raises(RunError, match="result.json is damaged"):
         finished.result()
 
 
 def test_the_files_of_another_run_are_refused(finished, make_run, data):
-    other = make_run(seed=1)
+    other, stopped, started = make_run(seed=1), make_run(seed=2), make_run(seed=3)
     shutil.copytree(finished.folder, other.folder)
     with pytest.raises(RunError, match="result.json is damaged, missing or of another run"):
-        other.result()
-    shutil.rmtree(other.folder)
-    third = make_run(seed=2)
-    interrupt(third, data)
-    other.folder.mkdir()
-    shutil.copy(third.checkpoint_file, other.folder)
-    with pytest.raises(RunError, match=f"of run '{third.run_id}', expected {other.run_id}"):
         runs.execute(other, data)
+    interrupt(stopped, data)
+    shutil.copytree(stopped.folder, started.folder)
+    with pytest.raises(RunError, match=f"of run '{stopped.run_id}', expected {started.run_id}"):
+        runs.execute(started, data)
 
 
 def test_a_damaged_run_does_not_stop_the_runs_before_it(make_run, data):
@@ -217,16 +210,12 @@ def test_a_damaged_run_does_not_stop_the_runs_before_it(make_run, data):
     assert good.finished
 
 
-def test_any_flipped_bit_of_a_checkpoint_is_refused(make_run, data):
+def test_any_damage_to_a_checkpoint_is_refused(make_run, data):
     run = make_run()
     interrupt(run, data)
-    file = run.checkpoint_file
-    content = file.read_bytes()
-    for position in range(0, len(content), len(content) // 50):
-        flip(file, position)
+    for _ in damage(run.checkpoint_file):
         with pytest.raises(RunError, match="checkpoint.pt cannot be read.*delete it"):
-            run.load_checkpoint()
-        file.write_bytes(content)
+            runs.execute(run, data)
     assert len(run.load_checkpoint()["rows"]) == 1
 
 

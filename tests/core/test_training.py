@@ -104,8 +104,9 @@ def test_a_loss_that_is_not_finite_names_epoch_and_batch_and_keeps_earlier_epoch
 @pytest.mark.parametrize("device", ["mps", "gpu", "cuda:7", "meta", ""])
 def test_a_device_that_is_not_there_is_refused(train, config, device, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    message = f"^device: found '{device}', but this machine has cpu; use 'auto'$"
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(
+        ConfigError, match=f"^device: found '{device}', but .* has cpu; use 'auto'$"
+    ):
         train(config, device=device)
 
 
