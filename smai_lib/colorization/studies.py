@@ -312,8 +312,8 @@ def compute_vividness(study: Study, network: torch.nn.Module | None = None) -> p
 
     Returns:
         A row a split (validation, test; its first VIVID_IMAGES images) and alpha, with the metrics
-        of `metrics.score` from one image; `colorfulness_truth` of the true images, and `colorfulness_palette` of the true
-        images in the palette.
+        of `metrics.score` from one image; `colorfulness_truth` of the true images, and
+        `colorfulness_palette` of the true images in the palette.
     """
     network = network or study.best_network()
     data = study.data
