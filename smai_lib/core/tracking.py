@@ -90,6 +90,7 @@ def _follow(run, data, facts, calls: queue.SimpleQueue, given_up: threading.Even
             "data_fingerprint": data.fingerprint,
             "profile": run.profile,
         }
+        tags = (data.source, f"seed {run.seed}", run.profile, run.study)
         arguments = {
             "project": os.environ.get("WANDB_PROJECT") or PROJECT,
             "group": run.study,
@@ -97,7 +98,7 @@ def _follow(run, data, facts, calls: queue.SimpleQueue, given_up: threading.Even
             "name": run.name,
             "config": run.config.to_dict() | identity | facts,
             "dir": folder,
-            "tags": [data.source, f"seed {run.seed}", run.profile, run.study],
+            "tags": [tag for tag in tags if tag],
             "settings": wandb.Settings(init_timeout=START_SECONDS, console="off"),
         }
         with _init(arguments, given_up) as wandb_run:
@@ -151,4 +152,5 @@ def _warn(run, problem: str) -> None:
 
 
 def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    """Return an error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
