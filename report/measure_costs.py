@@ -22,27 +22,31 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from smai_lib.colorization.model import ColorizationCNN
-from smai_lib.core import checksums, paths
-from smai_lib.core.layers import textbook
+from smai_lib.core import paths
+from smai_lib.core.files import record_checksum, write
+from smai_lib.core.layers import use_torch_deconvolutions
 from smai_lib.costs import formulas
 
-SIZES = {"NIC": 1, "NF": 32, "NC": 24, "k": 3, "H": 32, "W": 32}
-COUNTERS_FILE, TIMING_FILE = paths.RESULTS / "cost_counters.csv", paths.RESULTS / "cost_timing.csv"
+COUNTERS_FILE = paths.RESULTS / "cost_counters.csv"
+TIMING_FILE = paths.RESULTS / "cost_timing.csv"
 
 
 def flop_counter_mode(model, images):
+    """Return the count of torch's FlopCounterMode."""
     with FlopCounterMode(display=False) as counter:
         model(images)
     return counter.get_total_flops()
 
 
 def fvcore(model, images):
+    """Return the count of fvcore."""
     from fvcore.nn import FlopCountAnalysis
 
     return FlopCountAnalysis(model, images).unsupported_ops_warnings(False).total()
 
 
 def ptflops_aten(model, images, backend="aten"):
+    """Return the count of ptflops, which looks at operations."""
     from ptflops import get_model_complexity_info
 
     return get_model_complexity_info(
@@ -55,34 +59,40 @@ def ptflops_aten(model, images, backend="aten"):
 
 
 def ptflops_pytorch(model, images):
+    """Return the count of ptflops, which looks at modules."""
     return ptflops_aten(model, images, backend="pytorch")
 
 
 def thop(model, images):
+    """Return the count of thop or ultralytics-thop."""
     from thop import profile
 
     return profile(model, (images,), verbose=False)[0]
 
 
 def torchinfo(model, images):
+    """Return the count of torchinfo."""
     from torchinfo import summary
 
     return summary(model, input_data=images, verbose=0).total_mult_adds
 
 
 def torchprofile(model, images):
+    """Return the count of torchprofile."""
     from torchprofile import profile_macs
 
     return profile_macs(model, images)
 
 
 def torchscan(model, images):
+    """Return the count of torchscan."""
     from torchscan import crawl_module
 
     return crawl_module(model, tuple(images.shape[1:]))["totals"]["macs"]["known_value"]
 
 
 def flopth(model, images):
+    """Return the count of flopth."""
     from flopth import flopth as count
 
     return count(model, inputs=(images,), bare_number=True)[0]
@@ -104,12 +114,12 @@ COUNTERS = [
 
 
 def measure_counters() -> pd.DataFrame:
-    """One row a counter: its number for the network, and for one transposed convolution alone.
+    """Return the number of each counter for the network, and for one transposed convolution.
 
     count / (units_per_mac * macs) also holds what a counter adds for biases, BatchNorm, ReLU and
     pooling; deconv_factor does not: a bare ConvTranspose2d has nothing but its MACs.
     """
-    macs = formulas.evaluate(formulas.HAND, **SIZES).loc["total", "macs"]
+    macs = formulas.evaluate().loc["total", "macs"]
     deconv_macs = formulas.deconv(6, 10, 8, 8).macs
     rows = []
     for tool, reports, unit, units_per_mac, count in COUNTERS:
@@ -117,7 +127,7 @@ def measure_counters() -> pd.DataFrame:
             release = version(tool)
         except PackageNotFoundError:
             continue
-        model = textbook(ColorizationCNN()).eval()
+        model = use_torch_deconvolutions(ColorizationCNN()).eval()
         network = int(count(model, torch.zeros(1, 1, 32, 32)))
         deconv = nn.Sequential(nn.ConvTranspose2d(6, 10, 2, stride=2, bias=False)).eval()
         single = int(count(deconv, torch.zeros(1, 6, 8, 8)))
@@ -146,32 +156,29 @@ def measure_times(
     images: int = 16,
     repeats: int = 5,
 ) -> pd.DataFrame:
-    """One row a pair of NF and k: the counts of one 32 x 32 image, and the seconds that it takes.
+    """Return the counts of one 32 x 32 image and the seconds it takes, a row a pair of NF and k.
 
     Seconds are processor time of one thread, so that other programs on the machine hardly change
-    them; the least of `repeats` passes over a batch, after one that is not counted.
+    them: the shortest of `repeats` passes over a batch, after one that is not counted.
     """
     torch.set_num_threads(1)
-    rows, batch = [], torch.rand(images, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    batch = torch.rand(images, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    rows = []
     for nf, kernel in product(filters, kernels):
-        forward = partial(
-            textbook(ColorizationCNN(num_filters=nf, kernel_size=kernel)).eval(), batch
-        )
+        network = ColorizationCNN(num_filters=nf, kernel_size=kernel).eval()
+        forward = partial(use_torch_deconvolutions(network), batch)
         forward()
-        seconds = (
-            min(timeit.repeat(forward, timer=time.process_time, number=1, repeat=repeats)) / images
-        )
-        sizes = SIZES | {"NF": nf, "k": kernel}
-        total = formulas.evaluate(formulas.HAND, **sizes).loc["total"]
+        passes = timeit.repeat(forward, timer=time.process_time, number=1, repeat=repeats)
+        total = formulas.evaluate(NF=nf, k=kernel).loc["total"]
         rows.append(
             {
                 "NF": nf,
                 "k": kernel,
                 "macs": total["macs"],
-                "report_macs": formulas.value_at(formulas.PUBLISHED["macs"], **sizes),
+                "report_macs": formulas.value_at(formulas.PUBLISHED["macs"], NF=nf, k=kernel),
                 "weights": total["weights"],
                 "prepool_outputs": total["prepool_outputs"],
-                "seconds": seconds,
+                "seconds": min(passes) / images,
                 "images": images,
                 "threads": 1,
                 "cpu": torch.backends.cpu.get_cpu_capability(),
@@ -182,17 +189,20 @@ def measure_times(
 
 
 def main(what: str) -> None:
+    """Measure "timing" or "counters", and write the recorded table."""
     paths.RESULTS.mkdir(parents=True, exist_ok=True)
     if what == "timing":
-        file, table = TIMING_FILE, measure_times()
+        file = TIMING_FILE
+        table = measure_times()
     else:
-        file, table = COUNTERS_FILE, measure_counters()
+        file = COUNTERS_FILE
+        table = measure_counters()
         if file.exists():
             kept = pd.read_csv(file)
             table = pd.concat([kept[~kept["tool"].isin(table["tool"])], table])
         table = table.sort_values(["deconv_factor", "tool", "reports"])
-    table.to_csv(file, index=False)
-    checksums.record(file)
+    write(file, table.to_csv(index=False))
+    record_checksum(file)
 
 
 if __name__ == "__main__":
