@@ -17,7 +17,7 @@ import pandas as pd
 from IPython import get_ipython
 from IPython.display import HTML
 
-from .core import paths, pool
+from .core import paths, plots, pool
 from .core.config import whole_number
 from .core.errors import ConfigError, ReportError
 from .core.files import exclusive, write
@@ -107,7 +107,7 @@ def show(table: pd.DataFrame, **formats: str) -> HTML:
 
 
 def run_in_place(names: Sequence[str] = NOTEBOOKS) -> None:
-    """Run notebooks with their defaults, and store their outputs in the repository.
+    """Run notebooks with their defaults, and store outputs and figures in the repository.
 
     Raises:
         ConfigError: a name is unknown.
@@ -142,7 +142,7 @@ def _run(file: Path) -> str:
         resources={"metadata": {"path": str(file.parent)}},
     )
     try:
-        client.execute()
+        client.execute(env=os.environ | {plots.SAVE_VARIABLE: "1"})
     except (CellExecutionError, DeadKernelError) as error:
         failed = paths.runs_dir() / f"failed_{file.name}"
         failed.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,11 @@
 """What figures share: style, captions, learning curves, and saving with a digest of their data.
 
-A figure under `figures/` holds the SHA-256 of the tables that it shows. A test compares them with
-the recorded tables, so a figure that is out of date is found.
+A figure under `figures/` names the recorded tables that it shows, with their checksums. The report
+is not built with a figure whose tables have changed since.
 """
 
-import hashlib
+import io
+import os
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -16,10 +17,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
 from . import paths
-from .files import write
+from .errors import ConfigError
+from .files import sha256, write
 
 # seaborn's "colorblind" palette, which readers with fewer colours can tell apart
 COLORS = (
@@ -36,6 +37,8 @@ COLORS = (
 )
 STYLE = {
     "axes.prop_cycle": matplotlib.cycler(color=COLORS),
+    "font.family": ["STIXGeneral", "DejaVu Sans"],  # the report's typeface, then for rare signs
+    "mathtext.fontset": "stix",
     "font.size": 10,
     "legend.fontsize": 9,
     "xtick.labelsize": 9,
@@ -45,18 +48,26 @@ STYLE = {
     "svg.fonttype": "path",
 }
 LINE_STYLES = ("--", ":", "-.")
-DIGEST = re.compile(rb"smai-tables:([0-9a-f]{64})")
+TEXT_WIDTH = 6.7  # inches, of the report
+SAVE_VARIABLE = "SMAI_SAVE_FIGURES"  # set while notebooks run in place
+MARK = "smai-tables"  # begins a figure's description
 
 
 def use_style() -> None:
     """Reset matplotlib to its defaults and the style of this project; notebooks call it once.
 
-    A reader's matplotlibrc would otherwise leak in, for example `image.origin: lower`.
+    A reader's matplotlibrc would otherwise leak in, for example `image.origin: lower`. Figures in a
+    notebook have twice the resolution of the display.
     """
+    from IPython import get_ipython
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+
     backend = matplotlib.get_backend()
     matplotlib.rcdefaults()
     matplotlib.use(backend)
     matplotlib.rcParams.update(STYLE)
+    if get_ipython():
+        set_matplotlib_formats("retina")
 
 
 def style():
@@ -81,51 +92,61 @@ def caption(figure: Figure, text: str) -> Figure:
     return figure
 
 
-def digest_of_tables(tables: Sequence[pd.DataFrame]) -> str:
-    """Return the SHA-256 of the content of tables."""
-    digest = hashlib.sha256()
-    for table in tables:
-        digest.update(table.to_csv(index=False).encode())
-    return digest.hexdigest()
+def save(
+    figure: Figure,
+    name: str,
+    tables: Sequence[pd.DataFrame],
+    *,
+    kind: str = "svg",
+    width: float = 1.0,
+) -> None:
+    """Save a figure as `figures/NAME.svg` for the report, where `make notebooks` runs a notebook.
 
-
-def save(figure: Figure, name: str, tables: Sequence[pd.DataFrame], *, kind: str = "svg") -> Path:
-    """Save a figure as `figures/NAME.svg`, with the digest of the tables that it shows.
-
-    The file depends on figure and tables only, so saving it again changes nothing.
+    Anywhere else it does nothing, so that no reader changes the report's figures. The file names
+    the tables that it shows, with their checksums.
 
     Args:
-        figure: the figure.
+        figure: the figure; it is saved at the size of the report, and keeps its own.
         name: its name.
-        tables: recorded tables whose numbers it shows; none for pictures of the data.
+        tables: recorded tables whose numbers it shows, as a study returns them; none for pictures
+            of the data.
         kind: "svg" for charts, "png" for photographs and feature maps.
+        width: share of the report's text width.
+
+    Raises:
+        ConfigError: a table is not one of `report/results/`.
     """
+    names = [table.attrs.get("file") for table in tables]
+    if not os.environ.get(SAVE_VARIABLE):
+        return
+    if None in names:
+        raise ConfigError(
+            f"{name}: found a table that is not recorded; pass study.results, study.history or "
+            "study.table(...) as they are"
+        )
+    marks = [f"{table}:{sha256(paths.RESULTS / table)[:16]}" for table in names]
+    size = figure.get_size_inches()
+    share = width * TEXT_WIDTH / size[0]
+    # a chart loses less height than width, since its text keeps its size
+    figure.set_size_inches(size * (share, share if kind == "png" else share**0.6))
+    content = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        metadata["Description"] = " ".join([MARK, *marks])
+        transparent = kind == "svg"
+        figure.savefig(content, format=kind, dpi=200, transparent=transparent, metadata=metadata)
+    figure.set_size_inches(size)
     paths.FIGURES.mkdir(exist_ok=True)
-    file = paths.FIGURES / f"{name}.{kind}"
-    part = file.with_name(f".{name}.{kind}")
-    mark = f"smai-tables:{digest_of_tables(tables)}"
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
-        if kind == "svg":
-            figure.savefig(part, metadata={"Date": None, "Description": mark})
-        else:
-            metadata = {"Software": None, "Description": mark}
-            figure.savefig(part, dpi=200, metadata=metadata)
-    content = part.read_bytes()
-    part.unlink()
-    if not file.exists() or file.read_bytes() != content:
-        write(file, content)
-    return file
+    write(paths.FIGURES / f"{name}.{kind}", content.getvalue())
 
 
-def saved_digest(file: Path) -> str:
-    """Return the digest of the tables that a saved figure shows, or "" if it has none."""
-    if file.suffix == ".png":
-        with Image.open(file) as image:
-            content = image.info.get("Description", "").encode()
-    else:
-        content = file.read_bytes()
-    match = DIGEST.search(content)
-    return match[1].decode() if match else ""
+def stale_tables(file: Path) -> list[str]:
+    """Return the names of the recorded tables that have changed since a figure was saved."""
+    marked = re.search(rb"%s((?: [\w.]+:[0-9a-f]{16})*)" % MARK.encode(), file.read_bytes())
+    if not marked:
+        return ["no table, since it was not saved by a notebook"]
+    marks = [mark.split(":") for mark in marked[1].decode().split()]
+    return [name for name, digest in marks if sha256(paths.RESULTS / name)[:16] != digest]
 
 
 def curves(

@@ -38,14 +38,16 @@ def check_profile(profile: str) -> None:
 
 
 def read_table(file_name: str) -> pd.DataFrame:
-    """Return a recorded table of `report/results/`.
+    """Return a recorded table of `report/results/`; its `attrs` say which file it is.
 
     Raises:
         IntegrityError: the file is missing or altered.
     """
     file = paths.RESULTS / file_name
     verify_checksum(file)
-    return pd.read_csv(file)
+    table = pd.read_csv(file)
+    table.attrs["file"] = file_name
+    return table
 
 
 def best_by(column: str, *, lowest: bool = False) -> Callable[[pd.DataFrame], str]:
