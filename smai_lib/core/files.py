@@ -97,6 +97,11 @@ def verify_checksum(file: str | os.PathLike) -> None:
         IntegrityError: the file is missing or altered, or has no recorded checksum.
     """
     file = Path(file)
+    if not file.parent.is_dir():
+        raise IntegrityError(
+            f"no recorded results: there is no folder {file.parent}. Start Python, or smai, in a "
+            "clone of the repository"
+        )
     expected = _read_sums(file.parent).get(file.name)
     if not file.is_file():
         others = sorted(other.name for other in file.parent.glob(f"*{file.suffix}"))
