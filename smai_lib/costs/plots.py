@@ -1,9 +1,10 @@
-"""Figures of the cost notebook: tables, arrays or a network in, Axes out."""
+"""Figures of the cost notebook: tables or layers in, Axes out."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.patches import Rectangle
@@ -55,16 +56,20 @@ def _draw_arrow(axes: Axes, x: float, label: str) -> None:
     axes.text(x + 0.2, 0.08, label, ha="center", va="bottom", fontsize=9)
 
 
-def plot_connected(connected: np.ndarray, outputs: Sequence[tuple[int, int]]) -> np.ndarray:
+def plot_connected(layer: nn.Module, side: int, outputs: Sequence[tuple[int, int]]) -> np.ndarray:
     """Plot which input elements are connected to two output elements of a layer.
 
     Args:
-        connected: (h_out, w_out, h_in, w_in), whether an output depends on an input.
-        outputs: two outputs, (row, column).
+        layer: a convolution of one input channel and one output channel.
+        side: side of its input.
+        outputs: two output elements, (row, column).
 
     Returns:
-        Axes of the input and of the output, which shows the connections of every element.
+        Axes of the input, and of the output with the number of connections of every element.
     """
+    # an output depends on an input where its derivative is not zero
+    jacobian = torch.func.jacrev(layer)(torch.zeros(1, side, side)).detach()
+    connected = jacobian[0, :, :, 0].numpy() != 0  # (h_out, w_out, h_in, w_in)
     grid = new_axes(1, 2, width=3.6, height=3.4)
     left, right = grid[0]
     _draw_squares(left, connected.shape[2:], "input")

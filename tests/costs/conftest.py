@@ -4,27 +4,30 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def reported():
-    """The sizes of the reference report's totals."""
-    return {"NIC": 1, "NF": 32, "NC": 24, "k": 3, "H": 32, "W": 32}
+def convolution_products():
+    """Yield (weight, input) of every product of a padded convolution; its zeros too on request."""
+
+    def products(c_in, c_out, kernel, h, w, *, padded=False):
+        p = kernel // 2
+        for b, a, y, x, dy, dx in product(*map(range, (c_out, c_in, h, w, kernel, kernel))):
+            v, u = y + dy - p, x + dx - p
+            if padded or (0 <= v < h and 0 <= u < w):
+                yield (b, a, dy, dx), (a, v, u)
+
+    return products
 
 
 @pytest.fixture(scope="session")
-def loop_count():
-    """Count taps that hit the map, one by one; a transposed convolution scatters, a convolution gathers."""
+def deconvolution_products():
+    """Yield (weight, input) of every product of a transposed convolution 2 x 2, stride 2.
 
-    def count_taps(c_in, c_out, kernel, h, w, stride, padding, transposed):
-        out = [
-            (side - 1) * stride + kernel - 2 * padding
-            if transposed
-            else (side + 2 * padding - kernel) // stride + 1
-            for side in (h, w)
-        ]
-        source, target = ((h, w), out) if transposed else (out, (h, w))
-        count = 0
-        for y, x, dy, dx in product(*map(range, (*source, kernel, kernel))):
-            v, u = y * stride - padding + dy, x * stride - padding + dx
-            count += 0 <= v < target[0] and 0 <= u < target[1]
-        return c_in * c_out * count
+    They are found from the output: which weight and input does each of its elements need?
+    """
 
-    return count_taps
+    def products(c_in, c_out, h, w):
+        for b, a, v, u, dy, dx in product(*map(range, (c_out, c_in, 2 * h, 2 * w, 2, 2))):
+            (y, off_y), (x, off_x) = divmod(v - dy, 2), divmod(u - dx, 2)
+            if off_y == off_x == 0:
+                yield (a, b, dy, dx), (a, y, x)
+
+    return products
