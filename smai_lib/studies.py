@@ -16,10 +16,10 @@ STUDIES = {
     "q1_best": "multitask.recipe.best_recipe",
     "q1_ladder": "multitask.recipe.recipe_ladder",
     "q1_beyond": "multitask.recipe.residual_network",
+    "q1_features": "features.study.feature_study",
     "q2_sweep": "colorization.studies.color_sweep",
     "q2_search": "colorization.search.color_search",
     "q2_models": "colorization.studies.color_models",
-    "q2_auxiliary": "colorization.studies.color_auxiliary",
 }
 
 

@@ -15,7 +15,7 @@ Network = TypeVar("Network", bound=nn.Module)
 def conv_block(
     c_in: int, c_out: int, kernel_size: int = 3, ceil_mode: bool = False
 ) -> nn.Sequential:
-    """Return Conv k x k - BatchNorm - MaxPool 2 x 2 - ReLU: (B, c_in, H, W) -> (B, c_out, H/2, W/2).
+    """Return Conv k x k - BatchNorm - MaxPool 2 x 2 - ReLU: (B, c_in, H, W) to half H and W.
 
     Half of an odd size is rounded down, or up with `ceil_mode`.
     """

@@ -36,6 +36,26 @@ def plot_maps(
     return _plot_rows(images, rows, titles, names)
 
 
+def plot_blocks(image: torch.Tensor, maps: Mapping[str, torch.Tensor], channels: int) -> Figure:
+    """Plot an image and its strongest maps, a row a block, each row in its own colour scale.
+
+    Args:
+        image: (1, 28, 28) uint8.
+        maps: block -> (1, C, H, W), never negative.
+        channels: number of channels to show.
+    """
+    grid = new_axes(len(maps), channels + 1, width=1.3, height=1.45)
+    for axes_of_row, (block, values) in zip(grid, maps.items(), strict=True):
+        _show(axes_of_row[0], image[0], "gray", 255)
+        axes_of_row[0].set_ylabel(block, fontsize=10)
+        strongest = values[0].mean((1, 2)).topk(channels).indices.tolist()
+        highest = max(values.max().item(), 1e-6)
+        for axes, channel in zip(axes_of_row[1:], strongest, strict=True):
+            _show(axes, values[0, channel], "magma", highest)
+            axes.set_title(f"channel {channel}", fontsize=9)
+    return grid[0, 0].figure
+
+
 def plot_networks(
     image: torch.Tensor, maps: Mapping[str, torch.Tensor], channels: Sequence[int]
 ) -> Figure:
