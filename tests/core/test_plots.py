@@ -1,15 +1,89 @@
+import matplotlib
+import numpy as np
+import pandas as pd
 import pytest
 
-from smai_lib.core import plotting
+from smai_lib.core import paths, plots
+from smai_lib.core.errors import ConfigError
+from smai_lib.core.study import read_table
+
+
+def test_a_readers_matplotlibrc_does_not_leak_into_a_figure():
+    with matplotlib.rc_context({"image.origin": "lower", "text.usetex": True, "font.size": 4}):
+        with plots.style():
+            axes = plots.new_axes()[0, 0]
+            image = axes.imshow(np.eye(2))
+            assert image.origin == "upper" and not axes.title.get_usetex()
+            assert matplotlib.rcParams["font.size"] == plots.STYLE["font.size"]
+        assert matplotlib.rcParams["font.size"] == 4  # their settings are as before
 
 
 @pytest.mark.parametrize("width", [4.0, 9.0])
-def test_a_caption_stays_within_its_picture(width):
-    figure = plotting.new_axes(width=width)[0, 0].figure
-    plotting.caption(
-        figure, "recorded profile · epochs 10 · " + "54,000 training images from somewhere · " * 3
+def test_a_caption_stays_within_its_figure(width):
+    axes = plots.new_axes(width=width)[0, 0]
+    figure = plots.caption(
+        axes.figure, "recorded · 10 epochs · " + "54,000 images of some kind · " * 5
     )
     figure.draw_without_rendering()
     box = figure.texts[-1].get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0
-    assert figure.axes[0].get_tightbbox().y0 >= box.y1  # and below the axes
+    assert axes.get_tightbbox().y0 >= box.y1  # and below the axes
+
+
+def test_curves_draw_every_run_however_many_there_are():
+    names = [f"run {number}" for number in range(12)]  # more than there are colours
+    history = pd.DataFrame({"name": name, "epoch": [1, 2], "loss": [2.0, 1.0]} for name in names)
+    history = history.explode(["epoch", "loss"])
+    colors = {name: plots.COLORS[number % 10] for number, name in enumerate(names)}
+    axes = plots.curves(history, {"loss": "loss"}, colors)[0, 0]
+    assert [line.get_label() for line in axes.lines] == names
+
+
+def test_intervals_reach_from_low_to_high():
+    table = pd.DataFrame({"low": [1.0], "mean": [2.0], "high": [4.0]}, index=["a"])
+    axes = plots.intervals(table, "accuracy", reference={"baseline": 3.0})
+    ((start, end),) = axes.collections[0].get_segments()
+    assert (start[0], end[0]) == (1.0, 4.0)
+    assert axes.get_legend().get_texts()[0].get_text() == "baseline"
+
+
+@pytest.fixture
+def saving(tmp_path, monkeypatch):
+    """Figures are saved, to an empty folder."""
+    monkeypatch.setenv(plots.SAVE_VARIABLE, "1")
+    monkeypatch.setattr(paths, "FIGURES", tmp_path / "figures")
+    return tmp_path / "figures"
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_a_saved_figure_is_the_same_every_time_and_knows_its_tables(saving, kind, monkeypatch):
+    table = read_table("cost_timing.csv")
+    file = saving / f"timing.{kind}"
+    contents = []
+    for _ in range(2):
+        axes = plots.new_axes()[0, 0]
+        axes.plot(table["macs"], table["seconds"])
+        plots.save(axes.figure, "timing", [table], kind=kind)
+        contents.append(file.read_bytes())
+    assert contents[0] == contents[1]
+    assert plots.stale_tables(file) == []
+    monkeypatch.setattr(paths, "RESULTS", saving)
+    (saving / "cost_timing.csv").write_text("measured anew", encoding="utf-8")
+    assert plots.stale_tables(file) == ["cost_timing.csv"]
+
+
+def test_a_figure_that_no_notebook_saved_is_stale(saving):
+    saving.mkdir()
+    (saving / "drawn.svg").write_text("<svg/>", encoding="utf-8")
+    assert plots.stale_tables(saving / "drawn.svg")
+
+
+def test_a_reader_who_runs_a_notebook_saves_nothing(saving, monkeypatch):
+    monkeypatch.delenv(plots.SAVE_VARIABLE)
+    plots.save(plots.new_axes()[0, 0].figure, "mine", [])
+    assert not saving.exists()
+
+
+def test_a_figure_of_a_table_that_is_not_recorded_is_refused(saving):
+    with pytest.raises(ConfigError, match="found a table that is not recorded"):
+        plots.save(plots.new_axes()[0, 0].figure, "mine", [pd.DataFrame()])

@@ -1,14 +1,17 @@
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy.stats import ttest_1samp
 
-from smai_lib.core import significance
+from smai_lib.core import stats
+from smai_lib.core.errors import ConfigError
 
 BASE = [0.80, 0.82, 0.81, 0.79, 0.83]
+RAISED = [0.0050, 0.0052, 0.0049, 0.0051, 0.0048]  # a tenth of what seeds differ by
+NOISE = [0.02, -0.02, 0.01, 0.0, -0.015]
 
 
 def runs(**shifts):
-    """Five seeds a name, each BASE plus the name's shifts."""
+    """Return runs of five seeds a name: BASE plus the shifts of that name."""
     return pd.DataFrame(
         {"name": name, "seed": seed, "accuracy": BASE[seed] + shift}
         for name, values in shifts.items()
@@ -16,99 +19,80 @@ def runs(**shifts):
     )
 
 
+def compare_with_a(*names, **shifts):
+    """Return the paired differences of names from "a", which has no shift."""
+    pairs = [(name, "a") for name in names]
+    return stats.paired_differences(runs(a=[0.0] * 5, **shifts), "accuracy", pairs, margin=0.003)
+
+
 def test_mean_interval_by_the_t_table():
-    row = significance.mean_intervals(runs(a=[0] * 5), "accuracy").loc["a"]
-    half = 2.776445 * row["sd"] / 5**0.5  # t of 4 degrees of freedom
-    assert (row["low"], row["high"]) == pytest.approx((0.81 - half, 0.81 + half), abs=1e-6)
-    assert row["sd"] == pytest.approx(0.0158114, abs=1e-6)
+    row = stats.mean_intervals(runs(a=[0.0] * 5), "accuracy").loc["a"]
+    half = 2.776445 * 0.0158114 / 5**0.5  # t of 4 degrees of freedom, standard deviation of BASE
+    assert row[["low", "high"]].tolist() == pytest.approx([0.81 - half, 0.81 + half], abs=1e-6)
 
 
 def test_pairing_removes_what_the_seeds_share():
-    """Shifts of a tenth of the seeds' spread are seen, since every seed shifts alike."""
-    results = runs(a=[0.0] * 5, b=[0.0050, 0.0052, 0.0049, 0.0051, 0.0048])
-    row = significance.paired_differences(results, "accuracy", [("b", "a")], margin=0.003).iloc[0]
-    assert row["verdict"] == "higher" and row["difference"] == pytest.approx(0.005)
-    by_scipy = stats.ttest_1samp([0.0050, 0.0052, 0.0049, 0.0051, 0.0048], 0)
+    row = compare_with_a("b", b=RAISED).iloc[0]
+    by_scipy = ttest_1samp(RAISED, 0)
+    low, high = by_scipy.confidence_interval()
+    assert row["verdict"] == "higher"
     assert row["p"] == pytest.approx(by_scipy.pvalue, rel=1e-6)
-    assert (row["low"], row["high"]) == pytest.approx(
-        tuple(by_scipy.confidence_interval()), rel=1e-6
-    )
+    assert row[["difference", "low", "high"]].tolist() == pytest.approx([0.005, low, high])
 
 
 @pytest.mark.parametrize(
-    "shifts, verdict",
+    ("shifts", "verdict"),
     [
-        ([-0.0050, -0.0052, -0.0049, -0.0051, -0.0048], "lower"),
+        ([-shift for shift in RAISED], "lower"),
         ([0.0001, -0.0001, 0.0002, 0.0, -0.0002], "equal"),
-        ([0.02, -0.02, 0.01, 0.0, -0.015], "not resolved"),  # too noisy to say either
+        (NOISE, "not resolved"),  # neither different nor equal
         ([0.0] * 5, "equal"),
     ],
 )
-def test_three_verdicts_and_no_fourth(shifts, verdict):
-    results = runs(a=[0.0] * 5, b=shifts)
-    assert (
-        significance.paired_differences(results, "accuracy", [("b", "a")], margin=0.003)[
-            "verdict"
-        ].item()
-        == verdict
-    )
+def test_verdicts(shifts, verdict):
+    assert compare_with_a("b", b=shifts)["verdict"].item() == verdict
 
 
 def test_equivalence_is_two_one_sided_tests():
-    difference = [0.0011, -0.0009, 0.0022, 0.0004, -0.0012]
-    row = significance.paired_differences(
-        runs(a=[0.0] * 5, b=difference), "accuracy", [("b", "a")], margin=0.003
-    ).iloc[0]
-    one_sided = (
-        stats.ttest_1samp(difference, -0.003, alternative="greater").pvalue,
-        stats.ttest_1samp(difference, 0.003, alternative="less").pvalue,
-    )
-    assert row["p_equal"] == pytest.approx(max(one_sided), rel=1e-6)
+    shifts = [0.0011, -0.0009, 0.0022, 0.0004, -0.0012]
+    above = ttest_1samp(shifts, -0.003, alternative="greater").pvalue
+    below = ttest_1samp(shifts, 0.003, alternative="less").pvalue
+    p_equal = compare_with_a("b", b=shifts)["p_equal"].item()
+    assert p_equal == pytest.approx(max(above, below), rel=1e-6)
 
 
-def test_many_comparisons_are_corrected_by_holm():
-    """Of three, the smallest p is multiplied by three, the next by two, the largest by one."""
-    results = runs(
-        a=[0.0] * 5,
-        b=[0.0050, 0.0052, 0.0049, 0.0051, 0.0048],
-        c=[0.02, -0.02, 0.01, 0.0, -0.015],
-        d=[0.004, 0.009, 0.001, 0.006, 0.003],
-    )
-    alone = {
-        name: significance.paired_differences(results, "accuracy", [(name, "a")], margin=0.003)[
-            "p"
-        ].item()
-        for name in "bcd"
-    }
-    together = significance.paired_differences(
-        results, "accuracy", [(name, "a") for name in "bcd"], margin=0.003
-    )["p"]
+def test_several_comparisons_are_corrected_by_holm():
+    shifts = {"b": RAISED, "c": NOISE, "d": [0.004, 0.009, 0.001, 0.006, 0.003]}
+    alone = {name: compare_with_a(name, **shifts)["p"].item() for name in shifts}
     assert alone["b"] < alone["d"] < alone["c"]
-    assert together.tolist() == pytest.approx(
-        [3 * alone["b"], alone["c"], 2 * alone["d"]], rel=1e-6
-    )
+    together = compare_with_a(*shifts, **shifts)["p"].tolist()
+    assert together == pytest.approx([3 * alone["b"], alone["c"], 2 * alone["d"]], rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    "found, verdict",
-    [
-        ("higher", "supported"),
-        ("lower", "not supported"),
-        ("equal", "not supported"),
-        ("not resolved", "not resolvable"),
-    ],
-)
-def test_a_claim_is_supported_only_by_its_own_sign(found, verdict):
-    assert significance.claim(found, "higher") == verdict
+def test_prediction_interval_is_wider_than_that_of_the_mean():
+    sd, n = 0.0158114, 5
+    expected = 2.776445 * sd * (1 + 1 / n) ** 0.5
+    assert stats.prediction_half_width(sd, n) == pytest.approx(expected, abs=1e-6)
+
+
+def test_ours_stand_beside_the_published_values():
+    index = ["config 1", "config 2", "config 3"]
+    published = pd.DataFrame({"accuracy": [0.8, 0.9, 0.7], "epochs": 20}, index)
+    ours = pd.DataFrame({"accuracy": [0.85, 0.9, 0.7]}, index)
+    table = stats.beside_published(published, ours.iloc[:2])
+    assert table["run"].tolist() == index[:2]
+    assert table["accuracy_difference"].tolist() == pytest.approx([0.05, 0.0])
+    assert table["published_accuracy"].tolist() == [0.8, 0.9] and "epochs" in table
+    agreement = stats.agreement(stats.beside_published(published, -ours), "accuracy")
+    assert agreement["runs"] == 3 and agreement["rank_correlation"] == -1
+    assert agreement["mean_absolute_difference"] == pytest.approx(-agreement["mean_difference"])
 
 
 def test_missing_runs_are_named():
     results = runs(a=[0.0] * 5, b=[0.0] * 3)
-    with pytest.raises(ValueError, match="no runs called 'z'; there are a, b"):
-        significance.paired_differences(results, "accuracy", [("z", "a")], margin=0.003)
-    with pytest.raises(
-        ValueError, match=r"found seeds \[0, 1, 2\] in common, expected \[0, 1, 2, 3, 4\]"
-    ):
-        significance.paired_differences(results, "accuracy", [("b", "a")], margin=0.003)
-    with pytest.raises(ValueError, match="at least 2 seeds"):
-        significance.mean_intervals(results.head(1), "accuracy")
+    with pytest.raises(ConfigError, match="found 'z', expected one of a, b"):
+        stats.paired_differences(results, "accuracy", [("z", "a")], margin=0.003)
+    with pytest.raises(ConfigError, match=r"share the seeds \[0, 1, 2\], expected \[0, 1, 2, 3, 4"):
+        stats.paired_differences(results, "accuracy", [("b", "a")], margin=0.003)
+    with pytest.raises(ConfigError, match="a: found 1 run, expected at least 2"):
+        stats.mean_intervals(results.head(1), "accuracy")
