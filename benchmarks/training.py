@@ -1,73 +1,72 @@
-"""Images a second: the textbook loop against ours, side by side in one run.
+"""Compare the speed of our training with that of a textbook loop, in images per second.
 
     python benchmarks/training.py [--rounds 5] [--record]
 
-Absolute times mean little on shared machines. The arms take turns within every round, and each
-round gives one ratio, so a busy minute slows all arms alike.
+Absolute speeds mean little on a shared machine. The arms take turns in every round, and every round
+gives one ratio, so a busy minute slows all arms alike.
 """
 
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import multiprocessing, nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
 from smai_lib.colorization.config import ColorizationConfig
-from smai_lib.colorization.data import ColorizationData
+from smai_lib.colorization.data import ColorizationData, cifar10
 from smai_lib.colorization.model import ColorizationCNN, ColorizationUNet
 from smai_lib.colorization.studies import REPORT_CNN, UNET
-from smai_lib.colorization.sweep import sweep_data
-from smai_lib.core import checksums, engines, paths, sources
+from smai_lib.core import data, files, paths, pool
 from smai_lib.core.config import Config
-from smai_lib.core.layers import textbook
+from smai_lib.core.layers import use_torch_deconvolutions
 from smai_lib.core.training import choose_precision, fit
 from smai_lib.multitask.config import MultiTaskConfig
-from smai_lib.multitask.fashion_mnist import FashionMNIST, fashion_mnist
+from smai_lib.multitask.data import FashionMNIST, fashion_mnist
 from smai_lib.multitask.studies import TEN_CONFIGS
+
+PRODUCTS = ("convolution", "addmm", "aten::mm", "aten::bmm")  # parts of names of operations
+PROFILED_BATCHES = 8
 
 
 @dataclass(frozen=True)
-class Task:
-    """One network to train, on `data`, an arm's share of a round: some seconds.
+class Case:
+    """One network to train.
 
-    `dataset(data, config)` gives one decoded and transformed image at a time, with the augmentation
-    that `config` asks for; `loss(model, batch)` is that of a batch of them.
+    Args:
+        name: name in the tables.
+        config: config of the network.
+        data: an arm's share of a round, some seconds.
+        one_by_one: class of a torch data set of single images, decoded and augmented.
+        loss: function of (model, batch of that data set) that returns the loss.
     """
 
     name: str
     config: Config
-    data: sources.Dataset
-    dataset: Callable[[sources.Dataset, Config], Dataset]
+    data: data.Dataset
+    one_by_one: Callable[[data.Dataset, Config], Dataset]
     loss: Callable[[nn.Module, list], torch.Tensor]
 
-    def textbook_model(self) -> nn.Module:
-        """The network as a textbook writes it: Conv - BatchNorm - ReLU - MaxPool, torch's own memory format."""
-        _, model = self.config.build(self.data, 0)
-        if hasattr(model, "backbone"):
-            model.backbone = _textbook_blocks(model.backbone)
-        elif isinstance(model.network, ColorizationCNN):
-            model.network.encoder = _textbook_blocks(model.network.encoder)
-        elif isinstance(model.network, ColorizationUNet):
-            model.network.memory_format = torch.contiguous_format
-        return textbook(model)
+    @property
+    def images(self) -> int:
+        """Number of training images."""
+        return len(self.data.train.images)
+
+    def smaller(self) -> data.Dataset:
+        """Return a data set of a few batches."""
+        return self.data.take(PROFILED_BATCHES * self.config.batch_size, 10, 10)
 
 
-def _textbook_blocks(blocks: nn.Sequential) -> nn.Sequential:
-    # ours pools before the ReLU, and works in place
-    return nn.Sequential(
-        *(nn.Sequential(block.conv, block.norm, nn.ReLU(), block.pool) for block in blocks)
-    )
-
-
-class GarmentOneByOne(Dataset):
-    """Decodes and transforms one image at a time, as torchvision's data set and tutorials do."""
+class SingleGarments(Dataset):
+    """Fashion-MNIST as in tutorials: each image is decoded and transformed alone."""
 
     def __init__(self, data: FashionMNIST, config: MultiTaskConfig):
         self.pictures = data.train.images
@@ -82,183 +81,218 @@ class GarmentOneByOne(Dataset):
         return image, self.labels[index], (image * 0.5 + 0.5).mean()
 
 
-class ColorOneByOne(Dataset):
-    """One picture at a time: decoded, grey, moved as `config` says; its colours were encoded before."""
+class SingleColorImages(Dataset):
+    """Colour images: each is decoded and augmented alone; its colours were encoded before."""
 
     def __init__(self, data: ColorizationData, config: ColorizationConfig):
         self.pictures, self.colors = data.train.images, data.train.colors
         self.decode = transforms.ToTensor()
-        moves = [transforms.RandomHorizontalFlip()] if config.mirror else []
+        steps = [transforms.RandomHorizontalFlip()] if config.mirror else []
         if config.shift:
             size = self.pictures.shape[-2:]
-            moves.append(transforms.RandomCrop(size, padding=config.shift, padding_mode="reflect"))
-        self.move = transforms.Compose(moves)
+            steps.append(transforms.RandomCrop(size, padding=config.shift, padding_mode="reflect"))
+        self.augment = transforms.Compose(steps)
 
     def __len__(self):
         return len(self.pictures)
 
     def __getitem__(self, index):
         grey = self.decode(to_pil_image(self.pictures[index])).mean(0)
-        grey, colors = self.move(torch.stack([grey, self.colors[index].float()]))
+        grey, colors = self.augment(torch.stack([grey, self.colors[index].float()]))
         return grey[None], colors.long()
 
 
 def garment_loss(model: nn.Module, batch: list) -> torch.Tensor:
+    """Return the unweighted joint loss of class and ink."""
     images, labels, ink = batch
     output = model(images)
     return F.cross_entropy(output.logits, labels) + F.mse_loss(output.ink, ink.float())
 
 
 def color_loss(model: nn.Module, batch: list) -> torch.Tensor:
+    """Return the mean cross-entropy of the pixels' colours."""
     grey, colors = batch
     return F.cross_entropy(model(grey), colors)
 
 
-def tasks() -> list[Task]:
-    """Config 1 of Q1, the report's colorization network, and the U-Net."""
+def make_cases() -> list[Case]:
+    """Return config 1 of Q1, the reference report's colorization network, and the U-Net."""
     config = TEN_CONFIGS["config 1"]
-    garments = fashion_mnist().subset(54 * config.batch_size, 10, 10)
-    colors = sweep_data().subset(24 * UNET.batch_size, 10, 10)
+    garments = fashion_mnist().take(54 * config.batch_size, 10, 10)
+    colors = cifar10().take(24 * UNET.batch_size, 10, 10)
     return [
-        Task("config 1", config, garments, GarmentOneByOne, garment_loss),
-        Task("colorization CNN", REPORT_CNN, colors, ColorOneByOne, color_loss),
-        Task("U-Net", UNET, colors, ColorOneByOne, color_loss),
+        Case("config 1", config, garments, SingleGarments, garment_loss),
+        Case("colorization CNN", REPORT_CNN, colors, SingleColorImages, color_loss),
+        Case("U-Net", UNET, colors, SingleColorImages, color_loss),
     ]
 
 
-def _textbook(task: Task) -> float:
-    """Images a second of a plain float32 DataLoader loop, with torch's own choice of threads."""
-    model = task.textbook_model().train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=task.config.learning_rate)
-    loader = DataLoader(
-        task.dataset(task.data, task.config), batch_size=task.config.batch_size, shuffle=True
+def textbook_model(case: Case) -> nn.Module:
+    """Return the network as a textbook writes it, in torch's default memory format."""
+    _, model = case.config.build(case.data, 0)
+    if hasattr(model, "backbone"):
+        model.backbone = _textbook_blocks(model.backbone)
+    elif isinstance(model.network, ColorizationCNN):
+        model.network.encoder = _textbook_blocks(model.network.encoder)
+    elif isinstance(model.network, ColorizationUNet):
+        model.network.encoder[0].register_forward_pre_hook(_default_memory_format)
+    return use_torch_deconvolutions(model)
+
+
+def _textbook_blocks(blocks: nn.Sequential) -> nn.Sequential:
+    """Return Conv - BatchNorm - ReLU - MaxPool; ours pools before the ReLU and works in place."""
+    return nn.Sequential(
+        *(nn.Sequential(block.conv, block.norm, nn.ReLU(), block.pool) for block in blocks)
     )
-    started = time.perf_counter()
+
+
+def _default_memory_format(module: nn.Module, inputs: tuple) -> torch.Tensor:
+    return inputs[0].contiguous(memory_format=torch.contiguous_format)
+
+
+def run_textbook(case: Case, images: data.Dataset) -> float:
+    """Return the seconds of one epoch in a plain float32 loop over a DataLoader."""
+    model = textbook_model(case).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=case.config.learning_rate)
+    single = case.one_by_one(images, case.config)
+    loader = DataLoader(single, batch_size=case.config.batch_size, shuffle=True)
+    start = time.perf_counter()
     for batch in loader:
         optimizer.zero_grad()
-        task.loss(model, batch).backward()
+        case.loss(model, batch).backward()
         optimizer.step()
-    return len(task.data.train.images) / (time.perf_counter() - started)
+    return time.perf_counter() - start
 
 
-def _ours(config, data) -> float:
-    """Seconds of one epoch in this process."""
-    started = time.perf_counter()
-    objective, model = config.build(data, 0)
-    fit(
-        model,
-        objective,
-        data.train,
-        data.validation,
-        replace(config, epochs=1),
-        seed=0,
-        device="cpu",
-    )
-    return time.perf_counter() - started
+def run_ours(case: Case, images: data.Dataset) -> float:
+    """Return the seconds of one epoch in this process."""
+    config = case.config.replace(epochs=1)
+    start = time.perf_counter()
+    task, model = config.build(images, 0)
+    fit(model, task, images.train, images.validation, config, seed=0, device="cpu")
+    return time.perf_counter() - start
 
 
-def _timed(worker: int, shared, report) -> float:
-    config, data, start = shared
-    _ours(
-        config, data.subset(2 * config.batch_size, 10, 10)
-    )  # first batches pay for kernel selection
+def run_processes(case: Case, count: int) -> float:
+    """Return the seconds of `count` runs at once, from their common start to the end of all."""
+    with multiprocessing.get_context("spawn").Manager() as manager:
+        shared = (case, manager.Barrier(count))
+        return max(pool.run_tasks(_timed_run, range(count), shared, workers=count))
+
+
+def _timed_run(worker: int, shared, report) -> float:
+    case, start = shared
+    run_ours(case, case.smaller())  # the first batches choose kernels
     start.wait()
-    return _ours(config, data)
+    return run_ours(case, case.data)
 
 
-def _one_process_a_core(task: Task, count: int) -> float:
-    """Images a second of `count` runs at once, from their common start to the slowest one's end."""
-    start = multiprocessing.get_context("spawn").Barrier(count)
-    seconds = engines.work(_timed, range(count), (task.config, task.data, start), workers=count)
-    return count * len(task.data.train.images) / max(seconds)
+def product_share(run: Callable[[Case, data.Dataset], float], case: Case, threads: int) -> float:
+    """Return the share of an arm's time that is convolution and matrix product.
+
+    The rest is decoding, augmentation, other layers, the optimizer and Python.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        run(case, case.smaller())  # the first batches choose kernels
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            seconds = run(case, case.smaller())
+    finally:
+        torch.set_num_threads(before)
+    products = 0.0
+    for operation in profiler.key_averages():
+        if any(part in operation.key for part in PRODUCTS):
+            products += operation.self_cpu_time_total / 1e6
+    return products / seconds
 
 
 def peak_flops(precision: str, size: int = 1024, repeats: int = 10) -> float:
-    """FLOP a second of a matrix multiplication on all threads, 2 * size^3 each."""
+    """Return FLOP per second of a matrix product on all threads, 2 * size^3 each."""
     left, right = torch.randn(2, size, size, dtype=getattr(torch, precision))
     left @ right
-    started = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(repeats):
         left @ right
-    return repeats * 2 * size**3 / (time.perf_counter() - started)
+    return repeats * 2 * size**3 / (time.perf_counter() - start)
 
 
-def training_flops(model: nn.Module, size: tuple[int, ...]) -> float:
-    """FLOP of forward and backward for one image, by torch's own counter."""
-    from torch.utils.flop_counter import FlopCounterMode
-
+def training_flops(case: Case) -> float:
+    """Return FLOP of forward and backward pass for one image, by torch's counter."""
+    _, model = case.config.build(case.data, 0)
     with FlopCounterMode(display=False) as counter:
-        output = model(torch.zeros(2, *size))
+        output = model(torch.zeros(2, 1, *case.data.train.images.shape[-2:]))
         outputs = output if isinstance(output, tuple) else (output,)
-        sum(x.sum() for x in outputs if x is not None).backward()
+        sum(values.sum() for values in outputs if values is not None).backward()
     return counter.get_total_flops() / 2
 
 
-def bench(rounds: int) -> pd.DataFrame:
-    """Print and return, per network and arm: images a second, ratio to the textbook loop, share of the peak."""
-    return pd.concat(
-        {task.name: _bench(task, rounds) for task in tasks()}, names=["network", "arm"]
+def processor() -> str:
+    """Return the vector instructions of the processor that torch uses."""
+    kinds = [torch.backends.cpu.get_cpu_capability()]
+    private = {"AVX512-BF16": "_is_avx512_bf16_supported", "AMX": "_is_amx_tile_supported"}
+    for kind, name in private.items():
+        if getattr(torch.cpu, name, lambda: False)():
+            kinds.append(kind)
+    return ", ".join(kinds)
+
+
+def compare(case: Case, rounds: int) -> pd.DataFrame:
+    """Print and return speeds, ratios and shares of one network, a row an arm."""
+    cores, threads = pool.cores(), torch.get_num_threads()
+    ours = choose_precision("auto", torch.device("cpu"))
+    names = (
+        f"(a) textbook loop, {threads} threads",
+        f"(b) ours, one process, {threads} threads",
+        f"(c) ours, {cores} processes of one thread",
     )
-
-
-def _bench(task: Task, rounds: int) -> pd.DataFrame:
-    count = engines.cores()
-    precision = choose_precision("auto", torch.device("cpu"))  # of ours; the textbook's is float32
-    arms = {
-        f"(a) textbook loop, {torch.get_num_threads()} threads": _textbook,
-        f"(b) ours, one process, {torch.get_num_threads()} threads": lambda task: (
-            len(task.data.train.images) / _ours(task.config, task.data)
-        ),
-        f"(c) ours, {count} processes of one thread": lambda task: _one_process_a_core(task, count),
-    }
-    used = dict(zip(arms, ("float32", precision, precision), strict=True))
+    precision = pd.Series(["float32", ours, ours], names)
     rows = []
     for _ in range(rounds):
-        peaks = {kind: peak_flops(kind) for kind in used.values()}
-        rows.append({name: arm(task) for name, arm in arms.items()} | peaks)
-        print("  ".join(f"{name.split()[0]} {rows[-1][name]:,.0f}" for name in arms), "images/s")
-    speeds = pd.DataFrame(rows)
-    flops = training_flops(
-        task.config.build(task.data, 0)[1], (1, *task.data.train.images.shape[-2:])
-    )
-    base = speeds[next(iter(arms))]
-    summary = pd.DataFrame(
+        seconds = [run_textbook(case, case.data), run_ours(case, case.data)]
+        seconds.append(run_processes(case, cores) / cores)
+        row = {name: case.images / taken for name, taken in zip(names, seconds, strict=True)}
+        print("  ".join(f"{name[:3]} {speed:,.0f}" for name, speed in row.items()), "images/s")
+        rows.append(row | {kind: peak_flops(kind) for kind in precision.unique()})
+    measured = pd.DataFrame(rows)
+    speeds, flops = measured[list(names)], training_flops(case)
+    peaks = measured[precision].set_axis(list(names), axis=1)
+    table = pd.DataFrame(
         {
-            "images a second": speeds[list(arms)].median(),
-            "ratio to (a)": {name: (speeds[name] / base).median() for name in arms},
-            "precision": used,
-            "share of its matmul peak": {
-                name: (speeds[name] * flops / speeds[kind]).median() for name, kind in used.items()
-            },
+            "images a second": speeds.median(),
+            "ratio to (a)": speeds.div(speeds[names[0]], axis=0).median(),
+            "precision": precision,
+            "share of its matmul peak": (speeds * flops / peaks).median(),
+            "convolution and matrix product": [
+                product_share(run_textbook, case, threads),
+                product_share(run_ours, case, threads),
+                product_share(run_ours, case, 1),
+            ],
         }
     )
-    peaks = ", ".join(
-        f"{speeds[kind].median() / 1e9:.0f} in {kind}" for kind in dict.fromkeys(used.values())
-    )
     print(
-        f"\n{task.name}, medians of {rounds} rounds, {flops / 1e6:.1f} MFLOP an image, measured peak of a "
-        f"matrix multiplication in GFLOP/s: {peaks}\n{summary.round(3).to_string()}\n"
+        f"\n{case.name} on {processor()}: medians of {rounds} rounds, {flops / 1e6:.1f} MFLOP an "
+        f"image, matrix product at {peaks.iloc[:, -1].median() / 1e9:.0f} GFLOP/s in {ours}\n"
+        f"{table.round(3).to_string()}\n"
     )
-    return summary
+    return table
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Compare all networks, and record the table on request."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--record",
-        action="store_true",
-        help="write report/results/speed.csv, which the report quotes",
-    )
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of all arms (default: 5)")
+    parser.add_argument("--record", action="store_true", help="write report/results/speed.csv")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error(f"argument --rounds: found {arguments.rounds}, expected at least 1")
-    table = bench(arguments.rounds)
+    tables = {case.name: compare(case, arguments.rounds) for case in make_cases()}
     if arguments.record:
-        table["cpu"], table["torch"], table["rounds"] = (
-            torch.backends.cpu.get_cpu_capability(),
-            torch.__version__,
-            arguments.rounds,
-        )
-        table.to_csv(file := paths.RESULTS / "speed.csv")
-        checksums.record(file)
+        table = pd.concat(tables, names=["network", "arm"])
+        table = table.assign(cpu=processor(), torch=torch.__version__, rounds=arguments.rounds)
+        files.write(paths.RESULTS / "speed.csv", table.to_csv())
+        files.record_checksum(paths.RESULTS / "speed.csv")
+
+
+if __name__ == "__main__":
+    main()

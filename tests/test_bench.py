@@ -1,6 +1,7 @@
+"""The speed comparison: both arms train the same network on the same images."""
+
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 import torch
@@ -16,131 +17,97 @@ def colors(made_up_colors):
     return made_up_colors((8, 2, 2))
 
 
-@pytest.fixture
-def tasks(colors, tiny):
+@pytest.fixture(scope="module")
+def cases(colors, tiny):
+    config = TEN_CONFIGS["config 1"]
+    color = (colors, bench.SingleColorImages, bench.color_loss)
     return [
-        bench.Task(
-            "config 1", TEN_CONFIGS["config 1"], tiny, bench.GarmentOneByOne, bench.garment_loss
-        ),
-        *(
-            bench.Task(config.model, config, colors, bench.ColorOneByOne, bench.color_loss)
-            for config in (REPORT_CNN, UNET)
-        ),
+        bench.Case("config 1", config, tiny, bench.SingleGarments, bench.garment_loss),
+        bench.Case("cnn", REPORT_CNN, *color),
+        bench.Case("unet", UNET.replace(batch_size=2), *color),
     ]
 
 
-def test_the_textbook_network_is_the_same_network(tasks):
-    for task in tasks:
-        objective, ours = task.config.build(task.data, 0)
-        textbook = task.textbook_model()
-        inputs = objective.inputs(task.data.train, slice(0, 4))
-        ours, textbook = ours.train(), textbook.train()
-        with torch.random.fork_rng():
-            torch.manual_seed(0)  # both drop the same
-            expected = ours(inputs)
-            torch.manual_seed(0)
-            found = textbook(inputs)
-        for a, b in zip(
-            *((x if isinstance(x, tuple) else (x,)) for x in (expected, found)), strict=True
-        ):
-            assert (a is b is None) or torch.allclose(a, b, atol=1e-4)
+def test_the_textbook_network_is_the_same_network(cases):
+    for case in cases:
+        task, ours = case.config.build(case.data, 0)
+        inputs = task.inputs(case.data.train, slice(0, 4))
+        outputs = []
+        for model in (ours, bench.textbook_model(case)):
+            with torch.random.fork_rng():
+                torch.manual_seed(0)  # both drop the same units
+                output = model.train()(inputs)
+            outputs.append(output if isinstance(output, tuple) else (output,))
+        for expected, found in zip(*outputs, strict=True):
+            assert (expected is found is None) or torch.allclose(expected, found, atol=1e-4)
 
 
-def test_the_textbook_network_keeps_torchs_own_memory_format(tasks):
-    """A network that asks for channels_last would make the textbook faster than a textbook is."""
+def test_the_textbook_network_keeps_torchs_own_memory_format(cases):
+    """A network in channels last would make the textbook faster than a textbook is."""
 
-    def formats(model, images):
-        """Of every convolution's output: whether it is laid out as torch does by itself."""
-        found, convolutions = [], (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
-        hooks = [
-            module.register_forward_hook(
-                lambda module, inputs, output: found.append(output.is_contiguous())
-            )
-            for module in model.modules()
-            if isinstance(module, convolutions)
-        ]
-        model.eval()(images)
-        for hook in hooks:
-            hook.remove()
+    def formats(model):
+        found = []
+        for module in model.modules():
+            if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+                module.register_forward_hook(lambda _, __, out: found.append(out.is_contiguous()))
+        model.eval()(torch.rand(2, 1, *case.data.train.images.shape[-2:]))
         return found
 
-    for task in tasks:
-        images = torch.rand(2, 1, *task.data.train.images.shape[-2:])
-        textbook = formats(task.textbook_model(), images)
-        assert len(textbook) > 2 and all(textbook), task.name
-    assert not any(formats(UNET.build(tasks[2].data, 0)[1], images))  # so the test can tell
+    for case in cases:
+        assert all(formats(bench.textbook_model(case))), case.name
+    assert not any(formats(case.config.build(case.data, 0)[1]))
 
 
-def test_the_textbook_pictures_move_as_the_configuration_says(colors):
-    still = bench.ColorOneByOne(colors, replace(UNET, mirror=False, shift=0))
-    assert all(torch.equal(still[i][1], colors.train.colors[i].long()) for i in range(len(still)))
-    grey, found = colors.train.grey.float().div(255), colors.train.colors.long()
-    shifted = bench.ColorOneByOne(colors, replace(UNET, mirror=False, shift=4))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        moved = [shifted[index] for index in range(len(shifted))]
-    padded = torch.nn.functional.pad(
-        torch.cat([grey, found[:, None].float()], 1), (4,) * 4, mode="reflect"
-    )
-    for (shown, wanted), whole in zip(moved, padded, strict=True):
-        windows = (
-            whole.unfold(1, 32, 1).unfold(2, 32, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
-        )  # (81, 2, 32, 32)
-        same = (windows[:, 1] == wanted).flatten(1).all(1)
-        assert ((windows[same, 0] - shown[0]).abs() <= 0.5 / 255 + 1e-6).flatten(1).all(1).any()
-    assert (
-        sum(not torch.equal(wanted, there) for (_, wanted), there in zip(moved, found, strict=True))
-        > 1
-    )
+def test_textbook_images_are_augmented_as_the_config_says(colors):
+    def images(**keys):
+        single = bench.SingleColorImages(colors, UNET.replace(**keys))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return [single[index] for index in range(len(single))]
+
+    colors_of = colors.train.colors.long()
+    greys = colors.train.inputs(slice(None))
+    still = images(mirror=False, shift=0)
+    assert all(torch.equal(still[i][1], colors_of[i]) for i in range(len(still)))
+    mirrored = 0
+    for index, (grey, found) in enumerate(images(mirror=True, shift=0)):
+        expected, truth = colors_of[index], greys[index]
+        if not torch.equal(found, expected):
+            expected, truth = expected.flip(-1), truth.flip(-1)
+            mirrored += 1
+        assert torch.equal(found, expected)
+        assert (grey - truth).abs().max() <= 0.5 / 255 + 1e-6  # ours is rounded to whole levels
+    assert 0 < mirrored < len(still)
+    padded = torch.nn.functional.pad(colors_of[:, None].float(), (4,) * 4, mode="reflect")
+    windows = padded.unfold(2, 32, 1).unfold(3, 32, 1).flatten(0, 1)  # (8, 9, 9, 32, 32)
+    shifted = images(mirror=False, shift=4)
+    for (_, found), own in zip(shifted, windows, strict=True):
+        assert (own == found).flatten(2).all(2).any()
+    assert sum(not torch.equal(shifted[i][1], colors_of[i]) for i in range(len(shifted))) > 1
 
 
-def test_the_textbook_pictures_are_the_same_images_half_of_them_mirrored(colors):
-    pictures = bench.ColorOneByOne(colors, replace(UNET, shift=0))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        mirrored = 0
-        for index in range(len(pictures)):
-            grey, found = pictures[index]
-            truth, wanted = (
-                colors.train.inputs(slice(index, index + 1))[0],
-                colors.train.colors[index].long(),
-            )
-            if not torch.equal(found, wanted):
-                truth, wanted, mirrored = truth.flip(-1), wanted.flip(-1), mirrored + 1
-            assert torch.equal(found, wanted)
-            assert (grey - truth).abs().max() <= 0.5 / 255 + 1e-6  # ours is rounded to whole levels
-    assert 0 < mirrored < len(pictures)
-
-
-def test_every_network_is_measured_in_one_table(tasks, monkeypatch):
-    monkeypatch.setattr(bench, "tasks", lambda: [replace(tasks[2], config=UNET)])
-    monkeypatch.setattr(bench.engines, "work", lambda task, items, shared, workers: [7.0] * workers)
-    table = bench.bench(rounds=1)
-    assert list(table.index.get_level_values("network").unique()) == ["unet"]
+def test_every_arm_has_a_speed_a_ratio_and_the_share_of_its_products(cases, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "run_processes", lambda case, count: 7.0)
+    table = bench.compare(cases[2], rounds=1)
+    assert [name[:3] for name in table.index] == ["(a)", "(b)", "(c)"]
     assert (table["images a second"] > 0).all() and table["ratio to (a)"].iloc[0] == 1
+    assert table["convolution and matrix product"].between(0.01, 1).all()
+    assert bench.processor() in capsys.readouterr().out
 
 
-def test_work_is_counted_for_every_kind_of_output(tasks):
-    side = {"config 1": 28, "cnn": 32, "unet": 32}
-    flops = {
-        task.name: bench.training_flops(
-            task.textbook_model(), (1, side[task.name], side[task.name])
-        )
-        for task in tasks
-    }
+@pytest.mark.slow
+def test_processes_start_together_and_all_are_measured(cases):
+    assert bench.run_processes(cases[2], 2) > 0
+
+
+def test_work_is_counted_for_every_kind_of_output(cases):
+    flops = {case.name: bench.training_flops(case) for case in cases}
     # the first block of the report's CNN alone: forward and weights' gradient, 2 FLOP a MAC
-    assert flops["cnn"] > 2 * 2 * 32 * 25 * 32 * 32 and min(flops.values()) > 0
+    assert flops["cnn"] > 2 * 2 * 32 * 25 * 32 * 32
+    assert flops["config 1"] > 0 and flops["unet"] > 0
 
 
-def test_it_runs_as_a_script_and_refuses_no_rounds():
-    done = subprocess.run(
-        [sys.executable, paths.ROOT / "benchmarks/training.py", "--rounds", "0"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (
-        done.returncode == 2
-        and "found 0, expected at least 1" in done.stderr
-        and "Traceback" not in done.stderr
-    )
+def test_it_refuses_no_rounds():
+    script = [sys.executable, paths.ROOT / "benchmarks/training.py", "--rounds", "0"]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "found 0, expected at least 1" in done.stderr
