@@ -169,12 +169,14 @@ def _reason(error: Exception) -> str:
 
 
 def compress(png: str) -> str:
-    """Return a PNG in base64 in fewer bytes where possible, with every pixel as it was."""
+    """Return a PNG in base64 in fewer bytes where possible, with every visible pixel as it was."""
     from PIL import Image
 
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(png))) as image:
-        image.save(buffer, "PNG", optimize=True, dpi=image.info.get("dpi"))
+        opaque = image.mode == "RGBA" and image.getextrema()[3] == (255, 255)
+        colors = image.convert("RGB") if opaque else image
+        colors.save(buffer, "PNG", optimize=True, dpi=image.info.get("dpi"))
     smaller = base64.b64encode(buffer.getvalue()).decode()
     return min(png, smaller, key=len)
 
@@ -238,7 +240,7 @@ def write_page(file: Path, profile: str) -> Path:
     import nbformat
     import pypandoc
 
-    from . import document
+    from .report import page as html_page
 
     notebook = nbformat.read(file, as_version=4)
     for cell in notebook.cells:
@@ -257,7 +259,7 @@ def write_page(file: Path, profile: str) -> Path:
         f"--metadata=pagetitle:{file.stem}, profile {profile}",
         f"--variable=include-before:{BANNER.format(profile, MEANING[profile])}",
     ]
-    text = document.page(nbformat.writes(notebook), file.parent, reader="ipynb", options=options)
+    text = html_page(nbformat.writes(notebook), file.parent, reader="ipynb", options=options)
     write(page, text)
     return page
 

@@ -133,7 +133,7 @@ def folder(tmp_path, monkeypatch):
         )
     ramp = np.add.outer(np.arange(200), np.arange(300)).astype(np.uint8)
     pixels = np.stack([ramp, 255 - ramp, ramp // 2], axis=2)  # more than 112 colours
-    Image.fromarray(pixels).save(tmp_path / "picture.png", compress_level=0)
+    Image.fromarray(pixels).convert("RGBA").save(tmp_path / "picture.png", compress_level=0)
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tuple(sources))
     return tmp_path
@@ -145,7 +145,7 @@ def test_running_in_place_keeps_every_pixel_in_fewer_bytes(folder, capfd):
     png = base64.b64decode(picture.data["image/png"])
     original = (folder / "picture.png").read_bytes()
     with Image.open(io.BytesIO(png)) as kept, Image.open(io.BytesIO(original)) as drawn:
-        assert np.array_equal(np.array(kept), np.array(drawn))
+        assert np.array_equal(np.array(kept.convert("RGBA")), np.array(drawn))
     assert len(png) < len(original) / 2
     assert notebooks.LIVE in bar.data
     assert "widgets" not in nbformat.read(folder / "good.ipynb", as_version=4).metadata
