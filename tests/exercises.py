@@ -1,4 +1,4 @@
-"""A notebook's exercises, as its reader meets them, and as the solutions folded at its end would have them answered."""
+"""The exercises of a notebook: their cells, with the solutions that are folded at its end."""
 
 import re
 
@@ -9,38 +9,25 @@ SOLUTION = re.compile(r"^(\d+)\. [^`\n]*`([^`]+)`", re.MULTILINE)
 
 
 def solved(notebook: nbformat.NotebookNode) -> dict[int, str]:
-    """Number of a code cell of the exercises -> its source, a marked line replaced by what the solutions say."""
-    (start,) = (
-        number
-        for number, cell in enumerate(notebook.cells)
-        if cell.source.startswith("## Exercises\n")
-    )
-    folded = notebook.cells[-1].source
-    assert folded.startswith("<details><summary>Solutions</summary>\n") and folded.endswith(
-        "</details>"
-    )
-    solutions = iter(SOLUTION.findall(folded))
-    sources, exercises = {}, 0
-    for number, cell in enumerate(notebook.cells[start:], start):
+    """Return the solved source of every code cell of the exercises, by the cell's number."""
+    cells = notebook.cells
+    start = next(n for n, cell in enumerate(cells) if "## Exercises\n" in cell.source)
+    folded = cells[-1].source
+    assert "<details><summary>Solutions</summary>\n" in folded and folded.endswith("</details>")
+    solutions = SOLUTION.findall(folded)
+    sources = {}
+    for number, cell in enumerate(cells[start:], start):
         if cell.cell_type == "code":
-            lines = MARKED.findall(cell.source)
-            assert len(lines) <= 1
-            for line in lines:
-                exercises += 1
-                expected, solution = next(solutions)
-                assert int(expected) == exercises
+            sources[number] = cell.source
+            for line in MARKED.findall(cell.source):
+                exercise, solution = solutions.pop(0)
                 sources[number] = cell.source.replace(line, solution)
-            sources.setdefault(number, cell.source)
-    assert exercises > 1 and next(solutions, None) is None
+    assert solutions == [] and int(exercise) > 1
     return sources
 
 
 def answers(cells: list[nbformat.NotebookNode]) -> list[str]:
-    """What the exercises among the cells say."""
-    said = [
-        output.data["text/plain"].strip("'\"")
-        for cell in cells
-        for output in cell.outputs
-        if "text/plain" in output.get("data", {})
-    ]
-    return [text for text in said if text.startswith(("solved", "not yet: "))]
+    """Return what the exercises among the cells answer."""
+    outputs = [output.get("data", {}) for cell in cells for output in cell.outputs]
+    texts = [data["text/plain"].strip("'\"") for data in outputs if "text/plain" in data]
+    return [text for text in texts if text.startswith(("solved", "not yet: "))]
