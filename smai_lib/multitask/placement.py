@@ -145,7 +145,7 @@ def plot_among_recorded(run: Run) -> np.ndarray:
     colors["this run"] = "black"
     shown = {metric: label for metric, label in METRICS.items() if metric.startswith("val")}
     grid = plots.curves(pd.concat(frames), shown, colors, labels=labels)
-    images = run.result()["train_images"]
+    images = run.require_result()["train_images"]
     plots.caption(
         grid[0, 0].figure,
         f"This run: {run.name}, {images:,} images. Recorded: {study.caption()}",
@@ -155,8 +155,8 @@ def plot_among_recorded(run: Run) -> np.ndarray:
 
 def summarize(run: Run) -> list[str]:
     """Return three lines about a finished run: its test metrics, its placement, its folder."""
-    result = run.result()
-    metrics, images = run.metrics, result["train_images"]
+    result = run.require_result()
+    metrics, images = result["metrics"], result["train_images"]
     lowest = f"lowest validation loss {metrics['best_val_loss']:.4f}, after epoch"
     placement = f"{lowest} {metrics['best_epoch']}"
     study = lambda_study()

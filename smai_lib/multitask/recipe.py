@@ -116,9 +116,9 @@ def best_recipe(
         f"without {name}": _with_values_of(BEST, PLAIN, keys) for name, keys in INGREDIENTS.items()
     }
     quick = profile == "quick"
-    runs = over_seeds({RECIPE: BEST}, seed, 1 if quick else SEEDS)
-    runs += over_seeds(ablations, seed, 1 if quick else ABLATION_SEEDS)
-    return _plan_recipe("q1_best", profile, runs, data)
+    entries = over_seeds({RECIPE: BEST}, seed, 1 if quick else SEEDS)
+    entries += over_seeds(ablations, seed, 1 if quick else ABLATION_SEEDS)
+    return _plan_recipe("q1_best", profile, entries, data)
 
 
 def residual_network(
@@ -131,15 +131,15 @@ def residual_network(
         seed: first seed.
         data: data set, by default Fashion-MNIST.
     """
-    runs = over_seeds({RECIPE: RESIDUAL}, seed, 1 if profile == "quick" else SEEDS)
-    return _plan_recipe("q1_beyond", profile, runs, data)
+    entries = over_seeds({RECIPE: RESIDUAL}, seed, 1 if profile == "quick" else SEEDS)
+    return _plan_recipe("q1_beyond", profile, entries, data)
 
 
-def _plan_recipe(name: str, profile: str, runs, data: FashionMNIST | None) -> Study:
+def _plan_recipe(name: str, profile: str, entries, data: FashionMNIST | None) -> Study:
     return plan(
         name,
         profile,
-        runs,
+        entries,
         lambda: load_data(profile, data),
         choose=lambda results: RECIPE,
         rank="val_mirror_accuracy",

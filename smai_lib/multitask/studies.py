@@ -105,14 +105,14 @@ def published_configs(
         seed: first seed.
         data: data set, by default Fashion-MNIST.
     """
-    runs = over_seeds(PUBLISHED_CONFIGS, seed)
+    entries = over_seeds(PUBLISHED_CONFIGS, seed)
     if profile != "quick":
         repeated = {name: PUBLISHED_CONFIGS[name] for name in REPEATED}
-        runs += over_seeds(repeated, seed + 1, SEEDS - 1)
+        entries += over_seeds(repeated, seed + 1, SEEDS - 1)
     return plan(
         "q1_published",
         profile,
-        runs,
+        entries,
         lambda: load_data(profile, data),
         choose=lambda results: first_seed(results)["val_accuracy"].idxmax(),
         rank="-seed",  # the published table has one seed, so ours is the first
@@ -131,7 +131,7 @@ def first_seed(results: pd.DataFrame) -> pd.DataFrame:
 def compute_confusion(study: Study) -> pd.DataFrame:
     """Return ten rows of test confusion counts for each run with the first seed."""
     tables = [
-        pd.DataFrame(study.result(run)["nested"]["confusion"]).assign(name=run.name)
+        pd.DataFrame(run.require_result()["nested"]["confusion"]).assign(name=run.name)
         for run in study.runs
         if run.seed == study.runs[0].seed
     ]

@@ -146,17 +146,14 @@ def test_the_lambdas_have_their_ratio_and_sum_to_one(ratio):
     assert (config.lambda2 / config.lambda1 if config.lambda1 else math.inf) == pytest.approx(ratio)
 
 
-def test_the_ratio_of_a_trained_run_is_among_its_results(tiny):
+def test_a_trained_lambda_study_has_ratios_and_ships_backbones(tiny):
     study = smai.load_study("q1_lambda", "quick", data=tiny)
     study.runs = [run for run in study.runs if run.name == "z_score 10" and run.seed == 0]
     study.run(engine="serial")
     assert study.results["ratio"].tolist() == [10]
     file = studies.save_backbones(study)["backbones"]
-    keys = [key for key in read_weights(file) if "block1.conv" in key]
-    assert keys == [
-        "z_score 10/0/backbone.block1.conv.bias",
-        "z_score 10/0/backbone.block1.conv.weight",
-    ]
+    names = {key.split(".")[0] for key in read_weights(file)}
+    assert names == {"z_score 10/0/backbone"}  # and no heads
 
 
 @pytest.fixture
