@@ -193,19 +193,24 @@ def _missing(folder: Path) -> str:
 
 def _read_folder(folder: Path) -> tuple[tuple[str, ...], Photos, Photos, tuple[str, ...]]:
     """Return the names of the classes, training and test images, and why files were skipped."""
-    train_files = _list_pictures(folder / "train")
-    test_files = _list_pictures(folder / "test")
-    names = sorted({file.parent.name for file in train_files + test_files})
-    train, skipped_train = _read_pictures(train_files, names)
-    test, skipped_test = _read_pictures(test_files, names)
-    skipped = (*skipped_train, *skipped_test)
-    for part, photos, least in (("train", train, 2), ("test", test, 1)):
-        if len(photos.labels) < least:
+    files = {part: _list_pictures(folder / part) for part in ("train", "test")}
+    names = sorted({file.parent.name for file in files["train"] + files["test"]})
+    splits, skipped = [], []
+    for part, least in (("train", 2), ("test", 1)):
+        images, labels = [], []
+        for file in files[part]:
+            try:
+                images.append(read_image(file))
+                labels.append(names.index(file.parent.name))
+            except ImageError as error:
+                skipped.append(str(error))
+        if len(images) < least:
             raise DataError(
-                f"{folder / part}/<class>/: found {len(photos.labels)} usable pictures, expected "
-                f"at least {least}; skipped {len(skipped)} files {' '.join(skipped[:1])}"
+                f"{folder / part}/<class>/: found {len(images)} usable pictures, expected at "
+                f"least {least}; skipped {len(skipped)} files {' '.join(skipped[-1:])}"
             )
-    return tuple(names), train, test, skipped
+        splits.append(Photos(torch.stack(images), torch.tensor(labels)))
+    return tuple(names), *splits, tuple(skipped)
 
 
 def _list_pictures(folder: Path) -> list[Path]:
@@ -216,18 +221,6 @@ def _list_pictures(folder: Path) -> list[Path]:
         if os.path.isfile(file) and not SYSTEM_FILES & {file.name.lower(), file.parent.name.lower()}
     ]
     return sorted(files, key=lambda file: file.parts)
-
-
-def _read_pictures(files: Sequence[Path], names: Sequence[str]) -> tuple[Photos, list[str]]:
-    """Return the pictures, labelled by their folders, and why files were skipped."""
-    images, labels, skipped = [torch.empty(0, 3, SIZE, SIZE, dtype=torch.uint8)], [], []
-    for file in files:
-        try:
-            images.append(read_image(file)[None])
-            labels.append(names.index(file.parent.name))
-        except ImageError as error:
-            skipped.append(str(error))
-    return Photos(torch.cat(images), torch.tensor(labels, dtype=torch.long)), skipped
 
 
 def _fingerprint(images: Sequence[torch.Tensor]) -> str:

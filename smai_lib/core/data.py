@@ -63,7 +63,7 @@ class Dataset:
 
     @property
     def is_stand_in(self) -> bool:
-        """Whether these are the images that ship with the library, not the full data set."""
+        """Return whether these are the images that ship with the library, not the full data set."""
         return self.source in STAND_INS
 
     def take(self, train: int, validation: int | None = None, test: int | None = None) -> Self:
@@ -77,7 +77,7 @@ class Dataset:
         Raises:
             ConfigError: a number is negative, or no whole number.
         """
-        sixth = -(-train // 6)
+        sixth = max(train // 6, 1) if train else 0
         sizes = {
             "train": train,
             "validation": sixth if validation is None else validation,

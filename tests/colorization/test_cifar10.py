@@ -3,13 +3,13 @@ import io
 import json
 import pickle
 import tarfile
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.numpy import save_file
+from torchvision.datasets import CIFAR10
 
 from smai_lib.colorization import cifar10
 from smai_lib.colorization.images import color_images
@@ -121,36 +121,33 @@ def test_a_damaged_file_is_named_with_a_fix_that_works(place, damage, reason, ar
 @pytest.fixture
 def torchvision_files(arrays, monkeypatch):
     """The files of torchvision's layout, whose MD5 sums count as the real ones."""
-    from torchvision.datasets import CIFAR10
-
     files = {f"{cifar10.TORCHVISION}/batches.meta": pickle.dumps({"label_names": []})}
     names = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
-    sums = {}
     for part, batches in names.items():
         images = np.array_split(arrays[part], len(batches))
         labels = np.array_split(arrays[f"{part}_labels"], len(batches))
+        sums = []
         for name, x, y in zip(batches, images, labels, strict=True):
             entry = {"data": x.transpose(0, 3, 1, 2).reshape(len(x), -1), "labels": y.tolist()}
-            content = pickle.dumps(entry)
-            files[f"{cifar10.TORCHVISION}/{name}"] = content
-            sums[name] = hashlib.md5(content).hexdigest()
-        monkeypatch.setattr(CIFAR10, f"{part}_list", [[name, sums[name]] for name in batches])
+            content = files[f"{cifar10.TORCHVISION}/{name}"] = pickle.dumps(entry)
+            sums.append([name, hashlib.md5(content).hexdigest()])
+        monkeypatch.setattr(CIFAR10, f"{part}_list", sums)
     meta = hashlib.md5(files[f"{cifar10.TORCHVISION}/batches.meta"]).hexdigest()
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": meta})
-    return SimpleNamespace(files=files, url=CIFAR10.url)
+    return files
 
 
 def test_torchvisions_archive_and_folders_hold_the_same_images(
     torchvision_files, arrays, web, tmp_path
 ):
-    web[torchvision_files.url] = pack(torchvision_files.files)
+    web[CIFAR10.url] = pack(torchvision_files)
     downloaded = color_images(verbose=False)
     assert downloaded.source == "torchvision download"
     (tmp_path / "decoded").mkdir()
     save_file(arrays, tmp_path / "decoded" / cifar10.DECODED)
     (tmp_path / "data/cifar10/cifar10.safetensors").unlink()
     for folder in (tmp_path / "data", tmp_path / "explicit"):
-        for name, content in torchvision_files.files.items():
+        for name, content in torchvision_files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
     for directory in (None, tmp_path / "explicit", tmp_path / "decoded"):
@@ -159,7 +156,7 @@ def test_torchvisions_archive_and_folders_hold_the_same_images(
 
 def test_an_archive_that_would_write_elsewhere_is_refused(torchvision_files, web, tmp_path, capsys):
     evil = {f"{cifar10.TORCHVISION}/../../escaped": b"outside"}
-    web[torchvision_files.url] = pack(torchvision_files.files | evil)
+    web[CIFAR10.url] = pack(torchvision_files | evil)
     assert color_images().is_stand_in
     assert "torchvision download: " in capsys.readouterr().out
     assert not list(tmp_path.rglob("escaped"))
@@ -167,7 +164,7 @@ def test_an_archive_that_would_write_elsewhere_is_refused(torchvision_files, web
 
 @pytest.mark.parametrize("damage", ["missing", "altered", "a folder"])
 def test_a_damaged_folder_of_torchvisions_is_a_data_error(damage, torchvision_files, tmp_path):
-    for name, content in torchvision_files.files.items():
+    for name, content in torchvision_files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     file = tmp_path / cifar10.TORCHVISION / "test_batch"

@@ -1,5 +1,4 @@
 import gzip
-import hashlib
 import os
 import shutil
 import subprocess
@@ -123,14 +122,11 @@ def test_without_any_source_the_sample_serves_with_a_warning(alone, capsys):
 def test_torchvisions_files_are_fetched_once_and_kept(copy, alone, monkeypatch, sample):
     from torchvision.datasets import FashionMNIST as Torchvision
 
-    def download(urls, file, md5):
-        assert [url.startswith("http") for url in urls] == [True] * len(urls)
-        assert md5 == hashlib.md5(b"").hexdigest()
-        shutil.copy(copy / file.name, file)
-
-    resources = [(file.name, hashlib.md5(b"").hexdigest()) for file in copy.glob("*.gz")]
+    resources = [(file.name, "its MD5 sum") for file in copy.glob("*.gz")]
     monkeypatch.setattr(Torchvision, "resources", resources)
-    monkeypatch.setattr(data, "download", download)
+    monkeypatch.setattr(
+        data, "download", lambda urls, file, md5: shutil.copy(copy / file.name, file)
+    )
     assert fashion_mnist(verbose=False).source == "torchvision download"
     monkeypatch.setattr(data, "download", pytest.fail)
     again = fashion_mnist()
