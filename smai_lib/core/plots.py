@@ -48,7 +48,7 @@ STYLE = {
     "svg.fonttype": "path",
 }
 LINE_STYLES = ("--", ":", "-.")
-TEXT_WIDTH = 6.7  # inches, of the report
+TEXT_WIDTH, LEAST_HEIGHT = 6.7, 2.2  # inches, of the report's text and of a chart in it
 SAVE_VARIABLE = "SMAI_SAVE_FIGURES"  # set while notebooks run in place
 MARK = "smai-tables"  # begins a figure's description
 
@@ -126,9 +126,9 @@ def save(
         )
     marks = [f"{table}:{sha256(paths.RESULTS / table)[:16]}" for table in names]
     size = figure.get_size_inches()
-    share = width * TEXT_WIDTH / size[0]
-    # a chart loses less height than width, since its text keeps its size
-    figure.set_size_inches(size * (share, share if kind == "png" else share**0.6))
+    scaled = size * width * TEXT_WIDTH / size[0]
+    least = LEAST_HEIGHT if kind == "svg" else 0  # text keeps its size, so a chart needs room
+    figure.set_size_inches(scaled[0], max(scaled[1], least))
     content = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
         metadata = {"Date": None} if kind == "svg" else {"Software": None}

@@ -238,24 +238,24 @@ def plot_ink(predicted: torch.Tensor, true: torch.Tensor, labels: torch.Tensor) 
 
 
 def plot_network(model: MultiTaskCNN) -> Figure:
-    """Draw the layers of a multi-task network as boxes, with the shapes on the arrows."""
+    """Draw the layers of a multi-task network as boxes, each with the shape of its output."""
     with torch.no_grad():
         _, maps = model.eval()(torch.zeros(1, 1, 28, 28), return_maps=True)
-    shapes = [" × ".join(map(str, block.shape[1:])) for block in maps]
-    boxes = [["image"]]
-    for name, block in model.backbone.named_children():
-        boxes.append([name.replace("block", "block "), *_layer_names(block)])
-    boxes.append(["average", "of each map"] if model.average_maps else ["flatten"])
-    figure, axes = _figure(12, 3.4)
+    boxes = [["image", "1 × 28 × 28"]]
+    for (name, block), output in zip(model.backbone.named_children(), maps, strict=True):
+        shape = " × ".join(map(str, output.shape[1:]))
+        boxes.append([name.replace("block", "block "), *_layer_names(block), shape])
+    pooling = ["average", "of each map"] if model.average_maps else ["flatten"]
+    boxes.append([*pooling, str(model.classifier[0].in_features)])
+    figure, axes = _figure(8, 3)
     for place, lines in enumerate(boxes):
         _draw_box(axes, place, 0, lines)
-    for place, shape in enumerate(["1 × 28 × 28", *shapes]):
-        _draw_arrow(axes, (place, 0), (place + 1, 0), shape)
-    features = str(model.classifier[0].in_features)
+    for place in range(len(boxes) - 1):
+        _draw_arrow(axes, (place, 0), (place + 1, 0))
     heads = {0.55: ("class head", model.classifier), -0.55: ("ink head", model.regressor)}
     for height, (name, head) in heads.items():
         _draw_box(axes, len(boxes), height, [name, *_layer_names(head)])
-        _draw_arrow(axes, (len(boxes) - 1, 0), (len(boxes), height), features)
+        _draw_arrow(axes, (len(boxes) - 1, 0), (len(boxes), height))
     axes.set(xlim=(-0.5, len(boxes) + 0.5), ylim=(-1.1, 1.1))
     axes.axis("off")
     return figure
@@ -280,8 +280,6 @@ def _draw_box(axes: Axes, x: float, y: float, lines: Sequence[str]) -> None:
     axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=9, bbox=box)
 
 
-def _draw_arrow(axes: Axes, start: tuple, end: tuple, label: str) -> None:
-    arrow = {"arrowstyle": "->", "shrinkA": 38, "shrinkB": 38}
+def _draw_arrow(axes: Axes, start: tuple, end: tuple) -> None:
+    arrow = {"arrowstyle": "->", "shrinkA": 32, "shrinkB": 32}
     axes.annotate("", end, start, arrowprops=arrow)
-    middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + 0.08)
-    axes.text(*middle, label, ha="center", fontsize=9)
