@@ -105,6 +105,7 @@ def test_a_host_behind_a_proxy_is_reachable(variable, host, monkeypatch):
     assert not data.reachable("https://far.invalid")
 
 
+@pytest.mark.filterwarnings("error")  # of an exception in a thread
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "//[broken", "http://host:port"])
 def test_what_does_not_answer_is_not_reachable(url, host):
     assert data.reachable(host)
@@ -195,6 +196,13 @@ def test_the_recorded_source_is_shown_only_if_it_is_known(marker, name, tmp_path
 def test_an_explicit_folder_without_the_data_is_a_data_error(folder, tmp_path):
     with pytest.raises(DataError, match="has no images"):
         data.find_source(tmp_path, lambda folder: "has no images", {}, explicit=folder, local={})
+
+
+def test_an_explicit_folder_may_be_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    serve(tmp_path)
+    found = data.find_source(tmp_path / "set", missing, {}, explicit="~", local={})
+    assert found == ("explicit directory", tmp_path)
 
 
 def test_two_notebooks_that_start_at_once_download_once(tmp_path):
