@@ -3,10 +3,13 @@
 The likeliest colour of a pixel is mostly greyish, because greyish colours are frequent. Subtracting
 alpha times the log-frequency of the colours from the logits makes rare colours likelier, at some
 cost of accuracy (logit adjustment, Menon et al. 2021; Zhang, Isola and Efros 2016 rebalance the
-loss instead). *Vividness* 1 is the alpha at which the colourfulness is that of true images.
+loss instead). *Vividness* 1 is the alpha at which the likeliest colours are as colourful as true
+images. The annealed mean, which pictures show, has about three quarters of that.
 """
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +22,9 @@ from PIL import Image
 from ..core.errors import ConfigError, RunError
 from ..core.study import read_table
 from .data import ColorSplit
-from .images import open_picture
+from .images import FORMATS, open_picture
 from .model import Colorizer
-from .palette import ANNEALED, decode, expected_rgb, grey_of, keep_grey
+from .palette import ANNEALED, SUPPLIED, decode, expected_rgb, grey_of, keep_grey
 from .patches import SIZE
 from .plots import plot_pictures
 
@@ -78,7 +81,7 @@ def vivid_alpha(vividness: float, table: pd.DataFrame | None = None) -> float:
     the palette.
 
     Args:
-        vividness: 0 (likeliest colours) to 1.
+        vividness: 0 to 1.
         table: the study's table "vividness", by default the recorded one.
 
     Raises:
@@ -106,13 +109,19 @@ def color_picture(
     Args:
         model: the trained network.
         picture: an image file, or (3, H, W) uint8.
-        vividness: 0 (likeliest colours) to 1 (as colourful as true images).
+        vividness: 0 to 1, see `vivid_alpha`.
 
     Raises:
         ImageError: the file cannot be read as a picture.
-        ConfigError: the vividness is outside 0 to 1.
+        ConfigError: the vividness is outside 0 to 1, or the network has other colours than the 24
+            supplied ones and the vividness is not 0.
     """
     alpha = vivid_alpha(vividness)
+    if alpha and len(model.palette) != len(SUPPLIED):
+        raise ConfigError(
+            f"vividness: found {vividness}, but it is known for the {len(SUPPLIED)} supplied "
+            f"colours only, and the network has {len(model.palette)}; use 0"
+        )
     if not isinstance(picture, torch.Tensor):
         picture = open_picture(picture)
     grey = torch.cat([grey_of(strip[None]) for strip in _strips(picture)], 2)  # (1, 1, H, W)
@@ -141,7 +150,7 @@ def color(
     Args:
         picture: an image file.
         out: file to write, by default NAME_colored.png in the current folder.
-        vividness: 0 (likeliest colours) to 1 (as colourful as true images).
+        vividness: 0 to 1, see `vivid_alpha`.
 
     Returns:
         A figure of the original, the grey and the coloured picture side by side; the file; and the
@@ -149,16 +158,16 @@ def color(
 
     Raises:
         ImageError: the picture cannot be read.
-        ConfigError: `out` is the picture itself or no writable image file, or the vividness is
-            outside 0 to 1.
-        RunError: the files cannot be written.
+        ConfigError: `out`, or the comparison beside it, is the picture itself; `out` is no writable
+            image file; or the vividness is outside 0 to 1.
+        RunError: a file cannot be written; an older one of that name is left as it was.
     """
     from .studies import color_models
 
     picture = Path(picture)
     out = Path(out or f"{picture.stem}_colored.png")
     compared = out.with_name(f"{out.stem}_compared.png")
-    _check_output(picture, out)
+    _check_output(picture, out, compared)
     vivid_alpha(vividness)
     original = open_picture(picture)
     colored = color_picture(color_models().best_network(), original, vividness)
@@ -169,24 +178,34 @@ def color(
     }
     columns = {title: panel[None] for title, panel in panels.items()}
     figure = plot_pictures(columns, width=4).flat[0].figure
-    try:
-        Image.fromarray(colored.permute(1, 2, 0).numpy()).save(out)
-        figure.savefig(compared, dpi=150)
-    except OSError as error:
-        raise RunError(f"cannot write {error.filename or out} ({error.strerror})") from error
+    _save(out, Image.fromarray(colored.permute(1, 2, 0).numpy()).save)
+    _save(compared, partial(figure.savefig, dpi=150))
     return figure, out, compared
 
 
-def _check_output(picture: Path, out: Path) -> None:
-    """Check the output file before the work.
+def _save(file: Path, save: Callable[[Path], None]) -> None:
+    """Replace a file by what `save` writes, in one step."""
+    part = file.with_name(f"{file.stem}.part{file.suffix}")
+    try:
+        save(part)
+        part.replace(file)
+    except (OSError, ValueError) as error:  # ValueError: too large for the format
+        part.unlink(missing_ok=True)
+        raise RunError(
+            f"cannot write {file} ({error}); make room there, or choose another file or format"
+        ) from error
+
+
+def _check_output(picture: Path, out: Path, compared: Path) -> None:
+    """Check the output files before the work.
 
     Raises:
-        ConfigError: it is the input, no image file, or its folder is not writable.
+        ConfigError: one is the input, `out` is no image file, or its folder is not writable.
     """
-    if out.exists() and picture.exists() and out.samefile(picture):
-        raise ConfigError(f"out: {out} is the picture itself; choose another file")
-    extensions = Image.registered_extensions()
-    if out.suffix.lower() not in extensions or extensions[out.suffix.lower()] not in Image.SAVE:
+    for file in (out, compared):
+        if file.exists() and picture.exists() and file.samefile(picture):
+            raise ConfigError(f"out: {file} is the picture itself; choose another file")
+    if Image.registered_extensions().get(out.suffix.lower()) not in (*FORMATS, "TIFF"):
         raise ConfigError(f"out: found {out.name!r}, expected an image file such as NAME.png")
     if out.is_dir() or not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise ConfigError(f"out: cannot write {out}; choose a file in a folder you may write to")

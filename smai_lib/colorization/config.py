@@ -19,7 +19,6 @@ from .task import Colorization
 
 # model -> function of the training images that makes its prior
 PRIORS = {"cnn": None, "cnn_prior": luminance_table, "unet": row_table, "unet_no_prior": None}
-CLASSES = 10  # of CIFAR-10, for the auxiliary head
 
 
 class ColorizationConfig(Config):
@@ -92,8 +91,7 @@ class ColorizationConfig(Config):
         if make_prior:
             prior = make_prior(data.train.grey, data.train.colors, self.num_colors)
         with seeded(seed, "model"):
-            classes = CLASSES if self.class_weight else 0
-            network = self.build_network(classes)
+            network = self.build_network(len(data.names) if self.class_weight else 0)
             return Colorization(self), Colorizer(network, data.palette, prior)
 
     def load_model(self, file: str | os.PathLike) -> Colorizer:

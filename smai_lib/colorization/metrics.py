@@ -4,8 +4,9 @@ Every metric is a ratio of sums over images. One set of values per image therefo
 split, every resample of it, and the paired difference of two models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -77,15 +78,19 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
     """
     for other in scores[1:]:
         _check_same_images(other, scores[0])
-    first = scores[0]
-    means = {name: np.mean([x.means[name] for x in scores], 0) for name in first.means}
-    return Scores(
-        means,
-        first.counts,
-        np.mean([x.correct for x in scores], 0),
-        np.mean([x.color_nll for x in scores], 0),
-        np.mean([x.calibration for x in scores], 0),
-    )
+    return _combine(partial(np.mean, axis=0), scores)
+
+
+def _combine(
+    function: Callable[[list[np.ndarray]], np.ndarray], scores: Sequence[Scores]
+) -> Scores:
+    """Return the Scores whose arrays are `function` of those of `scores`."""
+    means = {name: function([each.means[name] for each in scores]) for name in scores[0].means}
+    arrays = [
+        function([getattr(each, key) for each in scores])
+        for key in ("counts", "correct", "color_nll", "calibration")
+    ]
+    return Scores(means, *arrays)
 
 
 @torch.inference_mode()
@@ -123,14 +128,7 @@ def score(
             flipped = (model(inputs.flip(-1)) + bias).log_softmax(1).flip(-1)
             log_probs = torch.logaddexp(log_probs, flipped) - np.log(2)
         parts.append(_score_batch(log_probs, batch, palette))
-    means = {name: np.concatenate([part.means[name] for part in parts]) for name in parts[0].means}
-    return Scores(
-        means,
-        np.concatenate([part.counts for part in parts]),
-        np.concatenate([part.correct for part in parts]),
-        np.concatenate([part.color_nll for part in parts]),
-        np.concatenate([part.calibration for part in parts]),
-    )
+    return _combine(np.concatenate, parts)
 
 
 def _score_batch(log_probs: torch.Tensor, split: ColorSplit, palette: torch.Tensor) -> Scores:

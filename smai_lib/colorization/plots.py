@@ -28,7 +28,7 @@ def plot_pictures(
         width: width of an image in inches.
     """
     count, _, h, w = next(iter(columns.values())).shape
-    height = min(max(width * h / w, 0.1), 3 * width)  # of a very narrow or tall picture
+    height = min(max(width * h / w, 0.5), 3 * width)  # of a very wide or tall picture
     grid = new_axes(count, len(columns), width=width, height=height + 0.05)
     for (title, images), panels in zip(columns.items(), grid.T, strict=True):
         panels[0].set_title(title, fontsize=9)
@@ -38,7 +38,7 @@ def plot_pictures(
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-    for axes, title in zip(grid[:, 0], titles, strict=False):
+    for axes, title in zip(grid[:, 0], titles if len(titles) else [""] * count, strict=True):
         axes.set_ylabel(title, fontsize=9, rotation=0, ha="right", va="center")
     return grid
 
@@ -71,13 +71,15 @@ def plot_sweep(history: pd.DataFrame, reference: float) -> Figure:
         history: a row a run and epoch.
         reference: NLL of a baseline, a dotted line.
     """
-    names = list(history["name"].unique())
-    columns = 7
-    rows = -(-len(names) // columns)
+    runs = history.groupby("name", sort=False)
+    columns = min(7, len(runs))
+    rows = -(-len(runs) // columns)
     figure = Figure(figsize=(13, 1.9 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for axes, name in zip(grid.flat, names, strict=False):
-        run = history[history["name"] == name].set_index("epoch")
+    for axes in grid.flat[len(runs) :]:
+        axes.remove()
+    for axes, (name, run) in zip(grid.flat[: len(runs)], runs, strict=True):
+        run = run.set_index("epoch")
         axes.plot(run["train_nll"], color="C0", label="training")
         axes.plot(run["val_nll"], color="C1", label="validation")
         axes.axhline(reference, color="0.4", linestyle=":", label="lookup table")

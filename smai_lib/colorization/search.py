@@ -11,7 +11,8 @@ which points are tried depends on their timing; with one worker it does not.
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,8 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import torch
+from filelock import FileLock
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -204,6 +207,7 @@ class ColorSearch(BaseStudy):
         Raises:
             RunError: the database is damaged or cannot be opened.
         """
+        self.root.mkdir(parents=True, exist_ok=True)
         return open_study(self.url, self.spaces[model], model, self.seed, self.data)
 
     def _missing_places(self, model: str) -> list[int]:
@@ -214,7 +218,11 @@ class ColorSearch(BaseStudy):
         return missing[: max(0, self.trials - len(done))]
 
     def compute_results(self) -> pd.DataFrame:
-        """Return one row a trial, complete or pruned, with the validation metrics of its end."""
+        """Return one row a trial, complete or pruned, with the validation metrics of its end.
+
+        Raises:
+            RunError: no trial has finished, or the database cannot be used.
+        """
         provenance = {
             "seed": self.seed,
             "train_images": len(self.data.train.images),
@@ -223,7 +231,6 @@ class ColorSearch(BaseStudy):
         }
         rows = []
         for model, trial in self._done_trials():
-            device = choose_device(trial.user_attrs["device"])
             rows.append(
                 {
                     "model": model,
@@ -232,13 +239,10 @@ class ColorSearch(BaseStudy):
                     **trial.params,
                     "epochs": len(trial.intermediate_values),
                     "val_nll": trial.value,
-                    "parameters": trial.user_attrs["parameters"],
-                    "val_accuracy": trial.user_attrs["val_accuracy"],
+                    **{key: trial.user_attrs[key] for key in ("parameters", "val_accuracy")},
                     "seconds": round(trial.duration.total_seconds(), 1),
                     **provenance,
-                    "device": device.type,
-                    "precision": choose_precision("auto", device),
-                    "torch": torch.__version__,
+                    **{key: trial.user_attrs[key] for key in ("device", "precision", "torch")},
                 }
             )
         return pd.DataFrame(rows)
@@ -259,12 +263,15 @@ class ColorSearch(BaseStudy):
 
     def _done_trials(self) -> list[tuple[str, FrozenTrial]]:
         """Return the trials with at least one epoch; a loss that is not finite leaves none."""
-        return [
+        trials = [
             (model, trial)
             for model in self.spaces
             for trial in self.optuna_study(model).get_trials(states=DONE)
             if trial.intermediate_values
         ]
+        if not trials:
+            raise RunError(f"{self.name} has no finished trial ({self.url}); run it first")
+        return trials
 
 
 def open_study(
@@ -290,7 +297,7 @@ def open_study(
     )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else {}
-    try:
+    with _storage_errors(url, ImportError, ValueError, RuntimeError):
         storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
         study = optuna.create_study(
             study_name=name,
@@ -300,30 +307,60 @@ def open_study(
             pruner=optuna.pruners.MedianPruner(UNPRUNED_TRIALS, WARM_UP_EPOCHS),
         )
         study.get_trials(deepcopy=False)
-    except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
-        cause = " ".join(str(error).split())[:200]
-        raise RunError(
-            f"the search's database {url} cannot be used ({type(error).__name__}: {cause}). "
-            "Restore it, or move it away to start a new search; for another database, check "
-            "SMAI_OPTUNA and install its driver"
-        ) from error
     return study
+
+
+@contextmanager
+def _storage_errors(url: str, *further: type[Exception]) -> Iterator[None]:
+    """Turn errors of the database, and `further` ones, into a `RunError` that names it."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, *further) as error:
+        cause = " ".join(str(error.__cause__ or error).split())[:200]
+        raise RunError(
+            f"the search's database {url} cannot be used ({type(error).__name__}: {cause}). Make "
+            "room if the disk is full. Otherwise restore it, or move it away to start a new "
+            "search; for another database, check SMAI_OPTUNA and install its driver"
+        ) from error
 
 
 def _run_trial(item: tuple[str, int], shared, report: pool.Report, *, device: str) -> None:
     """Train the trial of a network at a place in the search; the first one is the base config."""
     model_name, place = item
     url, spaces, seed, data = shared
-    study = open_study(url, spaces[model_name], model_name, seed, data, place)
-    if place == 0:
-        base = spaces[model_name].base.to_dict()
-        study.enqueue_trial({key: base[key] for key in SEARCHED})
-    trial = study.ask()
-    trial.set_user_attr("place", place)
-    trial.set_user_attr("device", choose_device(device).type)
-    config = spaces[model_name].suggest(trial)
+    with _storage_errors(url):
+        study = open_study(url, spaces[model_name], model_name, seed, data, place)
+        # without the lock, two workers may take the same trial from SQLite's queue
+        with FileLock(paths.lock_file(Path(url))):
+            if place == 0:
+                base = spaces[model_name].base.to_dict()
+                study.enqueue_trial({key: base[key] for key in SEARCHED})
+            trial = study.ask()
+        config = spaces[model_name].suggest(trial)
+        _train(study, trial, config, place, data, seed, choose_device(device))
+    report(1)
+
+
+def _train(
+    study: optuna.Study,
+    trial: Trial,
+    config: ColorizationConfig,
+    place: int,
+    data: ColorizationData,
+    seed: int,
+    device: torch.device,
+) -> None:
+    """Train the config of a trial, and store what results need."""
     task, model = config.build(data, seed)
-    trial.set_user_attr("parameters", parameter_count(model))
+    facts = {
+        "place": place,
+        "parameters": parameter_count(model),
+        "device": device.type,
+        "precision": choose_precision("auto", device),
+        "torch": torch.__version__,
+    }
+    for key, value in facts.items():
+        trial.set_user_attr(key, value)
 
     def on_epoch(row: dict[str, float]) -> None:
         trial.report(row["val_nll"], row["epoch"])
@@ -334,9 +371,8 @@ def _run_trial(item: tuple[str, int], shared, report: pool.Report, *, device: st
     try:
         fitted = fit(
             model, task, data.train, data.validation, config,
-            seed=seed, device=device, on_epoch=on_epoch,
+            seed=seed, device=device.type, on_epoch=on_epoch,
         )  # fmt: skip
         study.tell(trial, fitted.rows[-1]["val_nll"])
     except (optuna.TrialPruned, NonFiniteLossError):
         study.tell(trial, state=TrialState.PRUNED)
-    report(1)

@@ -98,6 +98,7 @@ QUICK_EPOCHS = {"report CNN": 2, "U-Net": 2}
 MODEL_SEEDS = 3
 
 TABLE = "luminance table"
+CLASS_HEAD = "U-Net + class head"
 INTERVALS_OF = ("accuracy", "nll", "balanced_accuracy", "psnr_grey", "colorfulness_mean")
 ALPHAS = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 VIVID_IMAGES = 2000  # of a split that vividness is measured on
@@ -167,14 +168,14 @@ def color_auxiliary(
 ) -> Study:
     """Return the study of the U-Net with an auxiliary class head in training.
 
-    Its runs are compared by seed with those of "U-Net" in `color_models`.
+    `class_head_difference` compares its runs by seed with those of "U-Net" in `color_models`.
 
     Args:
         profile: "recorded", "quick" (one seed) or "full".
         seed: first seed.
         data: data set, by default CIFAR-10 in the supplied colours.
     """
-    configs = {"U-Net + class head": UNET.replace(class_weight=0.1)}
+    configs = {CLASS_HEAD: UNET.replace(class_weight=0.1)}
     return plan(
         "q2_auxiliary",
         profile,
@@ -189,6 +190,21 @@ def color_auxiliary(
 def _lowest_nll(results: pd.DataFrame) -> str:
     """Return the name with the lowest validation NLL, mirrored, mean over seeds."""
     return results.groupby("name")["val_mirror_nll"].mean().idxmin()
+
+
+def class_head_difference(
+    study: Study, models: Study, metric: str, *, margin: float
+) -> pd.DataFrame:
+    """Return what the class head changes: see `stats.paired_differences`, class head minus U-Net.
+
+    Args:
+        study: the study of the class head.
+        models: the study of the networks, with the same seeds.
+        metric: column of the results.
+        margin: differences smaller than this do not matter.
+    """
+    results = pd.concat([study.results, models.results])
+    return stats.paired_differences(results, metric, [(CLASS_HEAD, "U-Net")], margin=margin)
 
 
 def comparison(study: Study) -> pd.DataFrame:
@@ -361,7 +377,7 @@ def load_report_network() -> torch.nn.Module:
 
 
 def examples(study: Study, images: Sequence[int] | None = None) -> dict[str, torch.Tensor]:
-    """Return colourings of test images by the table, the report's network and the best network.
+    """Return colourings of test images by the report's network and the best one.
 
     Args:
         study: the study of the networks.
@@ -391,7 +407,7 @@ def examples(study: Study, images: Sequence[int] | None = None) -> dict[str, tor
         "grey": few.grey,
         "truth": few.images,
         "report's network": colorize(report, few)["most likely"],
-        "U-Net": likely["annealed mean"],
-        "U-Net, vivid": vivid["annealed mean"],
-        "titles": [f"{name}\n{share:.0%}" for name, share in zip(names, accuracy, strict=True)],
+        study.best: likely["annealed mean"],
+        f"{study.best}, vivid": vivid["annealed mean"],
+        "titles": [f"{name}\n{right:.0%}" for name, right in zip(names, accuracy, strict=True)],
     }

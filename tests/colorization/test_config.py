@@ -1,53 +1,63 @@
-import dataclasses
-
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from smai_lib.colorization.config import ColorizationConfig
-from smai_lib.colorization.objective import ColorizationObjective
-from smai_lib.colorization.palette import PaletteError
-from smai_lib.core import checksums, weights
-from smai_lib.core.config import ConfigError
+from smai_lib.core.errors import ConfigError, IntegrityError
+from smai_lib.core.files import record_checksum
+from smai_lib.core.runs import Run
 
 
-def test_weights_come_back_with_palette_and_prior(data, config, tmp_path):
-    choice = config(model="unet")
+@pytest.fixture
+def saved(data, config, tmp_path):
+    """The config of a U-Net with class head, the network, and a file of its weights."""
+    choice = config(model="unet", class_weight=0.1)
     _, model = choice.build(data, 0)
     torch.manual_seed(0)
     torch.nn.init.normal_(model.network.classifier.weight)
     file = tmp_path / "weights.safetensors"
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, file)
-    again = choice.load(file)
-    inputs = ColorizationObjective.inputs(data.test, slice(None))
-    assert torch.equal(again(inputs), model.eval()(inputs))
-    assert torch.equal(again.palette, data.palette)
-    with pytest.raises(weights.WeightsError, match=r"palette: found \(8, 3\), expected \(9, 3\)"):
-        dataclasses.replace(choice, num_colors=9).load(file)
-    with pytest.raises(
-        weights.WeightsError,
-        match=r"does not fit.*classifier.weight: found \(8, 4, 1, 1\), expected \(8, 5, 1, 1\)",
-    ):
-        dataclasses.replace(choice, num_filters=5).load(file)
-    save_file({"classifier.bias": torch.zeros(3)}, file)
-    with pytest.raises(
-        weights.WeightsError,
-        match=r"palette: found nothing|classifier.bias: found \(3,\), expected nothing",
-    ):
-        choice.load(file)
-    checksums.record(file)
+    return choice, model.eval(), file
+
+
+def test_weights_come_back_with_palette_and_prior_but_without_class_head(saved, data):
+    choice, model, file = saved
+    loaded = choice.load_model(file)
+    inputs = data.test.inputs(slice(None))
+    assert torch.equal(loaded(inputs), model(inputs))
+    assert torch.equal(loaded.palette, data.palette)
+    assert model.network.class_head and not loaded.network.class_head
+
+
+@pytest.mark.parametrize(
+    "keys, problem",
+    [
+        ({"num_colors": 9}, r"palette: found \(8, 3\), expected \(9, 3\)"),
+        ({"num_filters": 5}, r"classifier.weight: found \(8, 4, 1, 1\), expected \(8, 5, 1, 1\)"),
+        ({"model": "unet_no_prior"}, r"prior.log_probs: found \(32, 256, 8\), expected nothing"),
+    ],
+)
+def test_weights_of_another_network_are_refused(saved, keys, problem):
+    choice, _, file = saved
+    with pytest.raises(IntegrityError, match=f"does not fit.*{problem}"):
+        choice.replace(**keys).load_model(file)
+
+
+def test_missing_and_altered_weights_are_refused(saved):
+    choice, _, file = saved
+    record_checksum(file)
     file.write_bytes(file.read_bytes() + b" ")
-    with pytest.raises(weights.WeightsError, match="truncated or altered.*expected"):
-        choice.load(file)
-    with pytest.raises(weights.WeightsError, match="missing"):
-        choice.load(tmp_path / "none.safetensors")
+    with pytest.raises(IntegrityError, match=r"truncated or altered.*expected"):
+        choice.load_model(file)
+    with pytest.raises(IntegrityError, match="missing"):
+        choice.load_model(file.with_name("none.safetensors"))
 
 
 def test_build_checks_data_and_kernel(data, config):
-    with pytest.raises(PaletteError, match="has 8 colours, expected the config's 9"):
-        dataclasses.replace(config(), num_colors=9).build(data, 0)
-    with pytest.raises(ValueError, match="kernel_size': found 33, expected at most 32"):
-        dataclasses.replace(config(), kernel_size=33).build(data, 0)
+    with pytest.raises(ConfigError, match="found 9, but the palette of the data has 8 colours"):
+        config().replace(num_colors=9).build(data, 0)
+    with pytest.raises(ConfigError, match="kernel_size': found 33, expected at most 32"):
+        config().replace(kernel_size=33).build(data, 0)
 
 
 @pytest.mark.parametrize(
@@ -55,16 +65,27 @@ def test_build_checks_data_and_kernel(data, config):
     [
         ("model", "resnet"),
         ("kernel_size", 4),
-        ("kernel_size", -1),
         ("num_colors", 257),
         ("num_filters", 0),
         ("dropout_rate", 1.0),
-        ("schedule", "step"),
+        ("class_weight", -0.1),
+        ("shift", 17),
         ("mirror", 1),
     ],
 )
-def test_config_refuses(key, value):
+def test_a_bad_value_is_refused(key, value):
     with pytest.raises(ConfigError, match=f"{key}.*found {value!r}"):
         ColorizationConfig(**{"model": "unet"} | {key: value})
-    with pytest.raises(ConfigError, match="has no dropout"):
-        ColorizationConfig(model="cnn", dropout_rate=0.1)
+
+
+@pytest.mark.parametrize("key", ["dropout_rate", "class_weight"])
+def test_a_key_of_the_unet_is_refused_for_the_cnn(key):
+    with pytest.raises(ConfigError, match=f"{key}.*0.1.*'cnn_prior' does not use it"):
+        ColorizationConfig(model="cnn_prior", **{key: 0.1})
+
+
+def test_a_class_weight_of_zero_leaves_the_run_id_as_it_was(config, tmp_path):
+    plain, auxiliary = config(model="unet"), config(model="unet", class_weight=0.1)
+    assert "class_weight" not in plain.changed()
+    ids = {Run(choice, 0, "data", tmp_path).run_id for choice in (plain, auxiliary)}
+    assert len(ids) == 2

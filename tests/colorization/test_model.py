@@ -2,29 +2,30 @@ import pytest
 import torch
 
 from smai_lib.colorization.model import ColorizationUNet
-from smai_lib.colorization.objective import ColorizationObjective
+from smai_lib.core.errors import ConfigError
 
 
-@pytest.mark.parametrize("model", ["cnn_prior", "unet"])
-def test_an_untrained_network_predicts_its_prior(data, config, tables, model):
+@pytest.mark.parametrize(
+    "model, prior",
+    [("cnn_prior", "luminance table"), ("unet", "luminance and row table")],
+)
+def test_an_untrained_network_predicts_its_prior(data, config, tables, model, prior):
     _, network = config(model=model).build(data, 0)
-    names = {"cnn_prior": "luminance table", "unet": "luminance and row table"}
-    prior = tables[names[model]]
-    inputs = ColorizationObjective.inputs(data.test, slice(None))
-    assert torch.equal(network.eval()(inputs), prior(inputs))
+    inputs = data.test.inputs(slice(None))
+    assert torch.equal(network.eval()(inputs), tables[prior](inputs))
 
 
-def test_the_reports_network_has_no_prior(data, config, tables):
-    _, model = config(model="cnn").build(data, 0)
-    assert model.prior is None
-    level = torch.full((1, 1, 32, 32), 0.5)
-    assert not torch.allclose(model.eval()(level), tables["luminance table"](level))
+@pytest.mark.parametrize("model", ["cnn", "unet_no_prior"])
+def test_a_network_without_prior_has_none(data, config, model):
+    _, network = config(model=model).build(data, 0)
+    assert network.prior is None
+    assert not any(name.startswith("prior") for name in network.state_dict())
 
 
 def test_unet_keeps_any_size_that_is_a_multiple_of_eight():
     network = ColorizationUNet(num_filters=2, num_colors=5, kernel_size=5).eval()
     assert network(torch.zeros(2, 1, 64, 40)).shape == (2, 5, 64, 40)
-    with pytest.raises(ValueError, match="found 2, 5, 4"):
+    with pytest.raises(ConfigError, match="found kernel_size 4"):
         ColorizationUNet(num_filters=2, num_colors=5, kernel_size=4)
 
 
@@ -37,3 +38,15 @@ def test_unet_sees_the_mirrored_image_alike():
             unit.weight.data = (unit.weight.data + unit.weight.data.flip(-1)) / 2
     image = torch.rand(1, 1, 32, 32)
     assert torch.allclose(network(image.flip(-1)).flip(-1), network(image), atol=1e-5)
+
+
+def test_the_class_head_is_used_in_training_only_and_changes_no_other_weight(data, config):
+    _, plain = config(model="unet").build(data, 0)
+    _, auxiliary = config(model="unet", class_weight=0.1).build(data, 0)
+    state = auxiliary.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in plain.state_dict().items())
+    inputs = data.test.inputs(slice(None))
+    logits, class_logits = auxiliary.train()(inputs)
+    assert class_logits.shape == (10, len(data.names))
+    assert torch.equal(logits, plain.train()(inputs))
+    assert torch.is_tensor(auxiliary.eval()(inputs))

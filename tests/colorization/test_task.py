@@ -1,27 +1,22 @@
-import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from smai_lib.colorization import metrics as color_metrics
-from smai_lib.colorization import objective as colorization
-from smai_lib.colorization.objective import ColorizationObjective
-from smai_lib.core import runs
-from smai_lib.core.config import ConfigError
+from smai_lib.colorization.task import Colorization, shift
 from smai_lib.core.training import choose_precision, evaluate, fit
 
 
-def test_objective_against_a_loop(data, config):
-    objective = ColorizationObjective(config())
+def test_loss_and_metrics_agree_with_a_loop_over_pixels(data, config):
+    task = Colorization(config())
     generator = torch.Generator().manual_seed(3)
     logits = torch.randn(10, 8, 32, 32, generator=generator)
     total = 0
     for part in (slice(0, 7), slice(7, 10)):  # batches of unequal size
-        loss, sums = objective.loss(logits[part], data.validation, part)
+        loss, sums = task.loss(logits[part], data.validation, part)
         total = total + sums
-    found = objective.metrics(total)
+    metrics = task.metrics(total)
     truth = data.validation.colors.numpy()
     probs = logits.softmax(1).numpy()
     right, nll, recall = [], [], {color: [] for color in range(8)}
@@ -30,33 +25,34 @@ def test_objective_against_a_loop(data, config):
         right.append(p.argmax() == color)
         nll.append(-math.log(p[color]))
         recall[int(color)].append(right[-1])
-    assert found["accuracy"] == pytest.approx(np.mean(right))
-    assert found["nll"] == found["loss"] == pytest.approx(np.mean(nll), rel=1e-5)
+    assert metrics["accuracy"] == pytest.approx(np.mean(right))
+    assert metrics["nll"] == metrics["loss"] == pytest.approx(np.mean(nll), rel=1e-5)
     expected = np.mean([np.mean(values) for values in recall.values()])
-    assert found["balanced_accuracy"] == pytest.approx(expected)
+    assert metrics["balanced_accuracy"] == pytest.approx(expected)
     assert loss.item() == pytest.approx(np.mean(nll[7 * 1024 :]), rel=1e-5)
 
 
-def test_mirroring_moves_grey_and_colours_together(data, config):
-    objective = ColorizationObjective(config(mirror=True))
-    torch.manual_seed(1)
-    augmented = objective.augment(data.train)
-    mirrored = (augmented.images == data.train.images.flip(-1)).flatten(1).all(1)
-    assert 5 < mirrored.sum() < 35
-    assert torch.equal(augmented.labels, data.train.labels)
-    for before, after in zip(data.train[:3], augmented[:3], strict=True):
-        assert torch.equal(after[mirrored], before[mirrored].flip(-1))
-        assert torch.equal(after[~mirrored], before[~mirrored])
-    assert ColorizationObjective(config()).augment(data.train) is data.train
+def test_the_class_loss_is_added_with_its_weight_and_left_out_of_metrics(data, config):
+    task, model = config(model="unet", class_weight=0.5).build(data, 0)
+    part = slice(0, 10)
+    output = model.train()(task.inputs(data.train, part))
+    loss, sums = task.loss(output, data.train, part)
+    plain, plain_sums = task.loss(output.logits, data.train, part)
+    log_probs = output.class_logits.log_softmax(1)
+    class_loss = -log_probs[range(10), data.train.labels[part]].mean()
+    assert loss.item() == pytest.approx((plain + 0.5 * class_loss).item())
+    assert torch.equal(sums, plain_sums)
 
 
-@pytest.mark.parametrize("model", ["cnn", "cnn_prior", "unet"])
-def test_loss_falls_on_one_batch_and_every_weight_learns(data, config, model):
-    objective, network = config(model=model).build(data, 0)
+@pytest.mark.parametrize(
+    "keys", [{"model": "cnn"}, {"model": "cnn_prior"}, {"model": "unet", "class_weight": 0.1}]
+)
+def test_loss_falls_on_one_batch_and_every_weight_learns(data, config, keys):
+    task, network = config(**keys).build(data, 0)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     few, losses = slice(0, 8), []
     for _ in range(30):
-        loss = objective.loss(network(objective.inputs(data.train, few)), data.train, few)[0]
+        loss, _ = task.loss(network(task.inputs(data.train, few)), data.train, few)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -67,70 +63,54 @@ def test_loss_falls_on_one_batch_and_every_weight_learns(data, config, model):
 
 def test_fit_beats_the_table_where_the_place_tells(data, config, tables, metrics_of):
     choice = config(model="unet", batch_size=4, learning_rate=1e-2)
-    objective, network = choice.build(data, 0)
-    fitted = fit(network, objective, data.train, data.validation, choice, seed=0, device="cpu")
+    task, network = choice.build(data, 0)
+    fitted = fit(network, task, data.train, data.validation, choice, seed=0, device="cpu")
     table = metrics_of(tables["luminance table"], data.validation)
     assert fitted.rows[-1]["val_nll"] < table["nll"]
-    again = evaluate(
-        network, objective, data.validation, precision=choose_precision("auto", torch.device("cpu"))
-    )
+    precision = choose_precision("auto", torch.device("cpu"))
+    again = evaluate(network, task, data.validation, precision=precision)
     assert fitted.rows[-1]["val_accuracy"] == again["accuracy"]
 
 
-@pytest.mark.parametrize("model", ["cnn", "unet"])
-def test_a_colorization_run_is_recorded_like_any_other(data, config, model, tmp_path):
-    choice = dataclasses.replace(
-        config(model=model, mirror=True, schedule="one_cycle"), epochs=2, batch_size=8
-    )
-    spec = runs.RunSpec("run", "test", choice, 0, data.fingerprint, tmp_path)
-    metrics = runs.execute(spec, data)["metrics"]
-    rates = spec.folder.history()["learning_rate"]
-    # 40 images in batches of 8: the last of 5 steps an epoch is half of all steps, then all of them
-    assert rates.tolist() == pytest.approx(
-        [choice.learning_rate_at(0.5), choice.learning_rate_at(1.0)]
-    )
-    reloaded = choice.load(spec.weights_file)
-    again = color_metrics.score(reloaded, data.test, data.palette).metrics().iloc[0]
-    assert metrics["test_accuracy"] == pytest.approx(again["accuracy"], rel=1e-5)
-    assert metrics["test_nll"] == pytest.approx(again["nll"], rel=1e-5)
+def test_mirroring_is_drawn_anew_and_moves_grey_and_colours_together(data, config):
+    task = Colorization(config(mirror=True))
+    torch.manual_seed(1)
+    augmented, second = task.augment(data.train), task.augment(data.train)
+    mirrored = (augmented.images == data.train.images.flip(-1)).flatten(1).all(1)
+    assert 5 < mirrored.sum() < 35
+    assert torch.equal(augmented.labels, data.train.labels)
+    for before, after in zip(data.train[:3], augmented[:3], strict=True):
+        assert torch.equal(after[mirrored], before[mirrored].flip(-1))
+        assert torch.equal(after[~mirrored], before[~mirrored])
+    assert not torch.equal(augmented.images, second.images)
+    assert Colorization(config()).augment(data.train) is data.train
 
 
-def test_a_mirrored_epoch_is_drawn_anew(data, config):
-    objective = ColorizationObjective(config(mirror=True))
-    torch.manual_seed(0)
-    first, second = objective.augment(data.train), objective.augment(data.train)
-    assert not torch.equal(first.images, second.images)
-    flipped = (first.images != data.train.images).flatten(1).any(1)
-    assert 0 < flipped.sum() < len(flipped)
-    assert torch.equal(first.colors[flipped], data.train.colors[flipped].flip(-1))
-    assert torch.equal(first.grey[flipped], data.train.grey[flipped].flip(-1))
-
-
-def test_shift_moves_all_three_alike_and_reflects(data):
+def test_shift_moves_grey_and_colours_together_and_reflects(data):
     split = data.validation
-    down, right = torch.full((10,), 3), torch.full((10,), -2)
-    moved = colorization.moved(split, down, right)
-    assert torch.equal(moved.labels, split.labels)
-    for before, after in zip(split[:3], moved[:3], strict=True):
+    shifted = shift(split, torch.full((10,), 3), torch.full((10,), -2))
+    assert torch.equal(shifted.labels, split.labels)
+    for before, after in zip(split[:3], shifted[:3], strict=True):
         assert torch.equal(after[..., 3:, :-2], before[..., :-3, 2:])  # what stays in the picture
-        assert torch.equal(
-            after[..., 0, :-2], before[..., 3, 2:]
-        )  # reflected: the border is not doubled
+        assert torch.equal(after[..., 0, :-2], before[..., 3, 2:])  # the border is not doubled
         assert torch.equal(after[..., 3:, -1], before[..., :-3, -3])
-    still = colorization.moved(split, torch.zeros_like(down), torch.zeros_like(down))
-    assert all(torch.equal(a, b) for a, b in zip(still, split, strict=True))
 
 
 def test_shift_is_drawn_per_image_and_within_range(data, config):
-    objective = ColorizationObjective(config(shift=2))
     torch.manual_seed(0)
-    augmented = objective.augment(data.train)
-    options = {}
+    augmented = Colorization(config(shift=2)).augment(data.train)
+    matches = []
     for down, right in np.ndindex(5, 5):
-        moves = (torch.full((40,), down - 2), torch.full((40,), right - 2))
-        same = (colorization.moved(data.train, *moves).grey == augmented.grey).flatten(1).all(1)
-        options[down - 2, right - 2] = same
-    assert torch.stack(list(options.values())).any(0).all()
-    assert sum(same.any() for same in options.values()) > 10
-    with pytest.raises(ConfigError, match="shift"):
-        config(shift=17)
+        shifted = shift(data.train, torch.full((40,), down - 2), torch.full((40,), right - 2))
+        matches.append((shifted.grey == augmented.grey).flatten(1).all(1))
+    matches = torch.stack(matches)
+    assert matches.any(0).all() and matches.any(1).sum() > 10
+
+
+def test_wandb_shows_test_images_beside_their_colourings(data, config):
+    task, model = config(model="unet").build(data, 0)
+    figure = task.figures({}, model, data)["colorized"]
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles == ["grey", "truth", "truth in palette", "most likely", "annealed mean"]
+    truth = figure.axes[1].get_images()[0].get_array()
+    assert np.array_equal(truth, data.test.images[0].permute(1, 2, 0).numpy())

@@ -1,0 +1,173 @@
+import pytest
+import torch
+from PIL import Image
+
+from smai_lib.colorization import coloring
+from smai_lib.colorization.coloring import color, color_picture, colorize, vivid_alpha, vivid_logits
+from smai_lib.colorization.metrics import colorfulness
+from smai_lib.colorization.palette import SUPPLIED, grey_of
+from smai_lib.colorization.studies import color_models
+from smai_lib.core.errors import ConfigError, ImageError, RunError
+
+
+@pytest.fixture(scope="module")
+def network():
+    """The shipped network."""
+    return color_models().best_network()
+
+
+@pytest.fixture
+def picture(tmp_path, monkeypatch):
+    """A picture of smooth colours, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (6, 8, 3), generator=generator, dtype=torch.uint8)
+    Image.fromarray(pixels.numpy()).resize((50, 40)).save("in.png")
+    return tmp_path / "in.png"
+
+
+def pixels_of(file):
+    return torch.tensor(list(Image.open(file).tobytes())).view(40, 50, 3).permute(2, 0, 1)
+
+
+def test_a_picture_keeps_its_size_and_every_pixel_its_grey_value(picture):
+    figure, out, compared = color(picture, vividness=0.5)
+    assert (out.name, compared.name) == ("in_colored.png", "in_colored_compared.png")
+    colored = pixels_of(out)
+    error = colored.float().mean(0) - grey_of(pixels_of(picture)[None].byte())[0, 0].float()
+    assert error.abs().max() < 1
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["original", "grey", "coloured"]
+    assert Image.open(compared).width == 1800
+
+
+def test_a_vivid_picture_has_more_colour(picture, network):
+    plain, vivid = (color_picture(network, picture, value).float() for value in (0.0, 1.0))
+    assert colorfulness(vivid[None]).item() > 1.1 * colorfulness(plain[None]).item()
+
+
+def test_strips_of_a_large_picture_change_nothing(picture, network, monkeypatch):
+    whole = color_picture(network, picture)
+    monkeypatch.setattr(coloring, "STRIP_PIXELS", 7 * 50)
+    strips = color_picture(network, picture)
+    assert (whole.int() - strips.int()).abs().max() <= 1  # float rounding of the interpolation
+    assert (whole == strips).float().mean() > 0.999
+
+
+@pytest.mark.parametrize("size", [(1, 50), (50, 1), (3000, 10)])
+def test_extreme_shapes_get_a_comparison_that_can_be_read(tmp_path, size):
+    Image.new("RGB", size, (90, 120, 60)).save(tmp_path / "in.png")
+    _, out, compared = color(tmp_path / "in.png", tmp_path / "out.jpg")
+    assert Image.open(out).size == size
+    width, height = Image.open(compared).size
+    assert width == 1800 and 75 <= height <= 1900
+
+
+@pytest.mark.slow
+def test_time_and_memory_of_a_large_picture_are_bounded(tmp_path):
+    import subprocess
+    import sys
+
+    Image.new("RGB", (8000, 6000), (90, 120, 60)).save(tmp_path / "in.png")
+    code = (
+        "import resource, smai_lib as smai; smai.color('in.png', 'out.png', 0.5);"
+        "usage = resource.getrusage(resource.RUSAGE_SELF);"
+        "print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    seconds, kilobytes = map(float, process.stdout.split()[-2:])
+    assert seconds < 30 and kilobytes < 1.5e6
+
+
+@pytest.mark.parametrize(
+    "out", ["in.png", "sub/../in.png", "out.txt", "out", "missing/out.png", "folder.png"]
+)
+def test_a_bad_output_is_refused_before_the_work(picture, monkeypatch, out):
+    content = picture.read_bytes()
+    for folder in ("sub", "folder.png"):
+        picture.with_name(folder).mkdir()
+    monkeypatch.setattr(coloring, "open_picture", None)
+    with pytest.raises(ConfigError, match="out: "):
+        color(picture, out)
+    assert picture.read_bytes() == content
+
+
+def test_a_picture_that_the_comparison_would_overwrite_is_refused(picture):
+    compared = picture.rename(picture.with_name("a_compared.png"))
+    with pytest.raises(ConfigError, match="a_compared.png is the picture itself"):
+        color(compared, "a.png")
+
+
+@pytest.mark.parametrize("vividness", [-0.1, 1.1, float("nan")])
+def test_a_vividness_outside_its_range_is_refused(picture, vividness):
+    with pytest.raises(ConfigError, match="vividness.*expected 0 to 1"):
+        color(picture, "out.png", vividness)
+
+
+def test_a_file_that_is_no_picture_is_named(picture):
+    picture.write_text("text", encoding="utf-8")
+    with pytest.raises(ImageError, match="in.png cannot be used"):
+        color(picture)
+
+
+@pytest.mark.parametrize("full", ["out.png", "out_compared.png"])
+def test_a_full_disk_names_the_file_and_keeps_the_older_one(picture, monkeypatch, full):
+    picture.with_name(full).write_text("older", encoding="utf-8")
+    path_type = type(picture)
+    replace = path_type.replace
+
+    def fail(part, file):
+        if file.name == full:
+            raise OSError(28, "No space left on device")
+        return replace(part, file)
+
+    monkeypatch.setattr(path_type, "replace", fail)
+    with pytest.raises(RunError, match=rf"cannot write {full} .*No space left"):
+        color(picture, "out.png")
+    assert picture.with_name(full).read_text(encoding="utf-8") == "older"
+    assert not list(picture.parent.glob("*.part*"))
+
+
+def test_a_picture_too_large_for_its_format_is_one_line(tmp_path):
+    Image.new("RGB", (17000, 2)).save(tmp_path / "in.png")
+    with pytest.raises(RunError, match="cannot write .*out.webp.*another file or format"):
+        color(tmp_path / "in.png", tmp_path / "out.webp")
+
+
+def test_vivid_logits_by_hand():
+    logits = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    log_frequency = torch.tensor([0.8, 0.2]).log()
+    vivid = vivid_logits(logits, log_frequency, 0.5).flatten()
+    assert vivid.tolist() == pytest.approx([1 + 0.1115718, 0.8047190])
+
+
+def test_vividness_one_is_the_colourfulness_of_the_truth_on_validation():
+    import pandas as pd
+
+    rows = {"alpha": [0.0, 0.5, 1.0], "colorfulness": [20.0, 28.0, 36.0]}
+    table = pd.DataFrame(rows).assign(split="validation", colorfulness_palette=30.0)
+    misleading = table.assign(split="test", colorfulness_palette=20.0)
+    table = pd.concat([misleading, table])
+    assert vivid_alpha(1.0, table) == pytest.approx(0.625)
+    assert vivid_alpha(0.4, table) == pytest.approx(0.25)
+
+
+def test_vividness_is_for_the_supplied_colours_only(picture, config, data):
+    _, other = config().build(data, 0)
+    assert len(other.palette) != len(SUPPLIED)
+    with pytest.raises(ConfigError, match="24 supplied colours only"):
+        color_picture(other, picture, 0.5)
+    assert color_picture(other.eval(), picture).shape == (3, 40, 50)
+
+
+def test_colorize_at_alpha_zero_is_the_likeliest_colour(data, tables):
+    from smai_lib.colorization.model import Colorizer
+
+    table = tables["luminance table"]
+    shown = colorize(Colorizer(table, data.palette), data.test)
+    likeliest = table.log_probs[0].argmax(1)[data.test.grey[:, 0].long()]
+    expected = data.palette[likeliest].permute(0, 3, 1, 2)
+    assert torch.equal(shown["most likely"], expected)
+    assert torch.equal(grey_of(shown["annealed mean"]), data.test.grey)
