@@ -240,7 +240,7 @@ def write_page(file: Path, profile: str) -> Path:
     import nbformat
     import pypandoc
 
-    from .report import page as html_page
+    from .typeset import page as html_page
 
     notebook = nbformat.read(file, as_version=4)
     for cell in notebook.cells:
