@@ -50,7 +50,7 @@ def test_maps_are_what_the_blocks_compute_in_batches_of_any_size(split, keys, mo
     monkeypatch.setattr(fm, "BATCH", 7)
     model = network(**keys).train()
     values = fm.maps(model, split.images)
-    assert model.training  # the network is left as it was
+    assert model.backbone.training  # the network is left as it was
     _, expected = model.eval()(split.images.float() / 255, return_maps=True)
     assert list(values) == fm.block_names(model)
     for block, maps in zip(values.values(), expected, strict=True):
