@@ -89,7 +89,8 @@ def plot_most_exciting(
             _show(axes, picture[0], "gray", 255)
         counts = pd.Series(labels[name]).value_counts()
         classes = ", ".join(f"{count} {label}" for label, count in counts.items())
-        axes_of_row[0].set_title(f"{name}: {classes}", fontsize=10, loc="left")
+        title = axes_of_row[0].set_title(f"{name}: {classes}", fontsize=10, loc="left")
+        title.set_in_layout(False)  # it spans the row, not the first picture
     return grid[0, 0].figure
 
 
