@@ -1,7 +1,7 @@
 # make report | test | test-all | lab | notebooks | full | bench | faults | lint
 # Python 3.11 or later; PYTHON=... chooses one. Without make, `smai report` and `smai test` do the same.
 PYTHON ?= python3
-# PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" installs torch without CUDA
+# PIP_ARGS="--extra-index-url URL" installs torch without CUDA; the install page of pytorch.org has the URL
 PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +15,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	@echo "Installing the library and what it needs into $(VENV): 5 minutes, up to 6 GB of disk."
 	@command -v nvidia-smi > /dev/null || echo 'No NVIDIA GPU was found. On Linux, torch without' \
 	    'CUDA takes 1 GB: stop this with Ctrl-C, then `make install PIP_ARGS="--extra-index-url' \
-	    'https://download.pytorch.org/whl/cpu"`.'
+	    'URL"`, with the URL for CPU from the install page of pytorch.org.'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -e .
 	@touch $@
