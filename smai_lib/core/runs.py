@@ -1,7 +1,7 @@
 """A run is a config, a data set and a seed; it lives in a folder that is named by a hash of them.
 
 `result.json` is written last, so it exists only if the run has finished. It holds the SHA-256 of
-the run's other files, and a damaged file is refused. A finished run is looked up instead of trained.
+the run's other files, and a damaged file is refused. A finished run is looked up, not trained.
 An interrupted run continues from its last epoch, on the device, in the precision and with the
 number of threads of its start, because the bits of the result depend on them.
 """
