@@ -105,7 +105,7 @@ def test_a_host_behind_a_proxy_is_reachable(variable, host, monkeypatch):
     assert not data.reachable("https://far.invalid")
 
 
-@pytest.mark.filterwarnings("error")  # of an exception in a thread
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "//[broken", "http://host:port"])
 def test_what_does_not_answer_is_not_reachable(url, host):
     assert data.reachable(host)
