@@ -1,3 +1,5 @@
+"""`python -m smai_lib` is the command `smai`."""
+
 from .cli import main
 
 main()

@@ -10,7 +10,7 @@ torch.set_num_threads(1)  # small tensors: on a busy machine threads wait for ea
 
 @pytest.fixture(autouse=True)
 def private_folders(tmp_path, monkeypatch):
-    """Keep runs and wandb files of a test in its own folder, and wandb off unless it turns it on."""
+    """Keep runs and wandb files of a test in its own folder, and wandb off by default."""
     monkeypatch.setenv("SMAI_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.delenv("WANDB_DIR", raising=False)

@@ -222,7 +222,8 @@ class Pool:
         except Exception as error:  # noqa: BLE001  an outcome that cannot be unpickled
             message = None, error
         if isinstance(message, (EOFError, OSError)):
-            return self.retry(pipe)
+            self.retry(pipe)
+            return
         if isinstance(message, RunError):
             raise message
         if isinstance(message, int):
@@ -245,7 +246,8 @@ class Pool:
         """
         if not self.folder:
             try:
-                return _send(pipe, self.content)
+                _send(pipe, self.content)
+                return
             except RuntimeError:  # torch cannot allocate shared memory
                 self.folder = tempfile.TemporaryDirectory(prefix="smai_")
                 torch.save(self.content, Path(self.folder.name, "shared.pt"))

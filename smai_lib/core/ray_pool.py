@@ -84,7 +84,8 @@ def _check_answer(address: str) -> None:
 
 def _no_answer(address: str) -> ConfigError:
     return ConfigError(
-        f"no Ray cluster answers at {address!r}. `ray start --head` starts one and prints its address"
+        f"no Ray cluster answers at {address!r}. `ray start --head` starts one and prints its "
+        "address"
     )
 
 

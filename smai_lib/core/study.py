@@ -194,7 +194,8 @@ class Study(BaseStudy):
         profile: one of PROFILES.
         runs: the runs.
         load_data: returns the data set of all runs.
-        choose: function of the results that names the best configuration.
+        choose: function of the results that names the best configuration; default: the highest
+            mean validation accuracy.
         rank: column that chooses among the seeds of one configuration; lower is better with "-".
         tables: further tables by name, each a function of the study.
         weights: function of the study that returns the weights that `full` ships, by suffix;
@@ -209,14 +210,15 @@ class Study(BaseStudy):
         runs: list[Run],
         load_data: Callable[[], Dataset],
         *,
-        choose: Callable[[pd.DataFrame], str] = best_by("val_accuracy"),
+        choose: Callable[[pd.DataFrame], str] | None = None,
         rank: str = "val_accuracy",
         tables: Mapping[str, Callable[["Study"], pd.DataFrame]] | None = None,
         weights: Callable[["Study"], dict[str, Path]] | None = None,
         add_columns: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
     ):
         super().__init__(name, profile, load_data, tables)
-        self.runs, self.choose, self.rank = runs, choose, rank
+        self.runs, self.rank = runs, rank
+        self.choose = choose or best_by("val_accuracy")
         self.weights = weights or (lambda study: {"best": study.best_run.weights_file})
         self.add_columns = add_columns or (lambda results: results)
 

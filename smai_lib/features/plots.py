@@ -21,6 +21,8 @@ def plot_maps(
 ) -> Figure:
     """Plot a row an image: the input, then chosen channels of every block, in one colour scale.
 
+    A column "b1, 14" is channel 14 of block 1.
+
     Args:
         images: (N, 1, 28, 28) uint8.
         titles: N names of the rows.
@@ -32,7 +34,7 @@ def plot_maps(
         [maps[block][number, channel] for block, channel in columns]
         for number in range(len(images))
     ]
-    names = [f"{block}\nchannel {channel}" for block, channel in columns]
+    names = [f"{block.replace('block', 'b')}, {channel}" for block, channel in columns]
     return _plot_rows(images, rows, titles, names)
 
 

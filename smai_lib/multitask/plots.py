@@ -178,9 +178,9 @@ def plot_small_multiples(history: pd.DataFrame, metric: str, label: str) -> Figu
         label: what the metric is.
     """
     names = list(history["name"].unique())
-    columns = 4
+    columns = 6
     rows = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(11, 2.3 * rows), layout="constrained")
+    figure = Figure(figsize=(13, 2.3 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     curves = {name: run.set_index("epoch")[metric] for name, run in history.groupby("name")}
     for axes, name in zip(grid.flat, names, strict=False):

@@ -125,9 +125,13 @@ def test_a_command_is_killed_at_its_deadline_with_what_it_started(tmp_path):
         data.run("sh", "-c", "sleep 50 & echo $! > child; wait", folder=tmp_path, deadline=2)
     state = Path(f"/proc/{int((tmp_path / 'child').read_text())}/stat")
     deadline = time.monotonic() + 20
-    while state.exists() and state.read_text().split()[2] != "Z" and time.monotonic() < deadline:
+    while (
+        state.exists()
+        and state.read_text(encoding="utf-8").split()[2] != "Z"
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.01)
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+    assert not state.exists() or state.read_text(encoding="utf-8").split()[2] == "Z"
 
 
 @pytest.mark.parametrize(

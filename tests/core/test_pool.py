@@ -20,7 +20,7 @@ MODULE = """
 """
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """An error that cannot be unpickled."""
 
     def __init__(self, first, second):
@@ -36,7 +36,7 @@ def task(item, folder, report):
     if item == "fails":
         raise ValueError("no such value")
     if item == "fails unreadably":
-        raise Unreadable(1, 2)
+        raise UnreadableError(1, 2)
     if item == "kills" or (item == "kills once" and tries.read_text("utf-8") == "x"):
         os._exit(7)
     return item.upper()
