@@ -18,7 +18,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .data import reachable
-from .errors import ConfigError
+from .errors import ConfigError, RunError
 
 JOIN_SECONDS = 30  # for a cluster to accept this process
 REPORT_SECONDS = 0.5  # between two reports of a worker
@@ -39,6 +39,7 @@ def connect(address: str = "", workers: int = 0, cpus: float = 1, gpus: float = 
     Raises:
         ConfigError: Ray is not installed, does not answer within seconds, or has no machine with
             so many cores and GPUs.
+        RunError: Ray does not start on this machine.
     """
     try:
         import ray
@@ -56,6 +57,8 @@ def connect(address: str = "", workers: int = 0, cpus: float = 1, gpus: float = 
             ray.init(logging_level=logging.ERROR, **options)
         except ConnectionError as error:
             raise _no_answer(address) from error
+        except Exception as error:  # Ray raises it plainly
+            raise RunError(f"Ray cannot start ({error}). Try again when less is running") from error
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(has.get("CPU", 0) >= cpus and has.get("GPU", 0) >= gpus for has in machines):
         raise ConfigError(
