@@ -22,6 +22,7 @@ from smai_lib.core.study import read_table
 from smai_lib.costs import formulas
 from smai_lib.multitask import recipe, studies, tradeoff
 from smai_lib.multitask.data import CLASSES
+from smai_lib.report import show_value
 from smai_lib.studies import STUDIES
 
 REPORT = paths.REPORT / "report.md"
@@ -74,13 +75,6 @@ def show(name: str, values: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: pd.DataFrame(shown)}
 
 
-def show_value(value: object, form: str) -> str:
-    """Return a value in Python's format; a dash if there is none."""
-    if value is None or value != value:  # NaN
-        return "–"
-    return re.sub(r"(?<=\d)%", f"{SPACE}%", format(value, form))
-
-
 def facts() -> dict[str, object]:
     """Return all facts of the recorded results."""
     values = published() | loss_weights() | ours() | features() | colorization() | costs()
@@ -119,7 +113,8 @@ def loss_weights() -> dict[str, object]:
     values |= flat("q1.ratio", means(study.results))
     pairs = tradeoff.pair_tests(study).replace(WORDS)
     trends = tradeoff.trend_tests(study).replace(WORDS)
-    return values | show("q1.lambda_pairs", pairs) | show("q1.lambda_trends", trends)
+    trends.index = trends["falls with the ratio"] + " " + trends["ink"]
+    return values | flat("q1.trend", trends) | show("q1.lambda_pairs", pairs)
 
 
 def ours() -> dict[str, object]:
@@ -136,9 +131,9 @@ def ours() -> dict[str, object]:
     for name, config in (configs | {"residual": recipe.RESIDUAL}).items():
         multiply_adds = recipe.multiply_adds(config.build_network())
         values[f"q1.{name}.million_multiply_adds"] = multiply_adds / 1e6
-    keys = pd.DataFrame({"plain": recipe.PLAIN.to_dict(), "recipe": recipe.BEST.to_dict()})
-    keys = keys[keys["plain"] != keys["recipe"]].astype(str)
-    values |= show("q1.settings", keys.rename_axis("key").reset_index())
+    plain, keys = recipe.PLAIN.to_dict(), recipe.BEST.to_dict().items()
+    changes = [f"`{key}` {value} ({plain[key]})" for key, value in keys if value != plain[key]]
+    values["q1.recipe.changes"] = ", ".join(changes)
     values |= show("q1.steps", steps) | show("q1.ablation", ablation)
     return values | {"q1.top_three": steps["share"].nlargest(3).sum()}
 
@@ -146,8 +141,7 @@ def ours() -> dict[str, object]:
 def features() -> dict[str, object]:
     """Return facts about what a linear probe reads from each block."""
     probes = read_table("q1_features.csv")
-    values = flat("q1.probe", probes.set_index(probes["network"] + " " + probes["layer"]))
-    return values | show("q1.probes", probes)
+    return flat("q1.probe", probes.set_index(probes["network"] + " " + probes["layer"]))
 
 
 def colorization() -> dict[str, object]:

@@ -98,15 +98,22 @@ def _fill_fact(match: re.Match, facts: Mapping[str, object], problems: list[str]
         problems.append(f"unknown fact {name!r}; report/facts.py has none of that name")
         return ""
     try:
-        return show_number(facts[name], form)
+        return show_value(facts[name], form)
     except (TypeError, ValueError) as error:
         problems.append(f"fact {name!r}: {error} ({form!r})")
         return ""
 
 
-def show_number(value: object, form: str) -> str:
-    """Return a value in Python's format, with a space that does not break before a percent sign."""
-    return format(value, form).replace("%", "\u00a0%")
+def show_value(value: object, form: str) -> str:
+    """Return a fact as text: in Python's format, or ".2points" for a difference of shares.
+
+    A missing value is a dash. A space that does not break stands before a unit.
+    """
+    if value is None or value != value:  # NaN
+        return "–"
+    if form.endswith("points"):
+        return f"{100 * value:{form.removesuffix('points')}f}\u00a0points"
+    return re.sub(r"(?<=\d)%", "\u00a0%", format(value, form))
 
 
 def _fill_claim(match: re.Match, problems: list[str]) -> str:
@@ -133,7 +140,7 @@ def markdown_table(table: pd.DataFrame) -> str:
     for column in table:
         # pandoc gives the columns of a wide table shares of the width, by the dashes in the rule
         longest = cells[column].str.replace(r"\]\([^)]*\)", "]", regex=True).str.len().max()
-        dashes = "-" * (3 + max(len(column) // 2, min(40, longest)))
+        dashes = "-" * (3 + max(len(column) // 2, min(55, longest)))
         numbers = cells[column].str.fullmatch(r"[-+–≤≥]?\s?[\d.,]*.{0,9}").all()
         rules.append(f"{dashes}:" if numbers else f":{dashes}")
     rows = [list(table.columns), rules, *cells.to_numpy().tolist()]

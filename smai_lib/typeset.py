@@ -76,5 +76,5 @@ def _row(match: re.Match) -> str:
     figures = match[0].splitlines()
     between = "\n\n```{=typst}\n], [\n```\n\n"
     columns = ", ".join(["1fr"] * len(figures))
-    start = f"```{{=typst}}\n#grid(columns: ({columns}), column-gutter: 1em, [\n```\n\n"
+    start = f"```{{=typst}}\n#grid(columns: ({columns}), column-gutter: 1.2em, [\n```\n\n"
     return f"::: row\n\n{start}{between.join(figures)}\n\n```{{=typst}}\n])\n```\n\n:::\n"

@@ -48,7 +48,8 @@ STYLE = {
     "svg.fonttype": "path",
 }
 LINE_STYLES = ("--", ":", "-.")
-TEXT_WIDTH, LEAST_HEIGHT = 6.7, 2.2  # inches, of the report's text and of a chart in it
+TEXT_WIDTH, LEAST_HEIGHT = 6.7, 1.9  # inches, of the report's text and of a chart in it
+FLATTER = 0.75
 SAVE_VARIABLE = "SMAI_SAVE_FIGURES"  # set while notebooks run in place
 MARK = "smai-tables"  # begins a figure's description
 
@@ -127,8 +128,9 @@ def save(
     marks = [f"{table}:{sha256(paths.RESULTS / table)[:16]}" for table in names]
     size = figure.get_size_inches()
     scaled = size * width * TEXT_WIDTH / size[0]
-    least = LEAST_HEIGHT if kind == "svg" else 0  # text keeps its size, so a chart needs room
-    figure.set_size_inches(scaled[0], max(scaled[1], least))
+    if kind == "svg" and width == 1:  # flatter, but with room for text, which keeps its size
+        scaled[1] = max(FLATTER * scaled[1], LEAST_HEIGHT)
+    figure.set_size_inches(scaled)
     content = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
