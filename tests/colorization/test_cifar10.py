@@ -144,6 +144,7 @@ def test_torchvisions_archive_and_folders_hold_the_same_images(
     web[CIFAR10.url] = pack(torchvision_files)
     downloaded = color_images(verbose=False)
     assert downloaded.source == "torchvision download"
+    web.clear()
     (tmp_path / "decoded").mkdir()
     save_file(arrays, tmp_path / "decoded" / cifar10.DECODED)
     (tmp_path / "data/cifar10/cifar10.safetensors").unlink()
