@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c requirements.lock
 
-.PHONY: install report test test-all lab notebooks full bench faults lint
+.PHONY: install report test test-slow test-all lab notebooks full bench faults lint
 
 install: $(VENV)/installed
 
@@ -32,9 +32,12 @@ report: install
 test: $(VENV)/installed-test
 	$(BIN)/smai test
 
-# with the slow tests, too; those in a browser need JupyterLab and Chromium, those of Ray need Ray
-test-all: $(VENV)/installed-test $(VENV)/installed-lab
-	$(BIN)/smai test --all
+# the slow tests: those in a browser need JupyterLab and Chromium, those of Ray need Ray
+test-slow: export OMP_NUM_THREADS := 1
+test-slow: $(VENV)/installed-test $(VENV)/installed-lab
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 -m "slow or ray or browser or gpu" tests
+
+test-all: test test-slow
 
 lab: $(VENV)/installed-lab
 	$(BIN)/jupyter lab notebooks

@@ -18,7 +18,10 @@ from smai_lib.core import runs
 from smai_lib.core.files import exclusive
 from smai_lib.core.runs import Run
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals"),
+]
 
 PATIENCE = 300  # seconds until something has started; a busy machine is slow
 LIMIT = 30  # seconds until workers have ended, which would otherwise go on for longer

@@ -16,7 +16,14 @@ from smai_lib.core.training import evaluate
 from smai_lib.multitask.recipe import BEST, RESIDUAL
 from smai_lib.multitask.studies import TEN_CONFIGS
 
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+without_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+
+
+def gpu(test):
+    """Mark a test that needs a GPU."""
+    return pytest.mark.gpu(without_gpu(test))
+
+
 SMALL = {"epochs": 2, "batch_size": 64}
 ROTATED = multitask.Config(rotation=10, shift=2, block_dropout=0.25, weighting="uncertainty")
 MULTITASK = {

