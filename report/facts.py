@@ -1,13 +1,12 @@
 """The facts that report and README cite: one flat mapping of names to values and tables.
 
-All come from recorded results. A value takes Python's formats, as in `{q1.config_3.a_test:.2%}`.
+All come from recorded results. A value takes Python's formats, as in `{q1.one_class:.2%}`.
 A table is a DataFrame of text; `tables.csv` says which columns it shows, and how.
 """
 
 import json
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,65 +19,18 @@ from smai_lib.colorization import studies as colors
 from smai_lib.core import paths
 from smai_lib.core.study import read_table
 from smai_lib.costs import formulas
+from smai_lib.formats import SPACE, Mean, flat, means, show, show_value
 from smai_lib.multitask import recipe, studies, tradeoff
 from smai_lib.multitask.data import CLASSES
-from smai_lib.report import show_value
 from smai_lib.studies import STUDIES
 
-REPORT = paths.REPORT / "report.md"
 KNOWN_TABLE_ACCURACY = 0.613  # measured before this project, on the same images
 WORDS = {"z_score": "z-scored", "test_accuracy": "accuracy", "test_rmse": "ink RMSE"}
-SPACE = "\u00a0"  # that does not break
-
-
-class Mean(NamedTuple):
-    """A mean over seeds, shown with its standard deviation: 94.67 ± 0.06 %."""
-
-    mean: float
-    sd: float
-
-    def __format__(self, form: str) -> str:
-        mean, sd = format(self.mean, form), format(self.sd, form)
-        unit = "%" if mean.endswith("%") else ""
-        return f"{mean.removesuffix('%')}{SPACE}±{SPACE}{sd.removesuffix('%')}{unit}"
-
-
-def flat(prefix: str, values: pd.DataFrame | Mapping) -> dict[str, object]:
-    """Return facts `prefix.row.column` of a table, or `prefix.key` of a mapping."""
-    if isinstance(values, pd.DataFrame):
-        values = values.T.to_dict()
-    facts = {}
-    for key, value in values.items():
-        words = re.findall(r"\w+", str(key).lower())
-        name = f"{prefix}.{'_'.join(words)}"
-        facts |= flat(name, value) if isinstance(value, Mapping) else {name: value}
-    return facts
-
-
-def means(results: pd.DataFrame) -> pd.DataFrame:
-    """Return the Mean over seeds of every metric, with the keys of each configuration."""
-    groups = results.groupby("name", sort=False)
-    table = groups.first().assign(seeds=groups.size())
-    for key in results.filter(regex="^(val|test|best)_"):
-        averages = groups[key].agg(["mean", "std"])
-        table[key] = [Mean(*pair) for pair in averages.to_numpy()]
-    return table
-
-
-def show(name: str, values: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return a table as text, with the headings and formats of `tables.csv`."""
-    columns = pd.read_csv(paths.REPORT / "tables.csv", keep_default_na=False)
-    shown = {}
-    for _, column in columns[columns["table"] == name].iterrows():
-        cells = values[column["column"]]
-        shown[column["heading"]] = [show_value(cell, column["format"]) for cell in cells]
-    return {name: pd.DataFrame(shown)}
 
 
 def facts() -> dict[str, object]:
     """Return all facts of the recorded results."""
-    values = published() | loss_weights() | ours() | features() | colorization() | costs()
-    values |= methods()
+    values = published() | loss_weights() | ours() | colorization() | costs() | methods()
     return values | targets(values)
 
 
@@ -118,7 +70,7 @@ def loss_weights() -> dict[str, object]:
 
 
 def ours() -> dict[str, object]:
-    """Return facts about C: the ladder, the recipe with its ablations, the residual network."""
+    """Return facts about C (ladder, recipe, residual network) and about probes of B."""
     best, ladder, beyond = (smai.load_study(f"q1_{n}") for n in ("best", "ladder", "beyond"))
     tests = recipe.pooled_steps(ladder)[["rung", "t", "p_holm"]]
     steps = recipe.rungs(ladder).merge(tests, how="left")
@@ -135,13 +87,9 @@ def ours() -> dict[str, object]:
     changes = [f"`{key}` {value} ({plain[key]})" for key, value in keys if value != plain[key]]
     values["q1.recipe.changes"] = ", ".join(changes)
     values |= show("q1.steps", steps) | show("q1.ablation", ablation)
-    return values | {"q1.top_three": steps["share"].nlargest(3).sum()}
-
-
-def features() -> dict[str, object]:
-    """Return facts about what a linear probe reads from each block."""
     probes = read_table("q1_features.csv")
-    return flat("q1.probe", probes.set_index(probes["network"] + " " + probes["layer"]))
+    values |= flat("q1.probe", probes.set_index(probes["network"] + " " + probes["layer"]))
+    return values | {"q1.top_three": steps["share"].nlargest(3).sum()}
 
 
 def colorization() -> dict[str, object]:
@@ -190,15 +138,11 @@ def costs() -> dict[str, object]:
     """Return the formulas of the colorization network, and their values at the given sizes."""
     pixels = formulas.H * formulas.W
     layers = formulas.formula_table()
-    columns = {
-        "weights": ("{}", 1),
-        "outputs": (r"HW \cdot {}", pixels),
-        "macs": (r"HW \cdot {}", pixels),
-    }
     shown = pd.DataFrame({"layer": layers.index}, index=layers.index)
-    for key, (form, unit) in columns.items():
+    for key, unit in {"weights": 1, "outputs": pixels, "macs": pixels}.items():
+        factor = "" if unit == 1 else r"HW \cdot "
         shares = [formulas.latex(sympy.expand(formula / unit)) for formula in layers[key]]
-        shown[key] = [f"${form.format(share)}$" for share in shares]
+        shown[key] = [f"${factor}{share}$" for share in shares]
     sizes = []
     for k, side in [(3, 32), (3, 64), (5, 32), (5, 64)]:
         given = {"k": k, "H": side, "W": side}
@@ -207,12 +151,11 @@ def costs() -> dict[str, object]:
         sizes.append(row | {"k": k, "side": f"{side} × {side}", "ratio": published / row["macs"]})
     ratios = {f"costs.ratio_k{row['k']}": row["ratio"] for row in sizes}
     total = layers.loc["total"].to_dict() | {"published": formulas.PUBLISHED["macs"]}
-    values = {
-        f"costs.{key}": formulas.latex(sympy.expand(total[key] / pixels))
-        for key in ("outputs", "macs", "published")
-    }
+    values = {"costs.weights": formulas.latex(total["weights"])}
+    for key in ("outputs", "macs", "published"):
+        values[f"costs.{key}"] = formulas.latex(sympy.expand(total[key] / pixels))
     values |= show("costs.layers", shown.drop("total")) | show("costs.sizes", pd.DataFrame(sizes))
-    return values | ratios | {"costs.weights": formulas.latex(total["weights"])}
+    return values | ratios
 
 
 def methods() -> dict[str, object]:
@@ -226,15 +169,16 @@ def methods() -> dict[str, object]:
     speed = read_table("speed.csv").query("arm.str.startswith('(c)')").set_index("network")
     unrecorded = pd.read_csv(paths.REPORT / "attempts.csv", index_col="attempt")
     items = pd.read_csv(paths.REPORT / "assignment.csv", keep_default_na=False)
-    headings = re.findall(r"^#+ (.+) \{#(.+)\}$", REPORT.read_text(encoding="utf-8"), re.MULTILINE)
+    text = (paths.REPORT / "report.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+) \{#(.+)\}$", text, re.MULTILINE)
     links = {anchor: f"[{heading}](#{anchor})" for heading, anchor in headings}
     items["here"] = items["here"].map(links).fillna("–")
+    hours = [table["seconds"].sum() / 3600 for table in results if "seconds" in table]
+    every = faults.loc["all"]
     return {
-        "methods.hours": sum(table["seconds"].sum() for table in results if "seconds" in table)
-        / 3600,
-        "methods.faults": faults.loc["all", "injected"],
-        "methods.survived": faults.loc["all", ["survived", "identical"]].min()
-        / faults.loc["all", "injected"],
+        "methods.hours": sum(hours),
+        "methods.faults": every["injected"],
+        "methods.survived": min(every["survived"], every["identical"]) / every["injected"],
         "methods.kills": faults.filter(like="SIGKILL", axis=0)["injected"].sum(),
         **flat("methods.speed", speed["ratio to (a)"].to_dict()),
         **flat("attempt", unrecorded),

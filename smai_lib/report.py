@@ -27,6 +27,7 @@ from . import claims, typeset
 from .core import paths, plots
 from .core.errors import ReportError
 from .core.files import write as write_file
+from .formats import markdown_table, show_value
 
 REPORT, README = paths.REPORT, paths.ROOT / "README.md"
 SOURCE, README_SOURCE = REPORT / "report.md", REPORT / "readme.md"
@@ -104,25 +105,13 @@ def _fill_fact(match: re.Match, facts: Mapping[str, object], problems: list[str]
         return ""
 
 
-def show_value(value: object, form: str) -> str:
-    """Return a fact as text: in Python's format, or ".2points" for a difference of shares.
-
-    A missing value is a dash. A space that does not break stands before a unit.
-    """
-    if value is None or value != value:  # NaN
-        return "–"
-    if form.endswith("points"):
-        return f"{100 * value:{form.removesuffix('points')}f}\u00a0points"
-    return re.sub(r"(?<=\d)%", "\u00a0%", format(value, form))
-
-
 def _fill_claim(match: re.Match, problems: list[str]) -> str:
     for name in match[2].split(","):
         if name not in claims.all_claims():
             problems.append(f"unknown claim {name!r}")
         elif not claims.holds(name):
             problems.append(f"claim {name!r} is false: {claims.sentence(name)}")
-    return f"[{match[1]}]{{.claim}}"
+    return match[1]
 
 
 def _fill_table(match: re.Match, facts: Mapping[str, object], problems: list[str]) -> str:
@@ -131,20 +120,6 @@ def _fill_table(match: re.Match, facts: Mapping[str, object], problems: list[str
         problems.append(f"unknown table {match[1]!r}; report/facts.py has none of that name")
         return ""
     return markdown_table(table)
-
-
-def markdown_table(table: pd.DataFrame) -> str:
-    """Return a table of text as Markdown; columns of numbers are aligned to the right."""
-    cells = table.astype(object).where(table.notna(), "–").astype(str)
-    rules = []
-    for column in table:
-        # pandoc gives the columns of a wide table shares of the width, by the dashes in the rule
-        longest = cells[column].str.replace(r"\]\([^)]*\)", "]", regex=True).str.len().max()
-        dashes = "-" * (3 + max(len(column) // 2, min(55, longest)))
-        numbers = cells[column].str.fullmatch(r"[-+–≤≥]?\s?[\d.,]*.{0,9}").all()
-        rules.append(f"{dashes}:" if numbers else f":{dashes}")
-    rows = [list(table.columns), rules, *cells.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _figure_problems(line: str) -> list[str]:

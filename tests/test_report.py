@@ -1,13 +1,12 @@
 """The report says what the recorded results say, and is refused where they say something else."""
 
 import re
-import runpy
 import shutil
 
 import pandas as pd
 import pytest
 
-from smai_lib import claims, cli, notebooks, report, studies
+from smai_lib import claims, cli, formats, notebooks, report, studies
 from smai_lib.core import paths
 from smai_lib.core.errors import IntegrityError, ReportError
 from smai_lib.core.files import record_checksum
@@ -198,7 +197,7 @@ def test_the_pdf_has_at_most_twelve_pages():
 
 
 def test_a_mean_over_seeds_is_shown_with_its_deviation():
-    mean = runpy.run_path(str(paths.REPORT / "facts.py"))["Mean"](0.94674, 0.00061)
+    mean = formats.Mean(0.94674, 0.00061)
     assert f"{mean:.2%}" == "94.67\u00a0±\u00a00.06%" and f"{mean:.3f}" == "0.947\u00a0±\u00a00.001"
 
 
