@@ -86,6 +86,7 @@ def test_a_key_of_the_unet_is_refused_for_the_cnn(key):
 
 def test_a_class_weight_of_zero_leaves_the_run_id_as_it_was(config, tmp_path):
     plain, auxiliary = config(model="unet"), config(model="unet", class_weight=0.1)
+    assert plain.class_weight == 0 and list(plain.to_dict())[-1] == "class_weight"
     assert "class_weight" not in plain.changed()
     ids = {Run(choice, 0, "data", tmp_path).run_id for choice in (plain, auxiliary)}
     assert len(ids) == 2

@@ -45,19 +45,16 @@ def test_differences_are_drawn_with_their_intervals():
     assert axes.lines[0].get_xdata().tolist() == [1.0, -1.0]
 
 
-@pytest.mark.parametrize("models", [1, 7, 9])
-def test_every_model_is_drawn_by_colour(models):
-    names = [f"model {number}" for number in range(models)]
-    colors = pd.DataFrame(
-        [
-            {"name": name, "color": color, "pixels": 10 + color, "accuracy": number / 10}
-            for number, name in enumerate(names)
-            for color in range(24)
-        ]
-    )
-    axes = plots.plot_by_color(colors, SUPPLIED, names)
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == names
-    assert [line.get_ydata()[0] for line in axes.lines] == [n / 10 for n in range(models)]
+def test_every_model_is_drawn_by_colour():
+    models = range(len(plots.MARKERS) + 1)
+    rows = [
+        {"name": f"model {model}", "color": color, "pixels": 10, "accuracy": model / 10}
+        for model in models
+        for color in range(24)
+    ]
+    colors = pd.DataFrame(rows)
+    axes = plots.plot_by_color(colors, SUPPLIED, colors["name"].unique())
+    assert [line.get_ydata()[0] for line in axes.lines] == [model / 10 for model in models]
 
 
 def test_published_and_retrained_runs_are_points_of_the_same_figure():
@@ -84,9 +81,3 @@ def test_the_diagram_of_the_unet_has_the_shapes_of_its_maps():
     texts = [text.get_text() for text in plots.plot_unet(UNET.build_network()).axes[0].texts]
     for shape in ("16 × 32 × 32", "48 × 16 × 16", "96 × 8 × 8", "128 × 4 × 4", "24 × 32 × 32"):
         assert any(shape in text for text in texts)
-
-
-def test_shares_of_the_table_are_stacked_to_one():
-    log_probs = torch.full((256, 2), 0.5).log()
-    axes = plots.plot_table_shares(log_probs, SUPPLIED[:2], [1.0] * 256)
-    assert axes.collections[-1].get_paths()[0].get_extents().y1 == pytest.approx(1)

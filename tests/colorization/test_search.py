@@ -87,6 +87,7 @@ def test_other_data_or_another_seed_are_another_search_in_the_same_database(fini
     assert points(reseeded)[1] != points(search)[1]
 
 
+@pytest.mark.slow
 def test_two_workers_share_the_trials_of_both_searches(tmp_path):
     unet = replace(SPACE, base=BASE.replace(model="unet"))
     search = make_search(tmp_path, 3, cnn=SPACE, unet=unet)
@@ -115,6 +116,7 @@ def test_a_search_stopped_again_and_again_tries_the_points_of_one_that_was_not(
     assert stopped.results["learning_rate"].nunique() == trials
 
 
+@pytest.mark.slow
 def test_a_killed_search_tries_the_cut_off_trial_again(tmp_path):
     code = (
         "import pathlib, tests.colorization.test_search as t;"

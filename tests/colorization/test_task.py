@@ -101,8 +101,9 @@ def test_shift_is_drawn_per_image_and_within_range(data, config):
     augmented = Colorization(config(shift=2)).augment(data.train)
     matches = []
     for down, right in np.ndindex(5, 5):
-        shifted = shift(data.train, torch.full((40,), down - 2), torch.full((40,), right - 2))
-        matches.append((shifted.grey == augmented.grey).flatten(1).all(1))
+        steps = torch.tensor([[down - 2], [right - 2]]).expand(2, 40)
+        same = shift(data.train, *steps).grey == augmented.grey
+        matches.append(same.flatten(1).all(1))
     matches = torch.stack(matches)
     assert matches.any(0).all() and matches.any(1).sum() > 10
 
