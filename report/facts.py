@@ -141,8 +141,9 @@ def costs() -> dict[str, object]:
     shown = pd.DataFrame({"layer": layers.index}, index=layers.index)
     for key, unit in {"weights": 1, "outputs": pixels, "macs": pixels}.items():
         factor = "" if unit == 1 else r"HW \cdot "
-        shares = [formulas.latex(sympy.expand(formula / unit)) for formula in layers[key]]
-        shown[key] = [f"${factor}{share}$" for share in shares]
+        ratios = [sympy.fraction(formula / unit) for formula in layers[key]]
+        shares = [f"{formulas.latex(above)} / {below}" for above, below in ratios]
+        shown[key] = [f"${factor}{share.removesuffix(' / 1')}$" for share in shares]
     sizes = []
     for k, side in [(3, 32), (3, 64), (5, 32), (5, 64)]:
         given = {"k": k, "H": side, "W": side}

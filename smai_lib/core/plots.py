@@ -128,8 +128,8 @@ def save(
     marks = [f"{table}:{sha256(paths.RESULTS / table)[:16]}" for table in names]
     size = figure.get_size_inches()
     scaled = size * width * TEXT_WIDTH / size[0]
-    if kind == "svg" and width == 1:  # flatter, but with room for text, which keeps its size
-        scaled[1] = max(FLATTER * scaled[1], LEAST_HEIGHT)
+    if kind == "svg":  # a wide one flatter, but with room for text, which keeps its size
+        scaled[1] = max(scaled[1] * (FLATTER if width == 1 else 1), LEAST_HEIGHT)
     figure.set_size_inches(scaled)
     content = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):

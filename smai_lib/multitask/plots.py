@@ -247,7 +247,7 @@ def plot_network(model: MultiTaskCNN) -> Figure:
         boxes.append([name.replace("block", "block "), *_layer_names(block), shape])
     pooling = ["average", "of each map"] if model.average_maps else ["flatten"]
     boxes.append([*pooling, str(model.classifier[0].in_features)])
-    figure, axes = _figure(8, 3)
+    figure, axes = _figure(8, 4)
     for place, lines in enumerate(boxes):
         _draw_box(axes, place, 0, lines)
     for place in range(len(boxes) - 1):
