@@ -55,6 +55,24 @@ def commands():
     return {key: [str(BIN / line[0]), *line[1:]] for key, line in zip(keys, lines, strict=True)}
 
 
+def start_machine(command):
+    """Start a machine of the cluster; Ray gives up after 30 s, which is short on a busy machine."""
+    for _ in range(5):
+        machine = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+        )
+        lines = []
+        for line in machine.stdout:
+            lines.append(line)
+            if "Ray runtime started" in line:
+                return psutil.Process(machine.pid)
+    raise AssertionError("".join(lines))
+
+
 @pytest.fixture(scope="module")
 def address(ray, commands, tmp_path_factory):
     """Address of a running cluster of two machines with a core each."""
@@ -62,18 +80,7 @@ def address(ray, commands, tmp_path_factory):
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
         for key in ("head", "other"):
-            machine = subprocess.Popen(
-                commands[key] + SMALL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                text=True,
-            )
-            stack.callback(end, psutil.Process(machine.pid))
-            lines = []
-            while not any("Ray runtime started" in line for line in lines):
-                lines.append(machine.stdout.readline())
-                assert lines[-1], "".join(lines)  # else it has ended
+            stack.callback(end, start_machine(commands[key] + SMALL))
         yield commands["other"][commands["other"].index("--address") + 1]
 
 
