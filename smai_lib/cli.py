@@ -61,7 +61,7 @@ def color(picture: Path, /, *, out: Path | None = None, vividness: float = 0) ->
     Args:
         picture: an image file, such as JPEG or PNG.
         out: file to write; default: NAME_colored.png in the current folder.
-        vividness: 0: the likeliest colours; 1: as colourful as true photographs.
+        vividness: 0: the likeliest colours; 1: vivid ones, as colourful as true images.
     """
     from .colorization.coloring import color as color_picture
 
