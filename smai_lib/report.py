@@ -38,6 +38,7 @@ FACT = re.compile(r"\{([a-z]\w*(?:\.\w+)+)(?::([^{}]*))?\}")
 CLAIM = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\{claim=([\w,]+)\}")
 TABLE = re.compile(r"\{table:([\w.]+)\}")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+RELATIVE = re.compile(r"(?<!!)(\[[^\[\]]*\]\()\.\./")  # a link, but no figure
 ANCHOR = re.compile(r"\{#([\w-]+)\}")
 BLOCK = re.compile(r"<!-- (\w+):.*?<!-- /\1 -->", re.DOTALL)  # of README
 # what the rule about typed numbers does not read: code, math, targets of links, attributes
@@ -207,7 +208,7 @@ def write(profile: str = "recorded", seed: int = 0, pages: Sequence[str] = ()) -
         local = runpy.run_path(str(REPORT / "local_facts.py"))["facts"](profile, seed, pages)
         header, body = text.split("\n---\n", 1)
         text = f"{header}\n---\n\n{render(LOCAL_SOURCE, local)}\n{body}"
-        text = text.replace("](../", f"]({paths.ROOT.as_uri()}/")
+        text = RELATIVE.sub(rf"\1{paths.ROOT.as_uri()}/", text)
         page = paths.runs_dir() / profile / PAGE.name
     write_file(page, typeset.html(text))
     write_file(page.with_suffix(".pdf"), typeset.pdf(text, _digest(text)))
