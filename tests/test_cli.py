@@ -121,15 +121,29 @@ def test_the_full_profile_refuses_bundled_data(smai, command):
     assert code == 2 and "the profile 'full' needs the study's own data" in err[-1]
 
 
-def test_a_failed_run_is_named_with_what_helps(smai, monkeypatch):
+def no_room():
+    error = RunError("no room")
+    error.add_note("Traceback\n  of a worker")
+    error.add_note("in run 'a'; finished runs are kept")
+    return error
+
+
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        (no_room(), "smai: no room; in run 'a'; finished runs are kept"),
+        (
+            OSError(28, "No space left on device", "f"),
+            "smai: [Errno 28] No space left on device: 'f'",
+        ),
+    ],
+)
+def test_an_error_of_a_run_or_a_path_is_one_line_with_what_helps(smai, monkeypatch, error, line):
     def fail(*_, **__):
-        error = RunError("no room")
-        error.add_note("Traceback\n  of a worker")
-        error.add_note("in run 'a'; finished runs are kept")
         raise error
 
     monkeypatch.setattr(studies, "run_studies", fail)
-    assert smai("run")[::2] == (2, ["smai: no room; in run 'a'; finished runs are kept"])
+    assert smai("run")[::2] == (2, [line])
 
 
 def test_an_interrupt_is_one_line_and_exit_code_130(smai, monkeypatch):
