@@ -91,7 +91,11 @@ def test_every_arm_has_a_speed_a_ratio_and_the_share_of_its_products(cases, monk
     table = bench.compare(cases[2], rounds=1)
     assert [name[:3] for name in table.index] == ["(a)", "(b)", "(c)"]
     assert (table["images a second"] > 0).all() and table["ratio to (a)"].iloc[0] == 1
-    assert table["convolution and matrix product"].between(0.01, 1).all()
+    shares = table["convolution and matrix product"]
+    assert shares.between(0.01, 1).all()
+    assert (
+        bench.product_share(lambda *_: 100 * bench.run_ours(*_), cases[2], 1) < shares.iloc[2] / 10
+    )
     assert bench.processor() in capsys.readouterr().out
 
 
