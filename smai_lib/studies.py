@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .core.config import whole_number
 from .core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def load_study(name: str, profile: str = "recorded", seed: int = 0, data=None) -
     """
     if name not in STUDIES:
         raise ConfigError(f"study: found {name!r}, expected one of {', '.join(STUDIES)}")
+    seed = whole_number("seed", seed)
+    if profile == "recorded":
+        seed = 0  # recorded runs begin there, whatever seed is asked for
     module, function = STUDIES[name].rsplit(".", 1)
     return getattr(import_module(f"{__package__}.{module}"), function)(profile, seed, data)
 

@@ -28,3 +28,9 @@ def test_a_recorded_run_keeps_its_id_so_that_its_folder_is_found_again(name):
 @pytest.mark.parametrize("file", GOLDEN["files"])
 def test_a_shipped_file_keeps_every_byte(file):
     assert sha256(paths.ROOT / file) == GOLDEN["files"][file]
+
+
+def test_recorded_results_are_the_same_for_every_seed_that_is_asked_for():
+    study = smai.load_study("q1_published", seed=1)
+    assert study.best_run.seed == 0
+    assert study.best_network() is not None
