@@ -53,8 +53,9 @@ def test_verdicts(shifts, verdict):
     assert compare_with_a("b", b=shifts)["verdict"].item() == verdict
 
 
-def test_equivalence_is_two_one_sided_tests():
-    shifts = [0.0011, -0.0009, 0.0022, 0.0004, -0.0012]
+@pytest.mark.parametrize("sign", [1, -1])  # each of the two tests decides once
+def test_equivalence_is_two_one_sided_tests(sign):
+    shifts = [sign * shift for shift in (0.0011, -0.0009, 0.0022, 0.0004, -0.0012)]
     above = ttest_1samp(shifts, -0.003, alternative="greater").pvalue
     below = ttest_1samp(shifts, 0.003, alternative="less").pvalue
     p_equal = compare_with_a("b", b=shifts)["p_equal"].item()
