@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .core.config import whole_number
 from .core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,6 +37,8 @@ def load_study(name: str, profile: str = "recorded", seed: int = 0, data=None) -
     """
     if name not in STUDIES:
         raise ConfigError(f"study: found {name!r}, expected one of {', '.join(STUDIES)}")
+    from .core.config import whole_number  # imports torch
+
     seed = whole_number("seed", seed)
     if profile == "recorded":
         seed = 0  # recorded runs begin there, whatever seed is asked for
