@@ -40,7 +40,7 @@ test-slow: $(VENV)/installed-test $(VENV)/installed-lab
 test-all: test test-slow
 
 lab: $(VENV)/installed-lab
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
 # runs the notebooks in place, as the repository stores them
 notebooks: install

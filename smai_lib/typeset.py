@@ -9,6 +9,7 @@ from .core import paths
 
 READER = "markdown-smart+pipe_tables"  # what is typed is what is read
 FIGURE = re.compile(r"!\[(.*)\]\((?:\.\./)?figures/([\w.]+)\)")
+TABLE = re.compile(r"<table.*?</table>", re.DOTALL)
 ROW = re.compile(r"(?:^!\[.*\)\n){2,}", re.MULTILINE)  # figures in lines that follow each other
 
 
@@ -33,9 +34,11 @@ def page(source: str, folder: Path, *, reader: str = READER, options: Sequence[s
     layout = ["--standalone", "--mathml", "--embed-resources", "--toc", "--toc-depth=3"]
     layout += ["--wrap=preserve", f"--template={paths.REPORT / 'page.html'}"]
     layout += [f"--css={paths.REPORT / 'style.css'}", f"--resource-path={folder}:{paths.REPORT}"]
-    return pypandoc.convert_text(
+    text = pypandoc.convert_text(
         source, "html5", format=reader, cworkdir=str(folder), extra_args=[*layout, *options]
     )
+    # a table that is wider than the screen scrolls, also by the keyboard
+    return TABLE.sub(r'<div class="scroll" tabindex="0">\g<0></div>', text)
 
 
 def pdf(text: str, digest: str) -> bytes:

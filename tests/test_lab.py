@@ -93,7 +93,8 @@ def lab(tmp_path_factory):
         file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True)
         file.write_text(text, encoding="utf-8")
-    shutil.copytree(paths.NOTEBOOKS, folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    for part in (paths.NOTEBOOKS, paths.FIGURES):
+        shutil.copytree(part, folder / part.name, ignore=shutil.ignore_patterns(".*"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -104,7 +105,7 @@ def lab(tmp_path_factory):
         "--expose-app-in-browser",
         f"--ServerApp.port={port}",
         f"--IdentityProvider.token={token}",
-        f"--ServerApp.root_dir={folder / 'notebooks'}",
+        f"--ServerApp.root_dir={folder}",
     ]
     environment = os.environ | {
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
@@ -123,7 +124,7 @@ def lab(tmp_path_factory):
                 break
             with suppress(subprocess.TimeoutExpired):
                 server.wait(0.5)
-        yield f"http://127.0.0.1:{port}/lab/tree/{{}}?token={token}&reset"
+        yield f"http://127.0.0.1:{port}/lab/tree/notebooks/{{}}?token={token}&reset"
     finally:
         server.terminate()
         server.wait(30)
