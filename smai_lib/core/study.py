@@ -250,11 +250,6 @@ class Study(BaseStudy):
             histories.append(run.history.assign(name=run.name, seed=run.seed))
         return pd.concat(histories, ignore_index=True)
 
-    @staticmethod
-    def result(run: Run) -> dict[str, Any]:
-        """Return the result of a run; see `Run.require_result`."""
-        return run.require_result()
-
     def extent(self) -> str:
         """Return the number of epochs, for the caption."""
         return f"epochs {span(self.results['epochs'])}"
