@@ -15,8 +15,9 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import Formatter, LogLocator, MaxNLocator, NullFormatter
 
 from . import paths
 from .errors import ConfigError
@@ -84,6 +85,13 @@ def new_axes(
     with style():
         figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
         return figure.subplots(rows, columns, squeeze=False)
+
+
+def label_log_axis(axis: Axis, formatter: Formatter | str = "{x:g}") -> None:
+    """Label a logarithmic axis at 1, 2 and 5 of every decade, with plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(formatter)
+    axis.set_minor_formatter(NullFormatter())
 
 
 def caption(figure: Figure, text: str) -> Figure:

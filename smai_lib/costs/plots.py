@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import EngFormatter, Formatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter
 from torch import nn
 
-from ..core.plots import new_axes
+from ..core.plots import label_log_axis, new_axes
 from .counting import CONVOLUTIONS, Step, explained_time, fit_times, trace
 from .formulas import LAYERS
 
@@ -90,6 +89,7 @@ def _draw_squares(axes: Axes, shape: tuple[int, int], title: str) -> None:
     axes.set_yticks(np.arange(height + 1) - 0.5, [])
     axes.grid(color="0.7")
     axes.tick_params(length=0)
+    axes.spines[:].set_color("0.7")
 
 
 def _color_square(axes: Axes, place: Sequence[int], color: str) -> None:
@@ -110,7 +110,7 @@ def plot_costs(costs: pd.DataFrame, titles: Mapping[str, str]) -> np.ndarray:
         axes.barh(layers.index, layers[quantity])
         axes.invert_yaxis()
         axes.set_title(f"{title}: {costs.loc['total', quantity]:,}")
-        axes.ticklabel_format(axis="x", scilimits=(-3, 4), useMathText=True)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.tick_params(axis="y", labelleft=axes is grid[0, 0])
     return grid
 
@@ -132,13 +132,7 @@ def plot_timing(timing: pd.DataFrame, counts: Mapping[str, str], *, columns: int
             axes.loglog(x[rows.index], milliseconds, "o-", markersize=4, label=f"k = {kernel}")
         axes.set(xlabel=label, ylabel="ms per image")
         axes.set_title(f"R² = {explained_time(timing, names):.2f}")
-        _set_ticks(axes.xaxis, EngFormatter(sep="") if len(names) == 1 else "{x:g}")
-        _set_ticks(axes.yaxis, "{x:g}")
+        label_log_axis(axes.xaxis, EngFormatter(sep="") if len(names) == 1 else "{x:g}")
+        label_log_axis(axes.yaxis)
     grid[0, 0].legend()
     return grid
-
-
-def _set_ticks(axis: Axis, formatter: Formatter | str) -> None:
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(formatter)
-    axis.set_minor_formatter(NullFormatter())

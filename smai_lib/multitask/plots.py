@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from ..core.plots import new_axes
+from ..core.plots import label_log_axis, new_axes
 from .data import CLASSES
 from .model import MultiTaskCNN
 
@@ -32,7 +32,7 @@ def plot_images(
 
 def plot_confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Axes:
     """Plot a confusion matrix: row true class, column predicted class, colour number of images."""
-    axes = new_axes(width=7, height=6)[0, 0]
+    axes = new_axes(width=6.6, height=5.4)[0, 0]
     display = ConfusionMatrixDisplay(np.asarray(counts), display_labels=classes)
     display.plot(ax=axes, cmap="Blues", colorbar=False, xticks_rotation=45, text_kw={"fontsize": 9})
     axes.set(xlabel="predicted class", ylabel="true class")
@@ -79,7 +79,7 @@ def plot_by_ratio(
     ratios = next(iter(intervals.values())).index
     ticks = [format_ratio(ratio) for ratio in ratios]
     axes.set_xticks(range(len(ratios)), ticks, fontsize=9, rotation=20)
-    axes.set(xlabel="lambda2 / lambda1", ylabel=label)
+    axes.set(xlabel="λ₂ / λ₁", ylabel=label)
     axes.legend(fontsize=9)
     return axes
 
@@ -155,15 +155,17 @@ def plot_published(table: pd.DataFrame, metric: str, label: str) -> Figure:
         metric: a column that exists as `metric` and as `published_metric`.
         label: what the metric is.
     """
-    figure, axes = _figure(6, 5)
+    figure, axes = _figure(6, 4.6)
+    table = table.sort_values(f"published_{metric}")
     published, ours = table[f"published_{metric}"], table[metric]
     ends = [min(published.min(), ours.min()), max(published.max(), ours.max())]
     axes.plot(ends, ends, color="0.6", linestyle="--", label="equal")
     for blocks, rows in table.groupby("num_layers"):
         axes.plot(rows[f"published_{metric}"], rows[metric], "o", label=f"{blocks} blocks")
-    for run, x, y in zip(table["run"], published, ours, strict=True):
-        number = run.split(",")[0].removeprefix("config ")
-        axes.annotate(number, (x, y), xytext=(5, -10), textcoords="offset points", fontsize=9)
+    names = table["run"].str.extract(r"(\d+)", expand=False)
+    for place, (name, x, y) in enumerate(zip(names, published, ours, strict=True)):
+        offset = (5, -10) if place % 2 else (-13, 3)  # neighbours on two sides of their points
+        axes.annotate(name, (x, y), xytext=offset, textcoords="offset points", fontsize=9)
     axes.set(xlabel=f"published {label} (A)", ylabel=f"{label}, trained here (B)")
     axes.legend()
     return figure
@@ -180,7 +182,7 @@ def plot_small_multiples(history: pd.DataFrame, metric: str, label: str) -> Figu
     names = list(history["name"].unique())
     columns = 6
     rows = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(13, 2.3 * rows), layout="constrained")
+    figure = Figure(figsize=(11, 2.2 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     curves = {name: run.set_index("epoch")[metric] for name, run in history.groupby("name")}
     for axes, name in zip(grid.flat, names, strict=False):
@@ -205,14 +207,17 @@ def plot_loss_curves(
         losses: column without its prefix `train_` or `val_` -> label.
         names: names of the runs to plot.
     """
-    figure, grid = _figure(12, 3.6, columns=len(losses))
+    figure, grid = _figure(11, 3.8, columns=len(losses))
     for axes, (column, label) in zip(grid, losses.items(), strict=True):
         for number, name in enumerate(names):
             run = history[history["name"] == name].set_index("epoch")
             axes.plot(run[f"train_{column}"], color=f"C{number}", linestyle="--")
             axes.plot(run[f"val_{column}"], color=f"C{number}", label=name)
         axes.set(xlabel="epoch", ylabel=label, yscale="log")
-    grid[0].legend()
+        label_log_axis(axes.yaxis)
+    grid[0].plot([], [], color="0.4", linestyle="--", label="training")
+    grid[0].plot([], [], color="0.4", label="validation")
+    figure.legend(loc="outside upper center", ncols=len(names) + 2)
     return figure
 
 
@@ -224,7 +229,7 @@ def plot_ink(predicted: torch.Tensor, true: torch.Tensor, labels: torch.Tensor) 
         true: (N,) ink.
         labels: (N,) classes.
     """
-    figure, (left, right) = _figure(12, 4, columns=2)
+    figure, (left, right) = _figure(11, 4, columns=2)
     left.plot(true, predicted, ".", markersize=2)
     left.plot([0, true.max()], [0, true.max()], color="0.4", linestyle="--", label="exact")
     left.set(xlabel="true ink", ylabel="predicted ink")
@@ -271,7 +276,10 @@ def _layer_names(block: torch.nn.Sequential) -> list[str]:
     names = []
     for layer in block:
         name = type(layer).__name__.removesuffix("2d")
-        names.append(f"{name} {layer.out_features}" if name == "Linear" else name)
+        if name == "Sequential":
+            names += _layer_names(layer)
+        else:
+            names.append(f"{name} {layer.out_features}" if name == "Linear" else name)
     return names
 
 
