@@ -79,12 +79,32 @@ def style():
 
 
 def new_axes(
-    rows: int = 1, columns: int = 1, *, width: float = 5.0, height: float = 3.2
+    rows: int = 1, columns: int = 1, *, width: float = 5.0, height: float = 3.2, **settings
 ) -> np.ndarray:
-    """Return (rows, columns) Axes of `width` x `height` inches, of a figure outside pyplot."""
+    """Return (rows, columns) Axes of `width` x `height` inches, of a figure outside pyplot.
+
+    Args:
+        rows: number of rows.
+        columns: number of columns.
+        width: width of a panel in inches.
+        height: height of a panel in inches.
+        settings: further arguments of `Figure.subplots`, such as sharex.
+    """
     with style():
         figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-        return figure.subplots(rows, columns, squeeze=False)
+        return figure.subplots(rows, columns, squeeze=False, **settings)
+
+
+def draw_box(axes: Axes, x: float, y: float, lines: Sequence[str]) -> None:
+    """Draw a box of a diagram with lines of text, centred at x, y."""
+    box = {"boxstyle": "round,pad=0.4", "facecolor": "#e8f0f8", "edgecolor": "0.4"}
+    axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=9, bbox=box)
+
+
+def draw_arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Draw an arrow of a diagram from one box's centre to another's, but for the boxes."""
+    arrow = {"arrowstyle": "->", "shrinkA": 38, "shrinkB": 38}
+    axes.annotate("", end, start, arrowprops=arrow)
 
 
 def label_log_axis(axis: Axis, formatter: Formatter | str = "{x:g}") -> None:
