@@ -156,7 +156,7 @@ def plot_published(table: pd.DataFrame, metric: str, label: str) -> Figure:
         label: what the metric is.
     """
     figure, axes = _figure(6, 4.6)
-    table = table.sort_values(f"published_{metric}")
+    table = table.sort_values(metric)
     published, ours = table[f"published_{metric}"], table[metric]
     ends = [min(published.min(), ours.min()), max(published.max(), ours.max())]
     axes.plot(ends, ends, color="0.6", linestyle="--", label="equal")
@@ -164,8 +164,8 @@ def plot_published(table: pd.DataFrame, metric: str, label: str) -> Figure:
         axes.plot(rows[f"published_{metric}"], rows[metric], "o", label=f"{blocks} blocks")
     names = table["run"].str.extract(r"(\d+)", expand=False)
     for place, (name, x, y) in enumerate(zip(names, published, ours, strict=True)):
-        offset = (5, -10) if place % 2 else (-13, 3)  # neighbours on two sides of their points
-        axes.annotate(name, (x, y), xytext=offset, textcoords="offset points", fontsize=9)
+        offset = (0, 5) if place % 2 else (0, -12)  # neighbours on two sides of their points
+        axes.annotate(name, (x, y), offset, textcoords="offset points", ha="center", fontsize=9)
     axes.set(xlabel=f"published {label} (A)", ylabel=f"{label}, trained here (B)")
     axes.legend()
     return figure
@@ -217,7 +217,8 @@ def plot_loss_curves(
         label_log_axis(axes.yaxis)
     grid[0].plot([], [], color="0.4", linestyle="--", label="training")
     grid[0].plot([], [], color="0.4", label="validation")
-    figure.legend(loc="outside upper center", ncols=len(names) + 2)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     return figure
 
 
