@@ -104,9 +104,7 @@ class ColorizationUNet(nn.Module):
             for c_in, c_out in pairwise([3, *widths])
         )
         self.up = nn.ModuleList(
-            nn.Sequential(
-                PatchDeconv2d(c_in, c_out, 2, stride=2, bias=False), nn.BatchNorm2d(c_out)
-            )
+            nn.Sequential(PatchDeconv2d(c_in, c_out, 2, bias=False), nn.BatchNorm2d(c_out))
             for c_in, c_out in pairwise(reversed(widths))
         )
         self.decoder = nn.ModuleList(

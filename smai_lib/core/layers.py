@@ -1,15 +1,10 @@
 """Blocks that networks are made of."""
 
 from collections import OrderedDict
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from .errors import ConfigError
-
-Network = TypeVar("Network", bound=nn.Module)
 
 
 def conv_block(
@@ -32,51 +27,42 @@ def conv_block(
 class PatchDeconv2d(nn.ConvTranspose2d):
     """A transposed convolution whose stride is its kernel size, so that patches do not overlap.
 
-    It is computed as one matrix product, with the weights and results of torch's own. On a CPU
-    with channels last its backward pass is several times faster. `as_product = False` uses torch's.
+    It is computed as one matrix product, with the weights and outputs of torch's own layer. On a
+    CPU with channels last its backward pass is several times faster.
 
-    Raises:
-        ConfigError: another stride than the kernel size, or padding, groups or dilation.
+    Args:
+        c_in: channels of the input.
+        c_out: channels of the output.
+        size: kernel size and stride.
+        bias: whether to add a bias.
     """
 
-    as_product = True
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        plain = (self.padding, self.output_padding, self.dilation, self.groups)
-        square = self.stride == self.kernel_size and self.stride[0] == self.stride[1]
-        if not square or plain != ((0, 0), (0, 0), (1, 1), 1):
-            raise ConfigError(
-                f"PatchDeconv2d: found kernel_size {self.kernel_size}, stride {self.stride} and "
-                f"(padding, output_padding, dilation, groups) {plain}, expected a square kernel, "
-                "a stride equal to it, and no padding, dilation or groups"
-            )
+    def __init__(self, c_in: int, c_out: int, size: int, *, bias: bool = True):
+        super().__init__(c_in, c_out, size, stride=size, bias=bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return (B, O, s H, s W) of (B, C, H, W), for a stride of s."""
-        if not self.as_product:
-            return super().forward(images)
-        b, c, h, w = images.shape
-        o, s = self.out_channels, self.stride[0]
-        weight = self.weight.permute(2, 3, 1, 0).reshape(s * s * o, c)
+        """Return (B, c_out, s H, s W) of (B, c_in, H, W), for a kernel size of s."""
+        b, _, h, w = images.shape
+        c_in, c_out, s, _ = self.weight.shape
+        weight = self.weight.permute(2, 3, 1, 0).reshape(s * s * c_out, c_in)
         bias = None if self.bias is None else self.bias.repeat(s * s)
-        patches = F.linear(images.permute(0, 2, 3, 1), weight, bias)  # (B, H, W, s s O)
-        patches = patches.view(b, h, w, s, s, o).transpose(2, 3)  # (B, H, s, W, s, O)
-        return patches.reshape(b, s * h, s * w, o).permute(0, 3, 1, 2)
+        patches = F.linear(images.permute(0, 2, 3, 1), weight, bias)  # (B, H, W, s s c_out)
+        patches = patches.view(b, h, w, s, s, c_out).transpose(2, 3)  # (B, H, s, W, s, c_out)
+        return patches.reshape(b, s * h, s * w, c_out).permute(0, 3, 1, 2)
 
 
-def use_torch_deconvolutions(model: Network) -> Network:
+def use_torch_deconvolutions(model: nn.Module) -> nn.Module:
     """Return `model`, changed in place to use torch's own transposed convolutions."""
     for module in model.modules():
         if isinstance(module, PatchDeconv2d):
-            module.as_product = False
+            module.__class__ = nn.ConvTranspose2d  # has the same parameters
     return model
 
 
 def deconv_block(c_in: int, c_out: int) -> nn.Sequential:
     """Return ConvTranspose 2 x 2 - BatchNorm - ReLU: (B, c_in, H, W) -> (B, c_out, 2 H, 2 W)."""
     layers = OrderedDict(
-        deconv=PatchDeconv2d(c_in, c_out, kernel_size=2, stride=2),
+        deconv=PatchDeconv2d(c_in, c_out, 2),
         norm=nn.BatchNorm2d(c_out),
         relu=nn.ReLU(inplace=True),
     )
