@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from ..core.plots import label_log_axis, new_axes
+from ..core.plots import draw_arrow, draw_box, label_log_axis, new_axes
 from .data import CLASSES
 from .model import MultiTaskCNN
 
@@ -135,7 +135,7 @@ def plot_ladder(table: pd.DataFrame, metric: str, label: str, published: float) 
         label: what the metric is.
         published: the published value of the first configuration, a dashed line.
     """
-    figure, axes = _figure(9, 4.6)
+    axes = new_axes(width=9, height=4.6)[0, 0]
     places = range(len(table))
     axes.errorbar(table[metric], places, xerr=table[f"{metric} sd"], fmt="o", capsize=3)
     axes.plot(table[metric], places, color="C0", linewidth=1, alpha=0.5)
@@ -144,7 +144,7 @@ def plot_ladder(table: pd.DataFrame, metric: str, label: str, published: float) 
     axes.invert_yaxis()
     axes.set_xlabel(label)
     axes.legend()
-    return figure
+    return axes.figure
 
 
 def plot_published(table: pd.DataFrame, metric: str, label: str) -> Figure:
@@ -155,7 +155,7 @@ def plot_published(table: pd.DataFrame, metric: str, label: str) -> Figure:
         metric: a column that exists as `metric` and as `published_metric`.
         label: what the metric is.
     """
-    figure, axes = _figure(6, 4.6)
+    axes = new_axes(width=6, height=4.6)[0, 0]
     table = table.sort_values(metric)
     published, ours = table[f"published_{metric}"], table[metric]
     ends = [min(published.min(), ours.min()), max(published.max(), ours.max())]
@@ -168,7 +168,7 @@ def plot_published(table: pd.DataFrame, metric: str, label: str) -> Figure:
         axes.annotate(name, (x, y), offset, textcoords="offset points", ha="center", fontsize=9)
     axes.set(xlabel=f"published {label} (A)", ylabel=f"{label}, trained here (B)")
     axes.legend()
-    return figure
+    return axes.figure
 
 
 def plot_small_multiples(history: pd.DataFrame, metric: str, label: str) -> Figure:
@@ -182,8 +182,7 @@ def plot_small_multiples(history: pd.DataFrame, metric: str, label: str) -> Figu
     names = list(history["name"].unique())
     columns = 6
     rows = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(11, 2.2 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    grid = new_axes(rows, columns, width=11 / columns, height=2.2, sharex=True, sharey=True)
     curves = {name: run.set_index("epoch")[metric] for name, run in history.groupby("name")}
     for axes, name in zip(grid.flat, names, strict=False):
         for other in names:
@@ -192,6 +191,7 @@ def plot_small_multiples(history: pd.DataFrame, metric: str, label: str) -> Figu
         axes.set_title(name, fontsize=10)
     for axes in grid.flat[len(names) :]:
         axes.axis("off")
+    figure = grid[0, 0].figure
     figure.supxlabel("epoch")
     figure.supylabel(label)
     return figure
@@ -207,7 +207,7 @@ def plot_loss_curves(
         losses: column without its prefix `train_` or `val_` -> label.
         names: names of the runs to plot.
     """
-    figure, grid = _figure(11, 3.8, columns=len(losses))
+    grid = new_axes(1, len(losses), width=11 / len(losses), height=3.8)[0]
     for axes, (column, label) in zip(grid, losses.items(), strict=True):
         for number, name in enumerate(names):
             run = history[history["name"] == name].set_index("epoch")
@@ -218,8 +218,8 @@ def plot_loss_curves(
     grid[0].plot([], [], color="0.4", linestyle="--", label="training")
     grid[0].plot([], [], color="0.4", label="validation")
     handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
-    return figure
+    grid[0].figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    return grid[0].figure
 
 
 def plot_ink(predicted: torch.Tensor, true: torch.Tensor, labels: torch.Tensor) -> Figure:
@@ -230,7 +230,7 @@ def plot_ink(predicted: torch.Tensor, true: torch.Tensor, labels: torch.Tensor) 
         true: (N,) ink.
         labels: (N,) classes.
     """
-    figure, (left, right) = _figure(11, 4, columns=2)
+    left, right = new_axes(1, 2, width=5.5, height=4)[0]
     left.plot(true, predicted, ".", markersize=2)
     left.plot([0, true.max()], [0, true.max()], color="0.4", linestyle="--", label="exact")
     left.set(xlabel="true ink", ylabel="predicted ink")
@@ -240,7 +240,7 @@ def plot_ink(predicted: torch.Tensor, true: torch.Tensor, labels: torch.Tensor) 
     right.axhline(0, color="0.4", linestyle="--")
     right.set_xticks(range(1, 11), CLASSES, rotation=30, ha="right")
     right.set(ylabel="predicted minus true ink")
-    return figure
+    return left.figure
 
 
 def plot_network(model: MultiTaskCNN) -> Figure:
@@ -253,23 +253,18 @@ def plot_network(model: MultiTaskCNN) -> Figure:
         boxes.append([name.replace("block", "block "), *_layer_names(block), shape])
     pooling = ["average", "of each map"] if model.average_maps else ["flatten"]
     boxes.append([*pooling, str(model.classifier[0].in_features)])
-    figure, axes = _figure(8, 4)
+    axes = new_axes(width=8, height=4)[0, 0]
     for place, lines in enumerate(boxes):
-        _draw_box(axes, place, 0, lines)
+        draw_box(axes, place, 0, lines)
     for place in range(len(boxes) - 1):
-        _draw_arrow(axes, (place, 0), (place + 1, 0))
+        draw_arrow(axes, (place, 0), (place + 1, 0))
     heads = {0.55: ("class head", model.classifier), -0.55: ("ink head", model.regressor)}
     for height, (name, head) in heads.items():
-        _draw_box(axes, len(boxes), height, [name, *_layer_names(head)])
-        _draw_arrow(axes, (len(boxes) - 1, 0), (len(boxes), height))
+        draw_box(axes, len(boxes), height, [name, *_layer_names(head)])
+        draw_arrow(axes, (len(boxes) - 1, 0), (len(boxes), height))
     axes.set(xlim=(-0.5, len(boxes) + 0.5), ylim=(-1.1, 1.1))
     axes.axis("off")
-    return figure
-
-
-def _figure(width: float, height: float, columns: int = 1):
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, columns)
+    return axes.figure
 
 
 def _layer_names(block: torch.nn.Sequential) -> list[str]:
@@ -282,13 +277,3 @@ def _layer_names(block: torch.nn.Sequential) -> list[str]:
         else:
             names.append(f"{name} {layer.out_features}" if name == "Linear" else name)
     return names
-
-
-def _draw_box(axes: Axes, x: float, y: float, lines: Sequence[str]) -> None:
-    box = {"boxstyle": "round,pad=0.4", "facecolor": "#e8f0f8", "edgecolor": "0.4"}
-    axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=9, bbox=box)
-
-
-def _draw_arrow(axes: Axes, start: tuple, end: tuple) -> None:
-    arrow = {"arrowstyle": "->", "shrinkA": 32, "shrinkB": 32}
-    axes.annotate("", end, start, arrowprops=arrow)
