@@ -197,7 +197,7 @@ def curves(
         columns: number of panels in a row.
     """
     labels = labels or {}
-    grid = new_axes(-(-len(metrics) // columns), columns, width=3.8, height=3)
+    grid = new_axes(-(-len(metrics) // columns), columns, width=3.6, height=3)
     marker = "o" if history["epoch"].max() < 5 else None
     for axes, (column, label) in zip(grid.flat, metrics.items(), strict=False):
         for name, color in colors.items():
@@ -208,7 +208,8 @@ def curves(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in grid.flat[len(metrics) :]:
         axes.axis("off")
-    grid.flat[0].legend()
+    handles, texts = grid.flat[0].get_legend_handles_labels()
+    grid.flat[0].figure.legend(handles, texts, loc="outside upper center", ncols=4)
     return grid
 
 
