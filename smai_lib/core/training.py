@@ -5,6 +5,7 @@ epoch's number. A resumed run therefore has no generator state to restore.
 """
 
 import hashlib
+import math
 import os
 import time
 from collections.abc import Callable
@@ -61,10 +62,8 @@ def choose_device(device: str = "auto") -> torch.device:
     Raises:
         ConfigError: the device is unknown, or this machine does not have it.
     """
-    available = ["cpu"]
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if accelerator:
-        available.append(accelerator.type)
+    available = ["cpu", accelerator.type] if accelerator else ["cpu"]
     if device == "auto":
         device = available[-1]
     if device not in available:
@@ -85,10 +84,10 @@ def choose_precision(precision: str, device: torch.device) -> str:
         raise ConfigError(f"precision: found {precision!r}, expected auto, float32 or bfloat16")
     if precision != "auto":
         return precision
+    supported = device.type == "cuda"
     if device.type == "cpu":
-        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # private
-        return "bfloat16" if supported() else "float32"
-    return "bfloat16" if device.type == "cuda" else "float32"
+        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()  # private
+    return "bfloat16" if supported else "float32"
 
 
 def derive_seed(*parts: Any) -> int:
@@ -107,13 +106,12 @@ def seeded(*parts: Any):
 
 def build_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     """Return the config's optimizer for the parameters of `model`."""
-    options = {
-        "Adam": {},
-        "AdamW": {"weight_decay": config.weight_decay},
-        "SGD": {"momentum": config.momentum},
-    }[config.optimizer]
-    kind = getattr(torch.optim, config.optimizer)
-    return kind(model.parameters(), lr=config.learning_rate, fused=True, **options)
+    options = {"lr": config.learning_rate, "fused": True}
+    if config.optimizer == "AdamW":
+        options["weight_decay"] = config.weight_decay
+    if config.optimizer == "SGD":
+        options["momentum"] = config.momentum
+    return getattr(torch.optim, config.optimizer)(model.parameters(), **options)
 
 
 @torch.inference_mode()
@@ -177,12 +175,13 @@ def fit(
     model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(model, config)
     parts = {"model": model, "optimizer": optimizer}
-    average = None
+    evaluated = model
     if config.average_decay:
         multi_avg_fn = get_ema_multi_avg_fn(config.average_decay)
         average = AveragedModel(model, multi_avg_fn=multi_avg_fn, use_buffers=True)
+        optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
         parts["averaged"] = average
-    evaluated = average.module if average else model
+        evaluated = average.module
     rows, seconds, best = [], 0.0, {}
     if checkpoint:
         for name, part in parts.items():
@@ -196,7 +195,7 @@ def fit(
             start = time.perf_counter()
             with seeded(seed, "epoch", epoch):
                 sums = _train_epoch(
-                    model, average, task, train, optimizer, config, epoch, precision, on_batch
+                    model, task, train, optimizer, config, epoch, precision, on_batch
                 )
             row = {"epoch": epoch, "learning_rate": optimizer.param_groups[0]["lr"]}
             row |= _prefixed("train", task.metrics(sums))
@@ -209,13 +208,13 @@ def fit(
             states = {name: part.state_dict() for name, part in parts.items()}
             save(states | {"rows": rows, "seconds": seconds, "best": best})
             on_epoch(row)
-    if average:
-        model.load_state_dict(average.module.state_dict())
+    if config.average_decay:
+        model.load_state_dict(evaluated.state_dict())
     return Fitted(rows, seconds, best)
 
 
 def _train_epoch(
-    model, average, task: Task, train, optimizer, config: Config, epoch, precision, on_batch
+    model, task: Task, train, optimizer, config: Config, epoch, precision, on_batch
 ) -> torch.Tensor:
     """Train for one epoch, and return the sums over all its images.
 
@@ -231,31 +230,27 @@ def _train_epoch(
     total, losses = 0, []
     for number, index in enumerate(batches, start=1):
         progress = (epoch - 1 + number / len(batches)) / config.epochs
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate_at(progress)
+        optimizer.param_groups[0]["lr"] = config.learning_rate_at(progress)
         with _autocast(device, precision):
             output = model(task.inputs(train, index))
         loss, sums = task.loss(output, train, index)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if average:
-            average.update_parameters(model)
         losses.append(loss.detach())
         total = total + sums
         on_batch(len(index))
-    finite = torch.stack(losses).isfinite().cpu()
-    if not finite.all():
-        number = int(finite.logical_not().nonzero()[0]) + 1
-        raise NonFiniteLossError(
-            f"the loss is {losses[number - 1].item()} at epoch {epoch}, batch {number} of "
-            f"{len(batches)}. Earlier epochs are kept. Try a smaller learning_rate"
-        )
+    for number, loss in enumerate(torch.stack(losses).tolist(), start=1):
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(
+                f"the loss is {loss} at epoch {epoch}, batch {number} of {len(batches)}. Earlier "
+                "epochs are kept. Try a smaller learning_rate"
+            )
     return total
 
 
 def _to(split, device: torch.device):
-    return type(split)(*(column.to(device) for column in split))
+    return split._make(column.to(device) for column in split)
 
 
 def _autocast(device: torch.device, precision: str):
@@ -268,24 +263,17 @@ def _prefixed(prefix: str, metrics: dict[str, float]) -> dict[str, float]:
 
 @contextmanager
 def _deterministic(device: torch.device):
-    """Let CUDA add in a fixed order within the block; restore the caller's settings afterwards.
+    """Let CUDA add in a fixed order within the block; restore the caller's mode afterwards.
 
-    Operations without a deterministic version warn.
+    Operations without a deterministic version warn. cuBLAS reads its variable when it starts.
     """
     if device.type != "cuda":
         yield
         return
-    variable = "CUBLAS_WORKSPACE_CONFIG"
-    workspace = os.environ.get(variable)
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    os.environ[variable] = ":4096:8"
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    mode = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("warn")
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        if workspace is None:
-            del os.environ[variable]
-        else:
-            os.environ[variable] = workspace
+        torch.set_deterministic_debug_mode(mode)
