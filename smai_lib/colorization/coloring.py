@@ -26,7 +26,7 @@ from .images import FORMATS, open_picture
 from .model import Colorizer
 from .palette import ANNEALED, SUPPLIED, decode, expected_rgb, grey_of, keep_grey
 from .patches import SIZE
-from .plots import plot_pictures
+from .plots import plot_colorizations
 
 STRIP_PIXELS = 1 << 20  # of a large picture are coloured at once, which bounds the memory
 PANEL_PIXELS = 480  # longest side of a picture in the comparison
@@ -171,13 +171,9 @@ def color(
     vivid_alpha(vividness)
     original = open_picture(picture)
     colored = color_picture(color_models().best_network(), original, vividness)
-    panels = {
-        "original": _panel(original),
-        "grey": _panel(original).mean(0, keepdim=True, dtype=torch.float32).round().byte(),
-        "coloured": _panel(colored),
-    }
-    columns = {title: panel[None] for title, panel in panels.items()}
-    figure = plot_pictures(columns, width=4).flat[0].figure
+    shown = _panel(original)
+    panels = torch.stack([shown, grey_of(shown[None])[0].expand_as(shown), _panel(colored)])
+    figure = plot_colorizations({"": panels}, ["original", "grey", "coloured"], width=4)
     _save(out, Image.fromarray(colored.permute(1, 2, 0).numpy()).save)
     _save(compared, partial(figure.savefig, dpi=150))
     return figure, out, compared

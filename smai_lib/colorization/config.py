@@ -5,7 +5,6 @@ from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from ..core.config import Config, unused_key
 from ..core.errors import ConfigError
@@ -48,7 +47,7 @@ class ColorizationConfig(Config):
     @classmethod
     def _check_kernel(cls, kernel_size: int) -> int:
         if kernel_size % 2 == 0:
-            raise PydanticCustomError("odd", "an odd number, so that padding keeps the size")
+            raise ValueError("an odd number, so that padding keeps the size")
         return kernel_size
 
     @model_validator(mode="after")
@@ -89,7 +88,7 @@ class ColorizationConfig(Config):
         make_prior = PRIORS[self.model]
         prior = None
         if make_prior:
-            prior = make_prior(data.train.grey, data.train.colors, self.num_colors)
+            prior = make_prior(data.train, self.num_colors)
         with seeded(seed, "model"):
             network = self.build_network(len(data.names) if self.class_weight else 0)
             return Colorization(self), Colorizer(network, data.palette, prior)

@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ..core import paths, stats
-from ..core.study import Study, over_seeds, plan
+from ..core.study import Study, over_seeds
 from . import metrics
 from .baselines import baselines, ceiling, color_frequency, measured_baselines
-from .coloring import colorize, vivid_alpha, vivid_logits
+from .coloring import colorize, vivid_alpha
 from .config import ColorizationConfig
 from .data import ColorizationData, ColorSplit, cifar10
 from .metrics import Scores
@@ -64,33 +64,27 @@ PUBLISHED = pd.DataFrame(
 BEST_PUBLISHED = 1.3015  # lowest validation loss of run 10 over its epochs
 
 
-def _sweep_configs() -> dict[str, ColorizationConfig]:
-    """Return the configs of the published runs by name: 30 epochs, SGD with momentum 0.9."""
-    configs = {}
-    for name, keys in PUBLISHED.drop(columns=["nll", "accuracy"]).to_dict("index").items():
-        momentum = 0.9 if keys["optimizer"] == "SGD" else 0.0
-        configs[name] = ColorizationConfig(**keys, momentum=momentum, epochs=30, keep="best")
-    return configs
-
-
-SWEEP_CONFIGS = _sweep_configs()
+MOMENTUM = {"Adam": 0.0, "SGD": 0.9}  # of the published runs
+SWEEP_CONFIGS = {
+    name: ColorizationConfig(**keys, momentum=MOMENTUM[keys["optimizer"]], epochs=30, keep="best")
+    for name, keys in PUBLISHED.drop(columns=["nll", "accuracy"]).to_dict("index").items()
+}
 REPORT_CNN = SWEEP_CONFIGS["run 10"]  # the reference report's best network
 _RECIPE = ColorizationConfig(
     mirror=True, schedule="one_cycle", optimizer="AdamW", learning_rate=3e-3, keep="best"
 )
-# Chosen on validation, in single runs of five epochs: a kernel of 5 with 48 filters was better than
-# 3 with 64 and 7 with 32, at about the same cost.
-TUNED_CNN = _RECIPE.replace(num_filters=48, epochs=15)
 CNN_PRIOR = _RECIPE.replace(model="cnn_prior", epochs=8)
 # Batches of 32 were slightly better than 64. Shifts prevent overfitting up to the 20th epoch;
 # dropout of 0.1 beside them only costs (validation NLL 0.7950, mirrored). More filters are better.
 UNET = _RECIPE.replace(model="unet", num_filters=16, kernel_size=3, shift=4, epochs=20)
 MODELS = {
     "report CNN": REPORT_CNN,
-    "tuned CNN": TUNED_CNN,
+    # chosen on validation, in single runs of five epochs: a kernel of 5 with 48 filters was better
+    # than 3 with 64 and 7 with 32, at about the same cost
+    "tuned CNN": _RECIPE.replace(num_filters=48, epochs=15),
     "CNN + prior": CNN_PRIOR,
     "U-Net": UNET,
-    # without the prior, else alike
+    # without the prior, but otherwise the same
     "CNN": CNN_PRIOR.replace(model="cnn"),
     "U-Net without prior": UNET.replace(model="unet_no_prior"),
 }
@@ -98,10 +92,9 @@ QUICK_EPOCHS = {"report CNN": 2, "U-Net": 2}
 MODEL_SEEDS = 3
 
 TABLE = "luminance table"
-CLASS_HEAD = "U-Net + class head"
-INTERVALS_OF = ("accuracy", "nll", "balanced_accuracy", "psnr_grey", "colorfulness_mean")
+METRICS_WITH_INTERVALS = ["accuracy", "nll", "balanced_accuracy", "psnr_grey", "colorfulness_mean"]
 ALPHAS = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-VIVID_IMAGES = 2000  # of a split that vividness is measured on
+VIVID_IMAGES = 2000  # of a split, for the table "vividness"
 
 
 def load_data(profile: str, data: ColorizationData | None) -> ColorizationData:
@@ -120,12 +113,11 @@ def color_sweep(
         seed: seed of all runs.
         data: data set, by default CIFAR-10 in the supplied colours.
     """
-    return plan(
+    return Study(
         "q2_sweep",
         profile,
         over_seeds(SWEEP_CONFIGS, seed),
         lambda: load_data(profile, data),
-        choose=lambda results: results.set_index("name")["best_val_loss"].idxmin(),
         rank="-best_val_loss",
         tables={"baselines": lambda study: measured_baselines(study.data)},
         weights=lambda study: {},  # several seeds of run 10 ship with the study of the networks
@@ -142,13 +134,12 @@ def color_models(
         seed: first seed.
         data: data set, by default CIFAR-10 in the supplied colours.
     """
-    return plan(
+    return Study(
         "q2_models",
         profile,
         over_seeds(MODELS, seed, 1 if profile == "quick" else MODEL_SEEDS),
         lambda: load_data(profile, data),
         quick_epochs=QUICK_EPOCHS,
-        choose=_lowest_nll,
         rank="-val_mirror_nll",
         tables={
             "baselines": lambda study: measured_baselines(study.data),
@@ -161,50 +152,6 @@ def color_models(
         },
         weights=shipped_weights,
     )
-
-
-def color_auxiliary(
-    profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None
-) -> Study:
-    """Return the study of the U-Net with an auxiliary class head in training.
-
-    `class_head_difference` compares its runs by seed with those of "U-Net" in `color_models`.
-
-    Args:
-        profile: "recorded", "quick" (one seed) or "full".
-        seed: first seed.
-        data: data set, by default CIFAR-10 in the supplied colours.
-    """
-    configs = {CLASS_HEAD: UNET.replace(class_weight=0.1)}
-    return plan(
-        "q2_auxiliary",
-        profile,
-        over_seeds(configs, seed, 1 if profile == "quick" else MODEL_SEEDS),
-        lambda: load_data(profile, data),
-        choose=_lowest_nll,
-        rank="-val_mirror_nll",
-        weights=lambda study: {},
-    )
-
-
-def _lowest_nll(results: pd.DataFrame) -> str:
-    """Return the name with the lowest validation NLL, mirrored, mean over seeds."""
-    return results.groupby("name")["val_mirror_nll"].mean().idxmin()
-
-
-def class_head_difference(
-    study: Study, models: Study, metric: str, *, margin: float
-) -> pd.DataFrame:
-    """Return what the class head changes: see `stats.paired_differences`, class head minus U-Net.
-
-    Args:
-        study: the study of the class head.
-        models: the study of the networks, with the same seeds.
-        metric: column of the results.
-        margin: differences smaller than this do not matter.
-    """
-    results = pd.concat([study.results, models.results])
-    return stats.paired_differences(results, metric, [(CLASS_HEAD, "U-Net")], margin=margin)
 
 
 def comparison(study: Study) -> pd.DataFrame:
@@ -230,8 +177,8 @@ def agreement(study: Study, without: Sequence[str] = ()) -> dict[str, float]:
     return stats.agreement(table[~table["run"].isin(without)], "nll")
 
 
-@cache
-def scores(study: Study) -> dict[str, Scores]:
+@cache  # several tables need the scores
+def scores_on_test(study: Study) -> dict[str, Scores]:
     """Return the scores on test of the baselines, and of each network as mean over its seeds.
 
     Networks are scored with mirrored images; a table by grey level does not depend on that.
@@ -241,7 +188,7 @@ def scores(study: Study) -> dict[str, Scores]:
         name: metrics.score(baseline, test, palette)
         for name, baseline in baselines(study.data).items()
     }
-    for name in dict.fromkeys(run.name for run in study.runs):
+    for name in MODELS:
         seeds = [
             metrics.score(run.load_model(), test, palette, mirror=True)
             for run in study.runs
@@ -251,25 +198,24 @@ def scores(study: Study) -> dict[str, Scores]:
     return table
 
 
-def summary(study: Study, columns: Sequence[str]) -> pd.DataFrame:
+def summary(study: Study, columns: list[str]) -> pd.DataFrame:
     """Return a row a model as text: baselines, then networks as mean ± deviation over seeds.
 
     Args:
         study: the study of the networks.
-        columns: columns of the results; a baseline shows its plain value where a name has
-            "mirror", which it does not depend on.
+        columns: columns of the results. A baseline gives the same for a mirrored image, so its
+            plain value stands in a column with "mirror" in its name.
     """
-    rows = []
-    for _, baseline in study.table("baselines").iterrows():
-        values = {key: f"{baseline[key.replace('mirror_', '')]:.4f}" for key in columns}
-        rows.append({"model": baseline["name"], **values})
-    for name, runs in study.results.groupby("name", sort=False):
-        row = {"model": name}
-        for key in columns:
-            deviation = f" ± {runs[key].std():.4f}" if len(runs) > 1 else ""
-            row[key] = f"{runs[key].mean():.4f}{deviation}"
-        rows.append(row)
-    return pd.DataFrame(rows)
+    plain = [column.replace("mirror_", "") for column in columns]
+    baselines = study.table("baselines").set_index("name")[plain].map("{:.4f}".format)
+    networks = study.results.groupby("name", sort=False)[columns].agg(_mean_text)
+    rows = pd.concat([baselines.set_axis(columns, axis=1), networks])
+    return rows.rename_axis("model").reset_index()
+
+
+def _mean_text(seeds: pd.Series) -> str:
+    deviation = f" ± {seeds.std():.4f}" if len(seeds) > 1 else ""
+    return f"{seeds.mean():.4f}{deviation}"
 
 
 def compute_intervals(study: Study) -> pd.DataFrame:
@@ -278,73 +224,65 @@ def compute_intervals(study: Study) -> pd.DataFrame:
     Returns:
         name, metric, value, low, high, and the same of the paired `difference`: 95 % intervals.
     """
-    reference = scores(study)[TABLE]
-    tables = []
-    for name, own in scores(study).items():
-        values = metrics.bootstrap(own).loc[list(INTERVALS_OF)]
-        differences = metrics.bootstrap(own, reference).loc[list(INTERVALS_OF)]
+    tables = {}
+    for name, scores in scores_on_test(study).items():
+        differences = metrics.bootstrap(scores, scores_on_test(study)[TABLE])
         differences.columns = ["difference", "difference_low", "difference_high"]
-        tables.append(values.join(differences).reset_index().assign(name=name))
-    return pd.concat(tables, ignore_index=True).set_index("name").reset_index()
+        tables[name] = metrics.bootstrap(scores).join(differences).loc[METRICS_WITH_INTERVALS]
+    return pd.concat(tables, names=["name"]).reset_index()
 
 
 def compute_images(study: Study) -> pd.DataFrame:
     """Return a row a test image: its class, and accuracy and NLL of every model."""
     columns = {"class": np.array(study.data.names)[study.data.test.labels]}
-    for name, own in scores(study).items():
+    for name, scores in scores_on_test(study).items():
         for metric in ("accuracy", "nll"):
-            columns[f"{metric}: {name}"] = own.means[metric].round(4)
+            columns[f"{metric}: {name}"] = scores[metric].round(4)
     return pd.DataFrame(columns)
 
 
 def compute_colors(study: Study) -> pd.DataFrame:
     """Return a row a model and true colour of test pixels: pixels, accuracy and NLL."""
-    tables = []
-    for name, own in scores(study).items():
-        pixels = own.counts.sum(0)
-        table = {
-            "name": name,
-            "color": range(len(pixels)),
-            "pixels": pixels,
-            "accuracy": own.correct.sum(0) / pixels,
-            "nll": own.color_nll.sum(0) / pixels,
-        }
-        tables.append(pd.DataFrame(table).round(4))
-    return pd.concat(tables, ignore_index=True)
+    tables = {}
+    for name, scores in scores_on_test(study).items():
+        pixels = scores["pixels"].sum(0)
+        accuracy, nll = scores["correct"].sum(0) / pixels, scores["color_nll"].sum(0) / pixels
+        tables[name] = pd.DataFrame({"pixels": pixels, "accuracy": accuracy, "nll": nll})
+    return pd.concat(tables, names=["name", "color"]).round(4).reset_index()
 
 
 def compute_frequency(study: Study) -> pd.DataFrame:
     """Return the share of every colour among the training pixels, a row a colour."""
-    share = color_frequency(study.data.train.colors, len(study.data.palette))
+    share = color_frequency(study.data.train, len(study.data.palette))
     return pd.DataFrame({"color": range(len(share)), "share": share.numpy()})
 
 
-def compute_vividness(study: Study, network: torch.nn.Module | None = None) -> pd.DataFrame:
+def _log_frequency(study: Study) -> torch.Tensor:
+    share = torch.tensor(study.table("frequency")["share"].to_numpy())
+    return share.log().float()
+
+
+def compute_vividness(study: Study) -> pd.DataFrame:
     """Return what subtracting alpha times the log-frequency of the colours does.
 
-    Args:
-        study: the study of the networks.
-        network: the network, by default the study's best.
-
     Returns:
-        A row a split (validation, test; its first VIVID_IMAGES images) and alpha, with the metrics
-        of `metrics.score` from one image; `colorfulness_truth` of the true images, and
+        A row a split (validation, test; its first VIVID_IMAGES images) and alpha: the metrics of
+        the best network from one image; `colorfulness_truth` of the true images, and
         `colorfulness_palette` of the true images in the palette.
     """
-    network = network or study.best_network()
-    data = study.data
-    share = torch.tensor(study.table("frequency")["share"].to_numpy())
-    zeros = torch.zeros(1, len(share), 1, 1)
+    network, palette = study.best_network(), study.data.palette
+    log_frequency = _log_frequency(study).view(1, -1, 1, 1)
     rows = []
-    for name, split in {"validation": data.validation, "test": data.test}.items():
+    for name, split in {"validation": study.data.validation, "test": study.data.test}.items():
         split = ColorSplit(*(column[:VIVID_IMAGES] for column in split))
-        truth = metrics.colorfulness(split.images).mean().item()
-        in_palette = metrics.colorfulness(decode(split.colors, data.palette)).mean().item()
+        in_palette = decode(split.colors, palette)
+        true = {
+            "colorfulness_truth": metrics.colorfulness(split.images).mean().item(),
+            "colorfulness_palette": metrics.colorfulness(in_palette).mean().item(),
+        }
         for alpha in ALPHAS:
-            bias = vivid_logits(zeros, share.log().float(), alpha)
-            measured = metrics.score(network, split, data.palette, bias=bias).metrics()
-            row = {"split": name, "alpha": alpha, **measured.iloc[0].to_dict()}
-            rows.append(row | {"colorfulness_truth": truth, "colorfulness_palette": in_palette})
+            scored = metrics.score(network, split, palette, bias=-alpha * log_frequency)
+            rows.append({"split": name, "alpha": alpha, **metrics.aggregate(scored), **true})
     return pd.DataFrame(rows)
 
 
@@ -357,26 +295,19 @@ def shipped_weights(study: Study) -> dict[str, Path]:
 
 
 def half_precision(file: Path) -> Path:
-    """Write a copy beside `file` with 16-bit floats, and return it.
-
-    The palette keeps its precision, and the auxiliary class head is left out.
-    """
-    state = {}
-    for name, value in load_file(file).items():
-        if not name.startswith("network.class_head."):
-            smaller = value.is_floating_point() and name != "palette"
-            state[name] = value.half() if smaller else value
+    """Write a copy beside `file` with 16-bit floats, but for the palette, and return it."""
+    state = load_file(file)
+    for name, value in state.items():
+        if value.is_floating_point() and name != "palette":
+            state[name] = value.half()
     target = file.with_name("half." + file.name)
     save_file(state, target)
     return target
 
 
-def load_report_network() -> torch.nn.Module:
-    """Return the shipped network of the reference report's best run, trained here."""
-    return REPORT_CNN.load_model(paths.WEIGHTS / "q2_models_report.safetensors")
-
-
-def examples(study: Study, images: Sequence[int] | None = None) -> dict[str, torch.Tensor]:
+def examples(
+    study: Study, images: Sequence[int] | None = None
+) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Return colourings of test images by the report's network and the best one.
 
     Args:
@@ -384,30 +315,29 @@ def examples(study: Study, images: Sequence[int] | None = None) -> dict[str, tor
         images: numbers of test images; by default one of each class, drawn at random once.
 
     Returns:
-        Columns of a figure, (N, 3, H, W) or (N, 1, H, W) uint8 by title; and "titles" with the
-        class and the accuracy of the best network's picture, from that one image.
+        Rows of a figure, (N, 3, H, W) or (N, 1, H, W) uint8 by label; and a title for each image,
+        its class and the accuracy of the best network on it.
     """
     data = study.data
-    labels = data.test.labels.numpy()
     if images is None:
+        labels = data.test.labels.numpy()
         shuffled = np.random.default_rng(0).permutation(len(labels))
         images = shuffled[np.unique(labels[shuffled], return_index=True)[1]]
     few = ColorSplit(*(column[list(images)] for column in data.test))
     best = study.best_network()
-    share = torch.tensor(study.table("frequency")["share"].to_numpy())
-    log_frequency = share.log().float()
+    if study.profile == "recorded":
+        report = REPORT_CNN.load_model(paths.WEIGHTS / "q2_models_report.safetensors")
+    else:
+        report = study.run_named("report CNN").load_model()
     alpha = vivid_alpha(1.0, study.table("vividness"))
-    recorded = study.profile == "recorded"
-    report = load_report_network() if recorded else study.run_named("report CNN").load_model()
-    likely = colorize(best, few)
-    vivid = colorize(best, few, alpha=alpha, log_frequency=log_frequency)
-    accuracy = metrics.score(best, few, data.palette).means["accuracy"]
-    names = [data.names[label] for label in labels[list(images)]]
-    return {
+    vivid = colorize(best, few, alpha=alpha, log_frequency=_log_frequency(study))
+    rows = {
         "grey": few.grey,
         "truth": few.images,
-        "report's network": colorize(report, few)["most likely"],
-        study.best: likely["annealed mean"],
+        "reference": colorize(report, few)["most likely"],
+        study.best: colorize(best, few)["annealed mean"],
         f"{study.best}, vivid": vivid["annealed mean"],
-        "titles": [f"{name}\n{right:.0%}" for name, right in zip(names, accuracy, strict=True)],
     }
+    accuracy = metrics.score(best, few, data.palette)["accuracy"]
+    classes = [data.names[label] for label in few.labels]
+    return rows, [f"{name}\n{own:.0%}" for name, own in zip(classes, accuracy, strict=True)]

@@ -31,19 +31,23 @@ class Colorization:
 
     def augment(self, train: ColorSplit) -> ColorSplit:
         """Return the training images of one epoch, mirrored and shifted at random."""
+        count, most = len(train.grey), self.config.shift
+        if not (self.config.mirror or most):
+            return train
+        mirrored, shifts = torch.zeros(count, dtype=torch.bool), torch.zeros(2, count).long()
         if self.config.mirror:
-            mirrored = (torch.rand(len(train.images)) < 0.5).to(train.images.device)
-            train = mirror(train, mirrored)
-        if self.config.shift:
-            most = self.config.shift
-            shifts = torch.randint(-most, most + 1, (2, len(train.images)))
-            train = shift(train, *shifts.to(train.images.device))
-        return train
+            mirrored = torch.rand(count) < 0.5
+        if most:
+            shifts = torch.randint(-most, most + 1, (2, count))
+        return mirror_and_shift(train, mirrored, *shifts)
 
     def loss(
         self, output: torch.Tensor | ColorOutput, split: ColorSplit, index: torch.Tensor | slice
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss of a batch, and the sums (2 + 2 NC,) float64 that `metrics` needs."""
+        """Return the loss of a batch, and the sums (1 + 2 NC,) float64 that `metrics` needs.
+
+        They are the cross-entropy, the pixels of each colour, and the correct ones of each colour.
+        """
         class_loss = 0.0
         if isinstance(output, ColorOutput):
             class_loss = F.cross_entropy(output.class_logits, split.labels[index])
@@ -54,12 +58,11 @@ class Colorization:
         cross_entropy = F.cross_entropy(logits, colors)
         with torch.no_grad():
             correct = logits.max(1).indices == colors  # twice as fast as argmax, same result
-            totals = torch.stack([torch.ones_like(cross_entropy), cross_entropy]).double()
             counts = [
                 torch.bincount(subset, minlength=self.config.num_colors).double()
                 for subset in (colors, colors[correct])
             ]
-            sums = torch.cat([totals * len(colors), *counts])
+            sums = torch.cat([cross_entropy.double().view(1) * len(colors), *counts])
         return cross_entropy + self.config.class_weight * class_loss, sums
 
     def metrics(self, sums: torch.Tensor) -> dict[str, float]:
@@ -67,12 +70,12 @@ class Colorization:
 
         Balanced accuracy is the mean of the accuracies of all colours that occur.
         """
-        pixels, cross_entropy = sums[:2].tolist()
-        counts, correct = sums[2:].cpu().chunk(2)
-        occurs = counts > 0
+        cross_entropy, counts, correct = sums.cpu().split([1, *[self.config.num_colors] * 2])
+        pixels, occurs = counts.sum(), counts > 0
+        nll = (cross_entropy / pixels).item()
         return {
-            "loss": cross_entropy / pixels,
-            "nll": cross_entropy / pixels,
+            "loss": nll,
+            "nll": nll,
             "accuracy": (correct.sum() / pixels).item(),
             "balanced_accuracy": (correct[occurs] / counts[occurs]).mean().item(),
         }
@@ -82,9 +85,9 @@ class Colorization:
         return {}
 
     def final_metrics(self, model: Colorizer, data: ColorizationData) -> dict:
-        """Return all metrics of `metrics.Scores` on the test split.
+        """Return all metrics of the test split, see `metrics.score` and `metrics.aggregate`.
 
-        Those with `mirror` in their names, also on validation, average the probabilities of an
+        Those with `mirror` in their names, also of validation, average the probabilities of an
         image and its mirror image.
         """
         splits = {
@@ -94,56 +97,51 @@ class Colorization:
         }
         final = {}
         for prefix, (split, mirrored) in splits.items():
-            scores = metrics.score(model, split, data.palette, mirror=mirrored).metrics()
-            final |= scores.add_prefix(prefix).iloc[0].to_dict()
+            scores = metrics.score(model, split, data.palette, mirror=mirrored)
+            final |= {prefix + key: value for key, value in metrics.aggregate(scores).items()}
         test = evaluate(model, self, data.test)
-        final |= {f"test_{key}": value for key, value in test.items()}
-        return {"metrics": final}
+        return {"metrics": final | {f"test_{key}": value for key, value in test.items()}}
 
     def figures(self, final: dict, model: Colorizer, data: ColorizationData) -> dict[str, Figure]:
         """Return a figure of some test images: grey, true and colorized."""
         few = ColorSplit(*(column[:TRACKED_IMAGES] for column in data.test))
-        columns = {
+        rows = {
             "grey": few.grey,
             "truth": few.images,
             "truth in palette": decode(few.colors, data.palette),
             **colorize(model, few),
         }
-        return {"colorized": plots.plot_pictures(columns).flat[0].figure}
+        titles = [data.names[label] for label in few.labels]
+        return {"colorized": plots.plot_colorizations(rows, titles)}
 
 
-def mirror(split: ColorSplit, mirrored: torch.Tensor) -> ColorSplit:
-    """Return a split whose images are mirrored where `mirrored`, (N,) bool, says so."""
-    *pictures, labels = split
-    flipped = []
-    for pixels in pictures:
-        mask = mirrored.view(-1, *[1] * (pixels.ndim - 1))
-        flipped.append(torch.where(mask, pixels.flip(-1), pixels))
-    return ColorSplit(*flipped, labels)
+def mirror_and_shift(
+    split: ColorSplit, mirrored: torch.Tensor, down: torch.Tensor, right: torch.Tensor
+) -> ColorSplit:
+    """Return a split with every image mirrored or not, then shifted.
 
-
-def shift(split: ColorSplit, down: torch.Tensor, right: torch.Tensor) -> ColorSplit:
-    """Return a split with every image shifted, and filled by its reflection at the border.
+    Pixels that are shifted in are the image's reflection at its border.
 
     Args:
         split: N images.
+        mirrored: (N,) bool.
         down: (N,) whole pixels.
         right: (N,) whole pixels.
     """
     height, width = split.grey.shape[-2:]
-    image = torch.arange(len(down), device=down.device).view(-1, 1, 1)
-    row = _reflected(height, down)[:, :, None]
-    column = _reflected(width, right)[:, None, :]
+    row = _reflect(torch.arange(height) - down[:, None], height)  # (N, H), the source of each pixel
+    column = _reflect(torch.arange(width) - right[:, None], width)
+    column = torch.where(mirrored[:, None], width - 1 - column, column)
+    row, column = row.to(split.grey.device), column.to(split.grey.device)
 
     def take(pixels: torch.Tensor) -> torch.Tensor:  # (N, C, H, W)
-        shifted = pixels.permute(0, 2, 3, 1)[image, row, column]
-        return shifted.permute(0, 3, 1, 2).contiguous()
+        rows = pixels.gather(2, row[:, None, :, None].expand_as(pixels))
+        return rows.gather(3, column[:, None, None, :].expand_as(pixels))
 
-    colors = split.colors[image, row, column]
+    colors = take(split.colors[:, None])[:, 0]
     return ColorSplit(take(split.images), take(split.grey), colors, split.labels)
 
 
-def _reflected(size: int, by: torch.Tensor) -> torch.Tensor:
-    """Return the index (N, size) from which every pixel comes after a shift."""
-    index = (torch.arange(size, device=by.device) - by.view(-1, 1)).abs()
-    return torch.where(index < size, index, 2 * (size - 1) - index)
+def _reflect(index: torch.Tensor, size: int) -> torch.Tensor:
+    """Return indices reflected into 0 to size - 1."""
+    return (size - 1) - ((size - 1) - index.abs()).abs()

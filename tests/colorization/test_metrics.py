@@ -7,7 +7,7 @@ import torch
 from smai_lib.colorization import metrics
 from smai_lib.colorization.baselines import GreyTable
 from smai_lib.colorization.data import ColorSplit
-from smai_lib.colorization.metrics import Scores, bootstrap, mean_scores, score
+from smai_lib.colorization.metrics import aggregate, bootstrap, mean_scores, score
 from smai_lib.colorization.model import ColorizationUNet, Colorizer
 from smai_lib.colorization.palette import decode
 from smai_lib.core.errors import ConfigError
@@ -30,27 +30,25 @@ def test_psnr_and_colorfulness_by_hand():
     assert metrics.colorfulness(image).tolist() == pytest.approx(expected)
 
 
-def test_scores_agree_with_the_task(data, tables, metrics_of):
+def test_metrics_agree_with_the_task(data, tables, metrics_of):
     table = tables["luminance table"]
     scores = score(table, data.test, data.palette)
-    values = scores.metrics().iloc[0]
-    expected = metrics_of(table, data.test)
+    values, expected = aggregate(scores), metrics_of(table, data.test)
     for name in ("accuracy", "nll", "balanced_accuracy"):
         assert values[name] == pytest.approx(expected[name], rel=1e-5)
     predicted = table.log_probs[0].argmax(1)[data.test.grey[:, 0].long()]
     psnr = metrics.psnr(decode(predicted, data.palette), data.test.images)
-    assert scores.means["psnr"] == pytest.approx(psnr.numpy(), rel=1e-5)
+    assert scores["psnr"] == pytest.approx(psnr.numpy(), rel=1e-5)
     # the known grey value brings a prediction nearer to the truth
     assert values["psnr_grey"] > values["psnr_mean"] > values["psnr"]
 
 
-def test_scoring_in_blocks_changes_nothing(data, tables, monkeypatch):
+def test_scoring_in_batches_changes_nothing(data, tables, monkeypatch):
     table = tables["luminance and row table"]
     whole = score(table, data.test, data.palette)
     monkeypatch.setattr(metrics, "BATCH_PIXELS", 3 * 1024)
-    blocks = score(table, data.test, data.palette)
-    assert np.allclose(whole.means["nll"], blocks.means["nll"])  # image by image
-    assert np.allclose(whole.metrics(), blocks.metrics())
+    batches = score(table, data.test, data.palette)
+    assert all(np.allclose(whole[name], batches[name]) for name in whole)  # image by image
 
 
 def test_calibration_error_by_hand():
@@ -60,10 +58,9 @@ def test_calibration_error_by_hand():
     colors = torch.ones(1, 4, 4, dtype=torch.uint8)
     colors[0, 0] = 0
     images = decode(colors, palette)
-    split = ColorSplit(images, images[:, :1], colors, torch.zeros(1))
-    scores = score(table, split, palette)
-    values = scores.metrics().iloc[0]
-    assert scores.color_nll[0] == pytest.approx([-4 * math.log(0.2), -12 * math.log(0.8)])
+    scores = score(table, ColorSplit(images, images[:, :1], colors, torch.zeros(1)), palette)
+    values = aggregate(scores)
+    assert scores["color_nll"][0] == pytest.approx([-4 * math.log(0.2), -12 * math.log(0.8)])
     assert values["ece"] == pytest.approx(0.05, abs=1e-6)
     assert values["accuracy"] == 0.75 and values["balanced_accuracy"] == 0.5
     assert values["nll"] == pytest.approx(-0.75 * math.log(0.8) - 0.25 * math.log(0.2))
@@ -71,7 +68,7 @@ def test_calibration_error_by_hand():
 
 def test_mirror_averaging_lowers_the_loss_of_a_network_and_changes_no_table(data, tables, network):
     def nll(model, mirror):
-        return score(model, data.test, data.palette, mirror=mirror).metrics()["nll"].item()
+        return aggregate(score(model, data.test, data.palette, mirror=mirror))["nll"]
 
     table = tables["luminance and row table"]
     assert nll(table, True) == pytest.approx(nll(table, False), abs=1e-6)
@@ -82,45 +79,40 @@ def test_a_bias_is_added_to_the_logits(data, tables):
     table, bias = tables["luminance and row table"], torch.arange(8.0)
     biased = score(table, data.test, data.palette, bias=bias.view(1, 8, 1, 1), mirror=True)
     expected = score(GreyTable(table.log_probs + bias), data.test, data.palette)
-    assert biased.means["nll"] == pytest.approx(expected.means["nll"])
-    assert biased.means["accuracy"] == pytest.approx(expected.means["accuracy"])
+    for name in ("nll", "accuracy"):
+        assert biased[name] == pytest.approx(expected[name])
 
 
 def test_mean_scores_are_means_of_the_seeds_metrics(data, tables, network):
-    parts = [score(model, data.test, data.palette) for model in (*tables.values(), network)]
-    mean = mean_scores(parts).metrics().iloc[0]
+    seeds = [score(model, data.test, data.palette) for model in (*tables.values(), network)]
+    mean = aggregate(mean_scores(seeds))
     for key in ("accuracy", "nll", "balanced_accuracy", "psnr"):
-        expected = np.mean([part.metrics()[key].item() for part in parts])
-        assert mean[key] == pytest.approx(expected)
-    other = score(network, data.validation, data.palette)
-    with pytest.raises(ConfigError, match="same images"):
-        mean_scores([parts[0], other])
+        assert mean[key] == pytest.approx(np.mean([aggregate(seed)[key] for seed in seeds]))
 
 
 def test_bootstrap_intervals(data, tables):
-    low, high = (
-        score(tables[name], data.test, data.palette)
-        for name in ("majority colour", "luminance table")
-    )
-    intervals = bootstrap(high, resamples=500)
+    names = ("majority colour", "luminance table")
+    low, high = (score(tables[name], data.test, data.palette) for name in names)
+    intervals = bootstrap(high)
     assert (intervals["low"] <= intervals["high"]).all()
     accuracy = intervals.loc["accuracy"]
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]
     # of the mean of ten values, by the normal approximation
-    half = 1.96 * high.means["accuracy"].std() / math.sqrt(10)
+    half = 1.96 * high["accuracy"].std() / math.sqrt(10)
     assert accuracy["high"] - accuracy["low"] == pytest.approx(2 * half, rel=0.2)
-    difference = bootstrap(high, low, resamples=500)
+    difference = bootstrap(high, low)
     assert difference.loc["accuracy", "low"] > 0 > difference.loc["nll", "high"]
-    assert (bootstrap(high, high, resamples=50) == 0).all(axis=None)
+    assert (bootstrap(high, high) == 0).all(axis=None)
+    with pytest.raises(ConfigError, match="same images"):
+        bootstrap(high, score(tables[names[0]], data.validation, data.palette))
 
 
 def test_balanced_accuracy_of_a_resample_counts_what_occurs():
-    scores = Scores(
-        {},
-        np.array([[4.0, 0], [0, 4]]),
-        np.array([[4.0, 0], [0, 1]]),
-        np.zeros((2, 2)),
-        np.zeros((2, 1, 2)),
-    )
-    balanced = scores.metrics(np.array([[1.0, 1], [2, 0]]))["balanced_accuracy"]
+    scores = {
+        "nll": np.zeros(2),
+        "pixels": np.array([[4.0, 0], [0, 4]]),
+        "correct": np.array([[4.0, 0], [0, 1]]),
+        "calibration": np.zeros((2, 1, 2)),
+    }
+    balanced = aggregate(scores, np.array([[1.0, 1], [2, 0]]))["balanced_accuracy"]
     assert balanced.tolist() == [(1 + 0.25) / 2, 1]

@@ -8,10 +8,10 @@ from safetensors.torch import load_file, save_file
 
 from smai_lib.colorization import metrics, studies
 from smai_lib.colorization.config import ColorizationConfig
-from smai_lib.colorization.search import color_search
-from smai_lib.colorization.studies import CLASS_HEAD, PUBLISHED, SWEEP_CONFIGS, TABLE
+from smai_lib.colorization.studies import PUBLISHED, SWEEP_CONFIGS, TABLE
 from smai_lib.core import paths
 from smai_lib.core.errors import RunError
+from smai_lib.studies import load_study
 
 NAMES = ["report CNN", "tuned CNN", "CNN + prior", "U-Net", "CNN", "U-Net without prior"]
 
@@ -36,10 +36,10 @@ def study(tmp_path_factory, small_data):
 
 @pytest.fixture
 def with_results(monkeypatch):
-    """A function that gives a recorded study other results."""
+    """A function that gives a study other results."""
 
     def change(study, table):
-        monkeypatch.setitem(study._tables, "", pd.DataFrame(table))
+        monkeypatch.setattr(type(study), "results", pd.DataFrame(table))
         return study
 
     return change
@@ -53,8 +53,6 @@ def test_the_studies_train_each_network_with_and_without_its_prior(study, small_
     unet = configs["U-Net"]
     assert configs["CNN"] == configs["CNN + prior"].replace(model="cnn")
     assert configs["U-Net without prior"] == unet.replace(model="unet_no_prior")
-    auxiliary = studies.color_auxiliary("full", 0, small_data)
-    assert [run.config for run in auxiliary.runs] == [unet.replace(class_weight=0.1)] * 3
 
 
 def test_results_are_those_of_the_weights_that_the_runs_left(study):
@@ -64,16 +62,16 @@ def test_results_are_those_of_the_weights_that_the_runs_left(study):
         ("test_mirror_", data.test, True),
         ("val_mirror_", data.validation, True),
     ):
-        scores = metrics.score(run.load_model(), split, data.palette, mirror=mirror).metrics()
+        scores = metrics.score(run.load_model(), split, data.palette, mirror=mirror)
         for key in ("accuracy", "nll", "psnr_grey"):
-            assert run.metrics[prefix + key] == pytest.approx(scores[key].item(), abs=1e-6)
+            assert run.metrics[prefix + key] == pytest.approx(scores[key].mean(), abs=1e-6)
 
 
 def test_intervals_agree_with_the_images_they_come_from(study):
     images, intervals = study.table("images"), study.table("intervals")
     intervals = intervals.set_index(["name", "metric"])
-    scores = studies.scores(study)
-    values, reference = (scores[name].means["nll"] for name in ("U-Net", TABLE))
+    scores = studies.scores_on_test(study)
+    values, reference = scores["U-Net"]["nll"], scores[TABLE]["nll"]
     assert images["nll: U-Net"].tolist() == values.round(4).tolist()
     row, difference = intervals.loc["U-Net", "nll"], values - reference
     assert row["value"] == pytest.approx(values.mean(), abs=1e-5)
@@ -105,9 +103,9 @@ def test_vividness_is_measured_on_both_splits(study):
     table = study.table("vividness")
     for name, split in {"validation": study.data.validation, "test": study.data.test}.items():
         rows = table[table["split"] == name]
-        plain = metrics.score(study.best_network(), split, study.data.palette).metrics()
+        plain = metrics.score(study.best_network(), split, study.data.palette)
         truth = metrics.colorfulness(split.images).mean().item()
-        assert rows.iloc[0]["nll"] == pytest.approx(plain["nll"].item())
+        assert rows.iloc[0]["nll"] == pytest.approx(plain["nll"].mean())
         assert rows["colorfulness_truth"].tolist() == pytest.approx([truth] * len(rows))
         assert rows["nll"].nunique() == len(studies.ALPHAS)
 
@@ -126,19 +124,15 @@ def test_summary_shows_the_spread_over_seeds_and_plain_values_of_baselines(study
     assert column[TABLE] == f"{baselines.loc[TABLE, 'test_nll']:.4f}"
 
 
-def test_shipped_weights_take_half_the_room_lack_the_class_head_and_predict_the_same(
-    study, tmp_path
-):
-    config = studies.UNET.replace(class_weight=0.1)
-    _, model = config.build(study.data, 0)
+def test_shipped_weights_take_half_the_room_and_predict_the_same(study, tmp_path):
+    _, model = studies.UNET.build(study.data, 0)
     file = tmp_path / "weights.safetensors"
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, file)
     shipped = studies.half_precision(file)
     state = load_file(shipped)
     assert {x.dtype for x in state.values() if x.is_floating_point()} == {torch.float16}
-    assert not any("class_head" in name for name in state)
     inputs = study.data.test.inputs(slice(None))
-    predicted = config.load_model(shipped)(inputs).softmax(1)
+    predicted = studies.UNET.load_model(shipped)(inputs).softmax(1)
     assert (predicted - model.eval()(inputs).softmax(1)).abs().max() < 0.01
 
 
@@ -150,29 +144,29 @@ def test_what_full_ships_is_what_recorded_reads(study, tmp_path, monkeypatch):
     recorded.data = study.data
     for name in study.table_functions:
         pd.testing.assert_frame_equal(recorded.table(name), study.table(name), check_dtype=False)
-    shipped, trained = studies.examples(recorded), studies.examples(study)
-    for name in shipped.keys() - {"titles"}:
-        difference = shipped[name].int() - trained[name].int()
+    shipped, trained = studies.examples(recorded)[0], studies.examples(study)[0]
+    for name, picture in shipped.items():
+        difference = picture.int() - trained[name].int()
         assert (difference.abs() <= 8).float().mean() > 0.99
 
 
 def test_examples_show_each_class_with_the_accuracy_of_its_picture(study):
-    examples = studies.examples(study)
+    rows, titles = studies.examples(study)
     best, data = study.best, study.data
-    rows = ["grey", "truth", "report's network", best, f"{best}, vivid", "titles"]
-    assert list(examples) == rows
+    assert list(rows) == ["grey", "truth", "reference", best, f"{best}, vivid"]
     predicted = study.best_network()(data.test.inputs(slice(None))).argmax(1)
     accuracy = (predicted == data.test.colors).float().mean((1, 2))
-    for label, truth in enumerate(examples["truth"]):
+    for label, truth in enumerate(rows["truth"]):
         index = (data.test.images == truth).flatten(1).all(1).nonzero().item()
         assert data.test.labels[index] == label
-        assert examples["titles"][label] == f"{data.names[label]}\n{accuracy[index]:.0%}"
-    assert torch.equal(studies.examples(study, [3])["truth"], data.test.images[3:4])
+        assert titles[label] == f"{data.names[label]}\n{accuracy[index]:.0%}"
+    assert torch.equal(studies.examples(study, [3])[0]["truth"], data.test.images[3:4])
 
 
-def test_a_stand_in_is_refused_by_the_full_search(small_data):
+@pytest.mark.parametrize("name", ["q2_models", "q2_search"])
+def test_a_stand_in_is_refused_by_a_full_study(small_data, name):
     with pytest.raises(RunError, match="only bundled photo patches is available"):
-        color_search("full", 0, replace(small_data, source="bundled photo patches"))
+        load_study(name, "full", 0, replace(small_data, source="bundled photo patches"))
 
 
 def test_networks_without_recorded_results_break_nothing():
@@ -180,16 +174,6 @@ def test_networks_without_recorded_results_break_nothing():
     assert set(recorded.results["name"]) <= set(NAMES)
     assert set(studies.summary(recorded, ["test_nll"])["model"]) >= {TABLE, "U-Net"}
     assert "epochs" in recorded.caption()
-
-
-def test_the_class_head_is_compared_with_the_unet_seed_by_seed(with_results):
-    unet = {"name": ["U-Net"] * 3, "seed": [0, 1, 2], "nll": [1.0, 2.0, 4.0]}
-    head = {"name": [CLASS_HEAD] * 3, "seed": [0, 1, 2], "nll": [0.9, 1.8, 3.9]}
-    auxiliary = with_results(studies.color_auxiliary(), head)
-    models = with_results(studies.color_models(), unet)
-    row = studies.class_head_difference(auxiliary, models, "nll", margin=0.01).iloc[0]
-    assert row["difference"] == pytest.approx(-0.4 / 3)
-    assert row["verdict"] == "not resolved"
 
 
 def test_the_sweep_trains_the_published_configurations():

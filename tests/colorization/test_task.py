@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from smai_lib.colorization.task import Colorization, shift
+from smai_lib.colorization.task import TRACKED_IMAGES, Colorization, mirror_and_shift
 from smai_lib.core.training import choose_precision, evaluate, fit
 
 
@@ -72,46 +72,42 @@ def test_fit_beats_the_table_where_the_place_tells(data, config, tables, metrics
     assert fitted.rows[-1]["val_accuracy"] == again["accuracy"]
 
 
-def test_mirroring_is_drawn_anew_and_moves_grey_and_colours_together(data, config):
-    task = Colorization(config(mirror=True))
-    torch.manual_seed(1)
-    augmented, second = task.augment(data.train), task.augment(data.train)
-    mirrored = (augmented.images == data.train.images.flip(-1)).flatten(1).all(1)
-    assert 5 < mirrored.sum() < 35
-    assert torch.equal(augmented.labels, data.train.labels)
-    for before, after in zip(data.train[:3], augmented[:3], strict=True):
-        assert torch.equal(after[mirrored], before[mirrored].flip(-1))
-        assert torch.equal(after[~mirrored], before[~mirrored])
-    assert not torch.equal(augmented.images, second.images)
-    assert Colorization(config()).augment(data.train) is data.train
-
-
-def test_shift_moves_grey_and_colours_together_and_reflects(data):
-    split = data.validation
-    shifted = shift(split, torch.full((10,), 3), torch.full((10,), -2))
-    assert torch.equal(shifted.labels, split.labels)
-    for before, after in zip(split[:3], shifted[:3], strict=True):
+def test_grey_and_colours_are_mirrored_and_shifted_with_their_image(data):
+    split, mirrored = data.validation, torch.arange(10) < 5
+    moved = mirror_and_shift(split, mirrored, torch.full((10,), 3), torch.full((10,), -2))
+    assert torch.equal(moved.labels, split.labels)
+    for before, after in zip(split[:3], moved[:3], strict=True):
+        before = torch.cat([before[:5].flip(-1), before[5:]])
         assert torch.equal(after[..., 3:, :-2], before[..., :-3, 2:])  # what stays in the picture
         assert torch.equal(after[..., 0, :-2], before[..., 3, 2:])  # the border is not doubled
         assert torch.equal(after[..., 3:, -1], before[..., :-3, -3])
 
 
-def test_shift_is_drawn_per_image_and_within_range(data, config):
+@pytest.mark.parametrize("keys", [{"mirror": True}, {"shift": 2}, {"mirror": True, "shift": 2}])
+def test_augmentation_is_drawn_anew_for_every_image(data, config, keys):
+    task = Colorization(config(**keys))
     torch.manual_seed(0)
-    augmented = Colorization(config(shift=2)).augment(data.train)
-    matches = []
-    for down, right in np.ndindex(5, 5):
-        steps = torch.tensor([[down - 2], [right - 2]]).expand(2, 40)
-        same = shift(data.train, *steps).grey == augmented.grey
-        matches.append(same.flatten(1).all(1))
-    matches = torch.stack(matches)
-    assert matches.any(0).all() and matches.any(1).sum() > 10
+    augmented, second = task.augment(data.train), task.augment(data.train)
+    assert not torch.equal(augmented.grey, second.grey)
+    drawn = torch.zeros(2, 5, 5)  # images that were mirrored or not, moved down and to the right
+    for mirrored, down, right in np.ndindex(drawn.shape):
+        steps = torch.tensor([mirrored, down - 2, right - 2]).expand(40, 3).T
+        same = mirror_and_shift(data.train, steps[0] == 1, *steps[1:]).grey == augmented.grey
+        drawn[mirrored, down, right] = same.flatten(1).all(1).sum()
+    assert drawn.sum() == 40
+    assert (drawn[1].sum() > 10) == ("mirror" in keys)
+    assert ((drawn > 0).sum() > 10) == ("shift" in keys)
+
+
+def test_images_stay_as_they_are_without_augmentation(data, config):
+    assert Colorization(config()).augment(data.train) is data.train
 
 
 def test_wandb_shows_test_images_beside_their_colourings(data, config):
     task, model = config(model="unet").build(data, 0)
     figure = task.figures({}, model, data)["colorized"]
-    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert titles == ["grey", "truth", "truth in palette", "most likely", "annealed mean"]
-    truth = figure.axes[1].get_images()[0].get_array()
+    labels = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
+    labels = [label.replace("\n", " ") for label in labels]
+    assert labels == ["grey", "truth", "truth in palette", "most likely", "annealed mean"]
+    truth = figure.axes[TRACKED_IMAGES].get_images()[0].get_array()
     assert np.array_equal(truth, data.test.images[0].permute(1, 2, 0).numpy())
