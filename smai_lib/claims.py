@@ -12,13 +12,16 @@ Example:
 
 import inspect
 from collections.abc import Callable
-from functools import cache
+from difflib import get_close_matches
 from importlib import import_module
-from importlib.util import find_spec
 
 from .core.errors import ConfigError, ReportError
 
 TOPICS = ("multitask", "features", "colorization", "costs")
+ABOUT_QUICK = (
+    "\n*These sentences are about the recorded results. A quick run has too few images, epochs and "
+    "seeds to conclude anything.*"
+)
 _registry: dict[str, Callable[..., bool]] = {}
 
 
@@ -41,37 +44,44 @@ def claim(function: Callable[..., bool]) -> Callable[..., bool]:
     return function
 
 
-@cache
 def all_claims() -> dict[str, Callable[..., bool]]:
     """Return every claim of every topic by name."""
     for topic in TOPICS:
-        module = f"{__package__}.{topic}.claims"
-        if find_spec(module):
-            import_module(module)
-    return dict(_registry)
+        import_module(f"{__package__}.{topic}.claims")
+    return _registry
+
+
+def find(name: str) -> Callable[..., bool]:
+    """Return a claim.
+
+    Raises:
+        ConfigError: there is no such claim.
+    """
+    claims = all_claims()
+    if name not in claims:
+        similar = ", ".join(get_close_matches(name, claims)) or "see claims.py of each topic"
+        raise ConfigError(f"unknown claim {name!r}; similar names: {similar}")
+    return claims[name]
 
 
 def sentence(name: str) -> str:
-    """Return the sentence of a claim.
+    """Return the sentence of a claim."""
+    return " ".join(inspect.getdoc(find(name)).split())
+
+
+def check(name: str) -> None:
+    """Check that the recorded results support a claim.
 
     Raises:
         ConfigError: there is no such claim.
-    """
-    return " ".join(inspect.getdoc(_find(name)).split())
-
-
-@cache
-def holds(name: str) -> bool:
-    """Return whether the recorded results support a claim.
-
-    Raises:
-        ConfigError: there is no such claim.
+        ReportError: the claim is false.
     """
     from .studies import load_study
 
-    function = _find(name)
+    function = find(name)
     studies = [load_study(study) for study in inspect.signature(function).parameters]
-    return bool(function(*studies))
+    if not function(*studies):
+        raise ReportError(f"claim {name!r} is false on the recorded results: {sentence(name)}")
 
 
 def show(*names: str, profile: str = "recorded"):
@@ -85,24 +95,13 @@ def show(*names: str, profile: str = "recorded"):
 
     Raises:
         ConfigError: there is no such claim.
-        ReportError: the recorded results do not support a claim.
+        ReportError: a claim is false.
     """
     from IPython.display import Markdown
 
     for name in names:
-        if not holds(name):
-            raise ReportError(f"the recorded results do not support {name}: {sentence(name)}")
+        check(name)
     lines = [f"- ✓ {sentence(name)}" for name in names]
     if profile == "quick":
-        lines.append(
-            "\n*These sentences are about the recorded results. A quick run has too few images, "
-            "epochs and seeds to conclude anything.*"
-        )
+        lines.append(ABOUT_QUICK)
     return Markdown("\n".join(lines))
-
-
-def _find(name: str) -> Callable[..., bool]:
-    claims = all_claims()
-    if name not in claims:
-        raise ConfigError(f"claim: found {name!r}, expected one of {', '.join(claims)}")
-    return claims[name]

@@ -9,9 +9,8 @@ import base64
 import io
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from IPython import get_ipython
@@ -42,17 +41,14 @@ LIVE = "application/vnd.jupyter.widget-view+json"  # an output that needs a runn
 BANNER = '<p class="banner">Profile <b>{}</b>: {}. <a href="report.html">The report</a></p>'
 
 
-def check_parameters(
-    cells: Sequence[str], *allowed: str, values: Mapping[str, Any] | None = None
-) -> None:
-    """Check the parameters of a notebook, in its second cell.
+def check_parameters(cells: Sequence[str], *allowed: str) -> None:
+    """Check the parameters of the notebook that calls this in its second cell.
 
     papermill only warns about an unknown parameter, and runs the notebook with its defaults.
 
     Args:
         cells: the executed cells, IPython's `In`.
         allowed: names of the notebook's parameters.
-        values: their values; default: the notebook's variables.
 
     Raises:
         ConfigError: a parameter is unknown, the profile is unknown, or the seed is not a whole
@@ -67,11 +63,9 @@ def check_parameters(
         if name not in allowed:
             known = ", ".join(allowed)
             raise ConfigError(f"unknown parameter {name!r}; this notebook has {known}")
-    values = get_ipython().user_ns if values is None else values
-    if "profile" in allowed:
-        check_profile(values["profile"])
-    if "seed" in allowed:
-        whole_number("seed", values["seed"])
+    variables = get_ipython().user_ns
+    check_profile(variables["profile"])
+    whole_number("seed", variables["seed"])
 
 
 def _injected_names(cells: Sequence[str]) -> list[str]:
@@ -111,13 +105,11 @@ def run_in_place(names: Sequence[str] = NOTEBOOKS) -> None:
 
     Raises:
         ConfigError: a name is unknown.
-        ReportError: the folder cannot be written, or a cell failed; that notebook stays as it was.
+        ReportError: a cell failed; that notebook stays as it was.
     """
     for name in names:
         if name not in NOTEBOOKS:
             raise ConfigError(f"notebook: found {name!r}, expected one of {', '.join(NOTEBOOKS)}")
-    if not os.access(paths.NOTEBOOKS, os.W_OK):
-        raise ReportError(f"cannot write to {paths.NOTEBOOKS}; use a folder you may write to")
     for name in names:
         file = paths.NOTEBOOKS / f"{name}.ipynb"
         print(f"{file.name}: running", flush=True)
@@ -138,11 +130,12 @@ def _run(file: Path) -> str:
         timeout=CELL_SECONDS,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,
         extra_arguments=QUIET_KERNEL,
         resources={"metadata": {"path": str(file.parent)}},
     )
     try:
-        client.execute(env=os.environ | {plots.SAVE_VARIABLE: "1"})
+        client.execute(env=os.environ | {plots.SAVE_VARIABLE: "1", "TQDM_DELAY": "1e9"})
     except (CellExecutionError, DeadKernelError) as error:
         failed = paths.runs_dir() / f"failed_{file.name}"
         failed.parent.mkdir(parents=True, exist_ok=True)
@@ -151,6 +144,9 @@ def _run(file: Path) -> str:
     notebook.metadata.pop("widgets", None)  # the state of widgets: a kernel makes it anew
     for output in _outputs(notebook):
         data = output.get("data", {})
+        if LIVE in data:  # so that a second run changes nothing
+            data[LIVE]["model_id"] = "0" * 32
+            data["text/plain"] = "Controls: run this cell to see them."
         if "image/png" in data:
             data["image/png"] = compress(data["image/png"])
     return nbformat.writes(notebook) + "\n"

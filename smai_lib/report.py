@@ -10,7 +10,6 @@
 The build fails on anything that the recorded results do not support; `render` lists what.
 """
 
-import base64
 import functools
 import hashlib
 import json
@@ -18,14 +17,12 @@ import re
 import runpy
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
+from difflib import get_close_matches
 from pathlib import Path
-
-import pandas as pd
 
 from . import claims, typeset
 from .core import paths, plots
-from .core.errors import ReportError
+from .core.errors import ConfigError, ReportError
 from .core.files import write as write_file
 from .formats import markdown_table, show_value
 
@@ -33,6 +30,7 @@ REPORT, README = paths.REPORT, paths.ROOT / "README.md"
 SOURCE, README_SOURCE = REPORT / "report.md", REPORT / "readme.md"
 LOCAL_SOURCE = REPORT / "here.md"  # a chapter about what this machine trained
 PAGE = REPORT / "report.html"
+LAYOUT = ("page.html", "style.css", "report.typ")
 
 FACT = re.compile(r"\{([a-z]\w*(?:\.\w+)+)(?::([^{}]*))?\}")
 CLAIM = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\{claim=([\w,]+)\}")
@@ -44,11 +42,11 @@ BLOCK = re.compile(r"<!-- (\w+):.*?<!-- /\1 -->", re.DOTALL)  # of README
 # what the rule about typed numbers does not read: code, math, targets of links, attributes
 UNREAD = re.compile(r"`[^`]*`|\$[^$]*\$|\]\([^)]*\)|\{[^{}]*\}|<!--.*?-->|<[^>]*>")
 NUMBER = re.compile(r"(?<![\w.,-])\d[\d.,]*(?:\s?%)?")
-TAKEN_BY_HAND = {"wandb_leet.png"}  # a picture of a terminal
 # constants of the tasks: classes, colours, runs, epochs, sides of images, pixels, the confidence
 CONSTANTS = {"0", "1", "10", "20", "21", "24", "28", "30", "32", "64", "255", "95 %"}
 # names, as "config 3" and "configs 1 to 3", and years
 NAMED = re.compile(r"\b(?:[Cc]onfigs?|[Rr]uns?) \d+(?:(?:,| to| and) \d+)*|\b(?:19|20)\d\d\b")
+TAKEN_BY_HAND = "wandb_leet.png"  # a picture of a terminal
 
 
 @functools.cache
@@ -60,94 +58,93 @@ def load_facts() -> Mapping[str, object]:
 def render(source: Path, facts: Mapping[str, object] | None = None) -> str:
     """Return the Markdown of a source with facts, claims and tables filled in.
 
+    Args:
+        source: the file.
+        facts: values and tables by name; default: those of the recorded results.
+
     Raises:
-        ReportError: a line for each problem, with file, line and value: an unknown fact, table or
-            claim, a claim that does not hold, a typed number, a figure that is missing or stale, a
-            dead link.
+        ReportError: one line for each line of the source that has a problem: an unknown fact, table
+            or claim, a claim that does not hold, a typed number, a figure that is missing or stale,
+            a dead link.
     """
     facts = load_facts() if facts is None else facts
     text = source.read_text(encoding="utf-8")
     anchors = set(ANCHOR.findall(text))
     lines, problems = [], []
     for number, line in enumerate(text.splitlines(), start=1):
-        found: list[str] = _typed_numbers(line)
-        line = CLAIM.sub(functools.partial(_fill_claim, problems=found), line)
-        line = TABLE.sub(functools.partial(_fill_table, facts=facts, problems=found), line)
-        line = FACT.sub(functools.partial(_fill_fact, facts=facts, problems=found), line)
-        found += _figure_problems(line)
-        found += [f"dead link {link}" for link in LINK.findall(line) if _is_dead(link, anchors)]
-        problems += [f"{source.name}, line {number}: {problem}" for problem in found]
-        lines.append(line)
+        try:
+            lines.append(_fill(line, facts, anchors))
+        except (ConfigError, ReportError) as error:
+            problems.append(f"{source.name}, line {number}: {error}")
     if problems:
         raise ReportError("\n".join(problems))
     return "\n".join(lines) + "\n"
 
 
-def _typed_numbers(line: str) -> list[str]:
-    """Return a problem for each measured number that is typed into a line of prose."""
-    text = NAMED.sub("", UNREAD.sub("", CLAIM.sub(r"\1", line)))
-    typed = [number.rstrip(".,") for number in NUMBER.findall(text)]
-    return [
-        f"typed number {number!r}; cite a fact, {{name:format}}"
-        for number in typed
-        if number not in CONSTANTS
-    ]
+def _fill(line: str, facts: Mapping[str, object], anchors: set[str]) -> str:
+    """Return a line with claims, tables and facts filled in; raise its first problem."""
+    _check_numbers(line)
+    line = CLAIM.sub(_show_claim, line)
+    line = TABLE.sub(lambda table: markdown_table(_find(table[1], facts)), line)
+    line = FACT.sub(lambda fact: _show_fact(fact[1], fact[2] or "", facts), line)
+    for _, name in typeset.FIGURE.findall(line):
+        _check_figure(paths.FIGURES / name)
+    for link in LINK.findall(line):
+        if _is_dead(link, anchors):
+            raise ReportError(f"dead link {link}")
+    return line
 
 
-def _fill_fact(match: re.Match, facts: Mapping[str, object], problems: list[str]) -> str:
-    name, form = match[1], match[2] or ""
-    if name not in facts:
-        problems.append(f"unknown fact {name!r}; report/facts.py has none of that name")
-        return ""
-    try:
-        return show_value(facts[name], form)
-    except (TypeError, ValueError) as error:
-        problems.append(f"fact {name!r}: {error} ({form!r})")
-        return ""
+def _check_numbers(line: str) -> None:
+    """Raise ReportError if a measured number is typed into a line of prose."""
+    prose = NAMED.sub("", UNREAD.sub("", CLAIM.sub(r"\1", line)))
+    for number in NUMBER.findall(prose):
+        if number.rstrip(".,") not in CONSTANTS:
+            raise ReportError(f"typed number {number.rstrip('.,')!r}; cite a fact, {{name:format}}")
 
 
-def _fill_claim(match: re.Match, problems: list[str]) -> str:
+def _show_claim(match: re.Match) -> str:
+    """Return the sentence of the report, if all claims that it cites hold."""
     for name in match[2].split(","):
-        if name not in claims.all_claims():
-            problems.append(f"unknown claim {name!r}")
-        elif not claims.holds(name):
-            problems.append(f"claim {name!r} is false: {claims.sentence(name)}")
+        claims.check(name)
     return match[1]
 
 
-def _fill_table(match: re.Match, facts: Mapping[str, object], problems: list[str]) -> str:
-    table = facts.get(match[1])
-    if not isinstance(table, pd.DataFrame):
-        problems.append(f"unknown table {match[1]!r}; report/facts.py has none of that name")
-        return ""
-    return markdown_table(table)
+def _find(name: str, facts: Mapping[str, object]) -> object:
+    if name not in facts:
+        similar = ", ".join(get_close_matches(name, facts)) or "see report/facts.py"
+        raise ReportError(f"unknown fact or table {name!r}; similar names: {similar}")
+    return facts[name]
 
 
-def _figure_problems(line: str) -> list[str]:
-    problems = []
-    for _, name in typeset.FIGURE.findall(line):
-        file = paths.FIGURES / name
-        if not file.exists():
-            problems.append(f"missing figure {name}; run `smai notebooks`")
-        elif name not in TAKEN_BY_HAND:
-            changed = [f"{table} changed" for table in plots.stale_tables(file)]
-            problems += [f"stale figure {name} ({what}); run `smai notebooks`" for what in changed]
-    return problems
+def _show_fact(name: str, form: str, facts: Mapping[str, object]) -> str:
+    try:
+        return show_value(_find(name, facts), form)
+    except (TypeError, ValueError) as error:
+        raise ReportError(f"fact {name!r}: {error} ({form!r})") from None
+
+
+def _check_figure(file: Path) -> None:
+    """Raise ReportError if a figure is missing, or a table that it shows has changed."""
+    if not file.exists():
+        raise ReportError(f"missing figure {file.name}; run `smai notebooks`")
+    changed = [] if file.name == TAKEN_BY_HAND else plots.stale_tables(file)
+    if changed:
+        tables = ", ".join(changed)
+        raise ReportError(f"stale figure {file.name} ({tables} changed); run `smai notebooks`")
 
 
 def _is_dead(link: str, anchors: set[str]) -> bool:
     """Return whether a link leads nowhere; addresses on the web are not tried."""
-    if link.startswith(("http:", "https:")):
-        return False
     target, _, anchor = urllib.parse.unquote(link).partition("#")
+    if target.startswith("http") or target.endswith(".html"):  # a notebook's page, in runs/
+        return False
     if not target:
         return anchor not in anchors
     file = paths.ROOT / target.removeprefix("../")
-    if target.endswith(".html"):  # the page of a notebook, in the folder of runs
-        return False
     if not file.exists():
         return True
-    return bool(anchor) and file.suffix == ".ipynb" and anchor not in _headings(file)
+    return file.suffix == ".ipynb" and anchor not in {"", *_headings(file)}
 
 
 @functools.cache
@@ -163,14 +160,13 @@ def check_citations() -> None:
     """Check that the report cites every claim, and that report or README show every figure.
 
     Raises:
-        ReportError: a claim or figure that is cited nowhere.
+        ReportError: a line for each claim or figure that is cited nowhere.
     """
     report = SOURCE.read_text(encoding="utf-8")
-    cited = {name for _, names in CLAIM.findall(report) for name in names.split(",")}
+    cited = ",".join(names for _, names in CLAIM.findall(report)).split(",")
+    uncited = [name for name in claims.all_claims() if name not in cited]
     problems = [
-        f"{SOURCE.name}: claim {name!r} is never cited: {claims.sentence(name)}"
-        for name in claims.all_claims()
-        if name not in cited
+        f"{SOURCE.name}: claim {name!r} is never cited: {claims.sentence(name)}" for name in uncited
     ]
     shown = report + README.read_text(encoding="utf-8")
     for file in sorted(paths.FIGURES.glob("*.*")):
@@ -210,8 +206,9 @@ def write(profile: str = "recorded", seed: int = 0, pages: Sequence[str] = ()) -
         text = f"{header}\n---\n\n{render(LOCAL_SOURCE, local)}\n{body}"
         text = RELATIVE.sub(rf"\1{paths.ROOT.as_uri()}/", text)
         page = paths.runs_dir() / profile / PAGE.name
-    write_file(page, typeset.html(text))
-    write_file(page.with_suffix(".pdf"), typeset.pdf(text, _digest(text)))
+    digest = _digest(text)
+    write_file(page, typeset.html(text, digest))
+    write_file(page.with_suffix(".pdf"), typeset.pdf(text, digest))
     return page
 
 
@@ -219,39 +216,21 @@ def check() -> None:
     """Check that the committed report, its PDF and README are what would be written now.
 
     Raises:
-        ReportError: what is out of date, figures by name; or see `write`.
+        ReportError: the files that are out of date; or see `write`.
     """
     check_citations()
-    text = render(SOURCE)
-    committed = PAGE.read_text(encoding="utf-8")
-    problems = []
-    for _, name in typeset.FIGURE.findall(text):
-        content = base64.b64encode(typeset.for_page(paths.FIGURES / name)).decode()
-        if content not in committed:
-            problems.append(f"{PAGE.name} shows another figures/{name}")
-    old, new = _without_pictures(committed), _without_pictures(typeset.html(text))
-    for number, (found, expected) in enumerate(zip_longest(old, new, fillvalue=""), start=1):
-        if found != expected:
-            problems.append(
-                f"{PAGE.name}, line {number}: found {found[:200]!r}, expected {expected[:200]!r}"
-            )
-            break
-    if _digest(text).encode() not in PAGE.with_suffix(".pdf").read_bytes():
-        problems.append("report.pdf shows another text or other figures")
+    digest = _digest(render(SOURCE)).encode()
+    written = (PAGE, PAGE.with_suffix(".pdf"))
+    outdated = [file.name for file in written if digest not in file.read_bytes()]
     if refreshed_readme() != README.read_text(encoding="utf-8"):
-        problems.append("README.md has other results")
-    if problems:
-        raise ReportError("\n".join(["out of date; write it with `smai report`", *problems]))
-
-
-def _without_pictures(page: str) -> list[str]:
-    return re.sub(r'"data:[^"]*"', "", page).splitlines()
+        outdated.append(README.name)
+    if outdated:
+        raise ReportError(f"out of date: {', '.join(outdated)}; run `smai report`")
 
 
 def _digest(text: str) -> str:
-    """Return the SHA-256 of the report's text, figures and layout."""
-    digest = hashlib.sha256(text.encode())
-    for _, name in typeset.FIGURE.findall(text):
-        digest.update((paths.FIGURES / name).read_bytes())
-    digest.update((REPORT / "report.typ").read_bytes())
-    return digest.hexdigest()
+    """Return the SHA-256 of the report's text, figures and layout; HTML and PDF contain it."""
+    figures = [paths.FIGURES / name for _, name in typeset.FIGURE.findall(text)]
+    layout = [REPORT / name for name in LAYOUT]
+    parts = [text.encode(), *(file.read_bytes() for file in figures + layout)]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
