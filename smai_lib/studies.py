@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from .core.study import BaseStudy
+    from .core.study import Study
 
 # function of (profile, seed, data) that returns the study; imported when it is loaded
 STUDIES = {
@@ -16,14 +16,14 @@ STUDIES = {
     "q1_best": "multitask.recipe.best_recipe",
     "q1_ladder": "multitask.recipe.recipe_ladder",
     "q1_beyond": "multitask.recipe.residual_network",
-    "q1_features": "features.study.feature_study",
+    "q1_features": "features.study.FeatureStudy",
     "q2_sweep": "colorization.studies.color_sweep",
-    "q2_search": "colorization.search.color_search",
+    "q2_search": "colorization.search.ColorSearch",
     "q2_models": "colorization.studies.color_models",
 }
 
 
-def load_study(name: str, profile: str = "recorded", seed: int = 0, data=None) -> "BaseStudy":
+def load_study(name: str, profile: str = "recorded", seed: int = 0, data=None) -> "Study":
     """Return a study by its name.
 
     Args:
@@ -65,24 +65,13 @@ def run_studies(
         ConfigError: see `load_study`.
         RunError: a run cannot be trained; the others are finished.
     """
-    from .core import paths
+    from .core.runs import run_all
 
     studies = (load_study(name, profile, seed) for name in names)
     if profile == "quick":
         studies = list(studies)
-        _train_together(studies, device=device, **where)
+        runs = [run for study in studies for run in study.runs]
+        run_all(runs, *[study.data for study in studies], device=device, **where)
     for study in studies:
         study.run(device=device, **where)
-        print(
-            f"{study.name}: finished, under {paths.runs_dir() / profile / study.name}", flush=True
-        )
-
-
-def _train_together(studies: Sequence["BaseStudy"], **where) -> None:
-    """Train the runs of all studies in one pool, but for a search, which plans its runs itself."""
-    from .core.runs import run_all
-    from .core.study import Study
-
-    planned = [study for study in studies if isinstance(study, Study)]
-    datasets = {study.data.fingerprint: study.data for study in planned}
-    run_all([run for study in planned for run in study.runs], datasets, **where)
+        print(f"{study.name}: finished, under {study.root}", flush=True)

@@ -9,32 +9,31 @@ which points are tried depends on their timing; with one worker it does not.
 """
 
 import hashlib
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import optuna
 import pandas as pd
 import torch
 from filelock import FileLock
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.exceptions import StorageInternalError
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..core import paths, pool
-from ..core.config import whole_number
 from ..core.errors import NonFiniteLossError, RunError
 from ..core.files import exclusive
 from ..core.layers import parameter_count
-from ..core.study import BaseStudy, loader
+from ..core.study import Study
 from ..core.training import choose_device, choose_precision, derive_seed, fit
 from .config import ColorizationConfig
-from .data import ColorizationData
-from .studies import REPORT_CNN, UNET, load_data
+from .data import ColorizationData, cifar10
+from .studies import REPORT_CNN, UNET
 
 SEARCHED = ("learning_rate", "batch_size", "num_filters", "kernel_size", "optimizer")
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -43,132 +42,69 @@ UNPRUNED_TRIALS = 5  # complete trials before the median counts
 WARM_UP_EPOCHS = 2  # before a trial may be pruned
 LOCK_SECONDS = 60  # a worker waits for the database
 
-TRIALS = {"quick": 4, "full": 30}
-EPOCHS = {"cnn": 4, "unet": 3}  # of a trial
+TRIALS = {"recorded": 0, "quick": 4, "full": 30}  # of each network, pruned ones included
 IMAGES = {"quick": (1000, 300, 100), "full": (6000, 2000, 100)}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Space:
-    """Ranges of the hyper-parameters around a base config, which is the first trial."""
+class Space(NamedTuple):
+    """A base config, which is the first trial, and the values of the hyper-parameters around it."""
 
     base: ColorizationConfig
-    learning_rate: tuple[float, float]  # a logarithmic range
-    batch_size: tuple[int, ...]
-    num_filters: tuple[int, ...]
-    kernel_size: tuple[int, ...]
-    optimizer: tuple[str, ...] = ("Adam", "AdamW")
-
-    def suggest(self, trial: Trial) -> ColorizationConfig:
-        """Return the config of a trial."""
-        chosen = {
-            "learning_rate": trial.suggest_float("learning_rate", *self.learning_rate, log=True)
-        }
-        for key in SEARCHED[1:]:
-            chosen[key] = trial.suggest_categorical(key, getattr(self, key))
-        return self.base.replace(**chosen)
-
-    def to_optuna(self, results: pd.DataFrame) -> optuna.Study:
-        """Return the complete trials as an Optuna study in memory, for its plots and importances.
-
-        Args:
-            results: rows of one model of a search's results.
-        """
-        ranges = {
-            "learning_rate": optuna.distributions.FloatDistribution(*self.learning_rate, log=True)
-        }
-        for key in SEARCHED[1:]:
-            ranges[key] = optuna.distributions.CategoricalDistribution(getattr(self, key))
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study()
-        for _, row in results[results["state"] == "complete"].iterrows():
-            params = {key: row[key] for key in SEARCHED}
-            study.add_trial(
-                optuna.trial.create_trial(params=params, distributions=ranges, value=row["val_nll"])
-            )
-        return study
+    ranges: dict[str, BaseDistribution]
 
 
-def search_spaces(profile: str) -> dict[str, Space]:
-    """Return the spaces of the report's network and of the U-Net; smaller under "quick"."""
-    quick = profile == "quick"
-    cnn = REPORT_CNN.replace(keep="last", epochs=2 if quick else EPOCHS["cnn"])
-    unet = UNET.replace(dropout_rate=0.1, keep="last", epochs=2 if quick else EPOCHS["unet"])
-    return {
-        "cnn": Space(
-            base=cnn,
-            learning_rate=(3e-4, 1e-2),
-            batch_size=(16, 32, 64, 128),
-            num_filters=(16, 32) if quick else (8, 16, 32),
-            kernel_size=(3, 5) if quick else (3, 5, 7),
-        ),
-        "unet": Space(
-            base=unet,
-            learning_rate=(5e-4, 2e-2),
-            batch_size=(32, 64, 128),
-            num_filters=(8, 12, 16),
-            kernel_size=(3,) if quick else (3, 5),
-        ),
-    }
+def make_space(base: ColorizationConfig, learning_rates: tuple[float, float], **choices) -> Space:
+    """Return the space of a range of learning rates and of choices for the other keys."""
+    choices["optimizer"] = ("Adam", "AdamW")
+    ranges = {key: CategoricalDistribution(choices[key]) for key in SEARCHED[1:]}
+    return Space(base, {"learning_rate": FloatDistribution(*learning_rates, log=True), **ranges})
 
 
-def color_search(
-    profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None
-) -> "ColorSearch":
-    """Return the search over the reference report's five hyper-parameters, for two networks.
+SPACES = {
+    "cnn": make_space(
+        REPORT_CNN.replace(keep="last", epochs=4),
+        (3e-4, 1e-2),
+        batch_size=(16, 32, 64, 128),
+        num_filters=(8, 16, 32),
+        kernel_size=(3, 5, 7),
+    ),
+    "unet": make_space(
+        UNET.replace(dropout_rate=0.1, keep="last", epochs=3),
+        (5e-4, 2e-2),
+        batch_size=(32, 64, 128),
+        num_filters=(8, 12, 16),
+        kernel_size=(3, 5),
+    ),
+}
+
+
+class ColorSearch(Study):
+    """The search over the reference report's five hyper-parameters, for two networks.
+
+    Its database is in the study's folder, unless the environment variable SMAI_OPTUNA has a URL.
 
     Args:
         profile: "recorded", "quick" or "full".
         seed: seed of the sampler and of the networks.
         data: data set, by default CIFAR-10 in the supplied colours.
     """
-    seed = whole_number("seed", seed)
-    return ColorSearch(
-        "q2_search",
-        profile,
-        loader(profile, lambda: load_data("full", data).take(*IMAGES[profile])),
-        search_spaces(profile),
-        TRIALS.get(profile, 0),
-        seed,
-        paths.runs_dir() / profile / "q2_search",
-    )
-
-
-class ColorSearch(BaseStudy):
-    """One search for each space, under one profile, in one database.
-
-    Args:
-        name: name of the study.
-        profile: one of `study.PROFILES`.
-        load_data: returns the data set.
-        spaces: space by the name of its network.
-        trials: number of trials for each space, pruned ones included.
-        seed: seed of the sampler and of the networks.
-        root: folder of the database, unless the environment variable SMAI_OPTUNA has its URL.
-    """
 
     def __init__(
-        self,
-        name: str,
-        profile: str,
-        load_data: Callable[[], ColorizationData],
-        spaces: dict[str, Space],
-        trials: int,
-        seed: int,
-        root: Path,
+        self, profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None
     ):
-        super().__init__(name, profile, load_data)
-        self.spaces, self.trials, self.seed, self.root = spaces, trials, seed, root
-        self.url = os.environ.get("SMAI_OPTUNA") or f"sqlite:///{root / 'search.db'}"
+        def load_data() -> ColorizationData:
+            return (data or cifar10()).take(*IMAGES[profile])
 
-    def run(self, *, engine: str = "processes", workers: int = 0, device: str = "auto", **where):
+        super().__init__("q2_search", profile, [], load_data)
+        self.trials, self.seed, self.spaces = TRIALS[profile], seed, SPACES
+        self.url = os.environ.get("SMAI_OPTUNA") or f"sqlite:///{self.root / 'search.db'}"
+
+    def run(self, *, device: str = "auto", **where) -> None:
         """Finish every search; `full` also publishes the results.
 
         Args:
-            engine: as in `pool.run_tasks`; a single worker process runs in this one.
-            workers: number of processes, 0: one a core.
             device: as in `runs.train`.
-            where: further arguments of `pool.run_tasks`.
+            where: engine, workers and the like, as in `pool.run_tasks`.
 
         Raises:
             RunError: the database is damaged, in use by another search or cannot be written.
@@ -181,16 +117,12 @@ class ColorSearch(BaseStudy):
                 study = self.optuna_study(model)
                 for trial in study.get_trials(states=(TrialState.RUNNING,)):  # cut off
                     study.tell(trial.number, state=TrialState.FAIL)
-                todo += [(model, place) for place in self._missing_places(model)]
-            if engine == "processes" and min(workers or pool.cores(), len(todo)) == 1:
-                engine = "serial"
-            shared = (self.url, self.spaces, self.seed, self.data)
+                places = {trial.user_attrs["place"] for trial in study.get_trials(states=DONE)}
+                todo += [(model, n) for n in range(self.trials) if n not in places]
             pool.run_tasks(
                 partial(_run_trial, device=device),
                 todo,
-                shared,
-                engine=engine,
-                workers=workers,
+                (self.url, self.spaces, self.seed, self.data),
                 **where,
                 total=len(todo),
                 unit="trial",
@@ -210,51 +142,32 @@ class ColorSearch(BaseStudy):
         self.root.mkdir(parents=True, exist_ok=True)
         return open_study(self.url, self.spaces[model], model, self.seed, self.data)
 
-    def _missing_places(self, model: str) -> list[int]:
-        """Return the places of the trials that are not done yet."""
-        done = self.optuna_study(model).get_trials(deepcopy=False, states=DONE)
-        taken = {trial.user_attrs.get("place", trial.number) for trial in done}
-        missing = [place for place in range(self.trials) if place not in taken]
-        return missing[: max(0, self.trials - len(done))]
-
     def compute_results(self) -> pd.DataFrame:
         """Return one row a trial, complete or pruned, with the validation metrics of its end.
 
         Raises:
             RunError: no trial has finished, or the database cannot be used.
         """
-        provenance = {
-            "seed": self.seed,
-            "train_images": len(self.data.train.images),
-            "data_source": self.data.source,
-            "data_fingerprint": self.data.fingerprint,
-        }
         rows = []
         for model, trial in self._done_trials():
-            rows.append(
-                {
-                    "model": model,
-                    "trial": trial.number,
-                    "state": trial.state.name.lower(),
-                    **trial.params,
-                    "epochs": len(trial.intermediate_values),
-                    "val_nll": trial.value,
-                    **{key: trial.user_attrs[key] for key in ("parameters", "val_accuracy")},
-                    "seconds": round(trial.duration.total_seconds(), 1),
-                    **provenance,
-                    **{key: trial.user_attrs[key] for key in ("device", "precision", "torch")},
-                }
-            )
+            row = {"model": model, "trial": trial.number, "state": trial.state.name.lower()}
+            row |= {**trial.params, "epochs": trial.last_step, "val_nll": trial.value}
+            row |= {"val_accuracy": trial.user_attrs["val_accuracy"], "seed": self.seed}
+            row |= {
+                "seconds": round(trial.duration.total_seconds(), 1),
+                **trial.user_attrs["facts"],
+            }
+            rows.append(row)
         return pd.DataFrame(rows)
 
     def compute_history(self) -> pd.DataFrame:
         """Return one row a trial and epoch: model, trial, epoch, val_nll."""
-        rows = []
-        for model, trial in self._done_trials():
-            for epoch, value in trial.intermediate_values.items():
-                row = {"model": model, "trial": trial.number, "epoch": epoch, "val_nll": value}
-                rows.append(row)
-        return pd.DataFrame(rows)
+        rows = [
+            (model, trial.number, epoch, value)
+            for model, trial in self._done_trials()
+            for epoch, value in trial.intermediate_values.items()
+        ]
+        return pd.DataFrame(rows, columns=["model", "trial", "epoch", "val_nll"])
 
     def extent(self) -> str:
         """Return the number of trials, for the caption."""
@@ -290,23 +203,21 @@ def open_study(
     Raises:
         RunError: the database is damaged, not supported or cannot be opened.
     """
-    identity = json.dumps([repr(space), seed, data.fingerprint])
-    name = f"{model}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+    identity = repr((space, seed, data.fingerprint))
     sampler = optuna.samplers.TPESampler(
         n_startup_trials=RANDOM_TRIALS, seed=derive_seed(seed, model, place) % 2**32
     )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else {}
     with _storage_errors(url, ImportError, ValueError, RuntimeError):
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
         study = optuna.create_study(
-            study_name=name,
-            storage=storage,
+            study_name=f"{model}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}",
+            storage=optuna.storages.RDBStorage(url, engine_kwargs=options),
             load_if_exists=True,
             sampler=sampler,
             pruner=optuna.pruners.MedianPruner(UNPRUNED_TRIALS, WARM_UP_EPOCHS),
         )
-        study.get_trials(deepcopy=False)
+        study.get_trials(deepcopy=False)  # reads all of them, so that damage is noticed
     return study
 
 
@@ -326,41 +237,44 @@ def _storage_errors(url: str, *further: type[Exception]) -> Iterator[None]:
 
 def _run_trial(item: tuple[str, int], shared, report: pool.Report, *, device: str) -> None:
     """Train the trial of a network at a place in the search; the first one is the base config."""
-    model_name, place = item
+    model, place = item
     url, spaces, seed, data = shared
+    base, ranges = spaces[model]
     with _storage_errors(url):
-        study = open_study(url, spaces[model_name], model_name, seed, data, place)
+        study = open_study(url, spaces[model], model, seed, data, place)
         # without the lock, two workers may take the same trial from SQLite's queue
         with FileLock(paths.lock_file(Path(url))):
             if place == 0:
-                base = spaces[model_name].base.to_dict()
-                study.enqueue_trial({key: base[key] for key in SEARCHED})
-            trial = study.ask()
-        config = spaces[model_name].suggest(trial)
-        _train(study, trial, config, place, data, seed, choose_device(device))
+                study.enqueue_trial({key: getattr(base, key) for key in ranges})
+            trial = study.ask(ranges)
+        trial.set_user_attr("place", place)
+        try:
+            value = _train(trial, base.replace(**trial.params), data, seed, choose_device(device))
+            study.tell(trial, value)
+        except (optuna.TrialPruned, NonFiniteLossError):
+            study.tell(trial, state=TrialState.PRUNED)
     report(1)
 
 
 def _train(
-    study: optuna.Study,
-    trial: Trial,
+    trial: optuna.Trial,
     config: ColorizationConfig,
-    place: int,
     data: ColorizationData,
     seed: int,
     device: torch.device,
-) -> None:
-    """Train the config of a trial, and store what results need."""
+) -> float:
+    """Train the config of a trial, store what results need, and return the validation NLL."""
     task, model = config.build(data, seed)
     facts = {
-        "place": place,
         "parameters": parameter_count(model),
+        "train_images": len(data.train.images),
+        "data_source": data.source,
+        "data_fingerprint": data.fingerprint,
         "device": device.type,
         "precision": choose_precision("auto", device),
         "torch": torch.__version__,
     }
-    for key, value in facts.items():
-        trial.set_user_attr(key, value)
+    trial.set_user_attr("facts", facts)
 
     def on_epoch(row: dict[str, float]) -> None:
         trial.report(row["val_nll"], row["epoch"])
@@ -368,11 +282,14 @@ def _train(
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    try:
-        fitted = fit(
-            model, task, data.train, data.validation, config,
-            seed=seed, device=device.type, on_epoch=on_epoch,
-        )  # fmt: skip
-        study.tell(trial, fitted.rows[-1]["val_nll"])
-    except (optuna.TrialPruned, NonFiniteLossError):
-        study.tell(trial, state=TrialState.PRUNED)
+    fitted = fit(
+        model,
+        task,
+        data.train,
+        data.validation,
+        config,
+        seed=seed,
+        device=device.type,
+        on_epoch=on_epoch,
+    )
+    return fitted.rows[-1]["val_nll"]

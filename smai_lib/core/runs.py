@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -56,7 +56,7 @@ class Run:
     def run_id(self) -> str:
         """Hash of the changed config keys, the seed and the data, 12 hexadecimal digits."""
         identity = [self.config.kind, self.config.changed(), self.seed, self.data_fingerprint]
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+        return _checksum(json.dumps(identity, sort_keys=True).encode())[:12]
 
     @property
     def folder(self) -> Path:
@@ -88,14 +88,19 @@ class Run:
         """The weights that the test metrics belong to."""
         return self.weights_files[self.config.keep]
 
-    def result(self) -> dict[str, Any] | None:
-        """Return the content of result.json, or None if the run has not finished.
+    @property
+    def finished(self) -> bool:
+        """Whether the run has finished; `result` also verifies its files."""
+        return self.result_file.exists()
+
+    def result(self) -> dict[str, Any]:
+        """Return the content of result.json.
 
         Raises:
-            RunError: a file of the run is missing, altered or belongs to another run.
+            RunError: the run has not finished, or a file is missing, altered or of another run.
         """
-        if not self.result_file.exists():
-            return None
+        if not self.finished:
+            raise RunError(f"{self.name} has not finished ({self.folder}); train it first")
         damaged = [self.result_file.name]
         with suppress(ValueError, LookupError, TypeError):  # not what `finish` writes
             result = json.loads(self.result_file.read_bytes())
@@ -110,30 +115,10 @@ class Run:
             )
         return result
 
-    def require_result(self) -> dict[str, Any]:
-        """Return the content of result.json.
-
-        Raises:
-            RunError: the run has not finished, or a file is damaged.
-        """
-        result = self.result()
-        if result is None:
-            raise RunError(f"{self.name} has not finished ({self.folder}); train it first")
-        return result
-
-    @property
-    def finished(self) -> bool:
-        """Whether the run has finished."""
-        return self.result() is not None
-
     @property
     def metrics(self) -> dict[str, float]:
-        """Final metrics: training and validation of the last epoch, test of the epoch kept.
-
-        Raises:
-            RunError: the run has not finished, or a file is damaged.
-        """
-        return self.require_result()["metrics"]
+        """Final metrics: training and validation of the last epoch, test of the epoch kept."""
+        return self.result()["metrics"]
 
     @property
     def history(self) -> pd.DataFrame:
@@ -146,7 +131,7 @@ class Run:
         Raises:
             RunError: the run has not finished, or a file is damaged.
         """
-        self.require_result()
+        self.result()
         return self.config.load_model(self.weights_file)
 
     def _checksums(self) -> dict[str, str]:
@@ -165,7 +150,7 @@ class Run:
             return None
         try:
             digest, content = self.checkpoint_file.read_bytes().split(b"\n", 1)
-            if digest.decode() != hashlib.sha256(content).hexdigest():
+            if digest.decode() != _checksum(content):
                 raise ValueError("its SHA-256 is not the one in its first line")
             checkpoint = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
             if checkpoint["run_id"] != self.run_id:
@@ -182,8 +167,8 @@ class Run:
         """Replace the checkpoint, then the history, so that a kill loses no whole epoch."""
         buffer = io.BytesIO()
         torch.save(checkpoint | {"run_id": self.run_id}, buffer)
-        digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-        write(self.checkpoint_file, digest.encode() + b"\n" + buffer.getvalue())
+        content = buffer.getvalue()
+        write(self.checkpoint_file, _checksum(content).encode() + b"\n" + content)
         self._write_history(checkpoint["rows"])
 
     def _write_history(self, rows: list[dict[str, float]]) -> None:
@@ -202,7 +187,11 @@ class Run:
 
 def _own_checksum(result: dict[str, Any]) -> str:
     """Return the SHA-256 of a result, apart from its entry `sha256`."""
-    return hashlib.sha256(json.dumps(result | {"sha256": ""}).encode()).hexdigest()
+    return _checksum(json.dumps(result | {"sha256": ""}).encode())
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def train(
@@ -237,8 +226,7 @@ def train(
 
 def run_all(
     runs: Sequence[Run],
-    data: Dataset | Mapping[str, Dataset],
-    *,
+    *datasets: Dataset,
     device: str = "auto",
     precision: str = "auto",
     **where,
@@ -246,44 +234,37 @@ def run_all(
     """Finish every run, with one progress bar over all images.
 
     Args:
-        runs: the runs; finished ones cost nothing.
-        data: the data set of all of them, or several by fingerprint.
+        runs: the runs; finished ones are only verified.
+        datasets: the data sets of the runs.
         device: as in `train`.
         precision: as in `train`.
-        where: engine, workers and the like, as in `pool.run_tasks`, whose failures are raised.
+        where: engine, workers and the like, as in `pool.run_tasks`.
+
+    Raises:
+        RunError: a run cannot be trained, or is damaged; the others are finished.
+        NonFiniteLossError: as in `train`.
     """
-    todo = [run for run in runs if not _is_finished(run)]
-    datasets = {run.data_fingerprint: data for run in todo} if isinstance(data, Dataset) else data
-    sizes = {fingerprint: len(dataset.train[0]) for fingerprint, dataset in datasets.items()}
+    shared = {data.fingerprint: data for data in datasets}
+    todo = [run for run in runs if not run.finished]
     pool.run_tasks(
         partial(_execute_one, device=device, precision=precision),
         todo,
-        datasets,
+        shared,
         **where,
         unit="img",
         title=", ".join(dict.fromkeys(run.study for run in todo)),
-        total=sum(sizes[run.data_fingerprint] * run.config.epochs for run in todo),
-        hint=_failure_hint,
+        total=sum(len(shared[run.data_fingerprint].train[0]) * run.config.epochs for run in todo),
+        hint=lambda run: (
+            f"in run {run.name!r} ({run.folder}); finished runs are kept, and the same command "
+            "continues the others"
+        ),
     )
+    for run in runs:
+        run.result()  # refuses a damaged one
 
 
-def _execute_one(run: Run, datasets: Mapping[str, Dataset], on_batch, **settings) -> dict[str, Any]:
-    return execute(run, datasets[run.data_fingerprint], on_batch, **settings)
-
-
-def _is_finished(run: Run) -> bool:
-    """Return whether the run needs no work; a damaged one does: `execute` says what is wrong."""
-    try:
-        return run.finished
-    except RunError:
-        return False
-
-
-def _failure_hint(run: Run) -> str:
-    return (
-        f"in run {run.name!r} ({run.folder}); finished runs are kept, and the same command "
-        "continues the others"
-    )
+def _execute_one(run: Run, datasets: dict[str, Dataset], on_batch, **settings) -> None:
+    execute(run, datasets[run.data_fingerprint], on_batch, **settings)
 
 
 def execute(
@@ -313,18 +294,18 @@ def execute(
             f"run {run.name}: the data's fingerprint is {data.fingerprint[:12]}, expected "
             f"{run.data_fingerprint[:12]}; the data come from another source"
         )
-    result = run.result()
-    if result is None:
+    if not run.finished:
         with exclusive(run.folder):
-            result = run.result()  # another process may have finished it meanwhile
-            if result is None:
-                return _train(run, data, on_batch, device, precision)
+            if not run.finished:  # another process may have finished it meanwhile
+                _train(run, data, on_batch, device, precision)
+                return run.result()
+    result = run.result()
     _check_settings(run, result, device, precision)
     on_batch(len(data.train[0]) * run.config.epochs)
     return result
 
 
-def _train(run, data, on_batch, device: str, precision: str) -> dict[str, Any]:
+def _train(run: Run, data: Dataset, on_batch, device: str, precision: str) -> None:
     """Train or resume a run whose folder this process has locked."""
     checkpoint = run.load_checkpoint()
     if checkpoint:
@@ -368,7 +349,6 @@ def _train(run, data, on_batch, device: str, precision: str) -> dict[str, Any]:
             figures = task.figures(final, model, data)
             metrics, weights = result["metrics"], run.weights_file
             track(lambda wandb_run: tracking.finish(wandb_run, metrics, figures, weights))
-    return run.result()
 
 
 def _check_settings(run: Run, settings: dict[str, Any], device: str, precision: str) -> None:

@@ -6,19 +6,18 @@ real data; `full` trains the reported study, and alone writes `report/results/` 
 
 import json
 import platform
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 import torch
 from filelock import FileLock
 
 from . import paths, pool, runs
-from .config import Config, whole_number
+from .config import Config
 from .data import STAND_INS, Dataset
 from .errors import ConfigError, IntegrityError, RunError
 from .files import record_checksum, verify_checksum, write
@@ -50,63 +49,113 @@ def read_table(file_name: str) -> pd.DataFrame:
     return table
 
 
-def best_by(column: str, *, lowest: bool = False) -> Callable[[pd.DataFrame], str]:
-    """Return a function that names the best configuration of `results`, by its mean over seeds."""
+def over_seeds(
+    configs: Mapping[str, Config], seed: int, count: int = 1
+) -> list[tuple[str, Config, int]]:
+    """Return (name, config, seed) for `count` seeds from `seed` on, seed by seed.
 
-    def choose(results: pd.DataFrame) -> str:
-        means = results.groupby("name")[column].mean()
-        return means.idxmin() if lowest else means.idxmax()
+    In this order an interrupted study has complete comparisons.
+    """
+    seeds = range(seed, seed + count)
+    return [(name, config, seed) for seed in seeds for name, config in configs.items()]
 
-    return choose
 
+class Study:
+    """Runs that belong together, and their results under one profile.
 
-class BaseStudy:
-    """Results under one profile: recorded tables, or tables computed from what was trained here.
+    Results are recorded tables, or tables computed from what was trained here.
 
     Args:
         name: name of the study, and of its files in `report/results/`.
         profile: one of PROFILES.
-        load_data: returns the data set; recorded results do not need it.
-        tables: further tables by name, each a function of the study.
+        entries: (name, config, seed) of each run, see `over_seeds`.
+        load_data: returns the data set of all runs; recorded results do not need it.
+        quick_epochs: epochs by name of a run under the profile "quick"; 1 for names that it lacks.
+        rank: column of the results, lower is better with "-", whose mean over seeds chooses the
+            best configuration, and whose value the best of its seeds.
+        choose: function of the results that names the best configuration instead.
+        tables: further tables by name, each a function of the study; or another "results".
+        weights: function of the study that returns the weights that `full` ships, by suffix;
+            default: those of the best run, as "best".
+
+    Raises:
+        ConfigError: the profile is unknown.
+        RunError: "full" would train on a stand-in for the study's data.
     """
 
     def __init__(
         self,
         name: str,
         profile: str,
+        entries: Sequence[tuple[str, Config, int]],
         load_data: Callable[[], Dataset],
-        tables: Mapping[str, Callable[[Self], pd.DataFrame]] | None = None,
+        *,
+        quick_epochs: Mapping[str, int] | None = None,
+        rank: str = "val_accuracy",
+        choose: Callable[[pd.DataFrame], str] | None = None,
+        tables: Mapping[str, Callable[["Study"], pd.DataFrame]] | None = None,
+        weights: Callable[["Study"], dict[str, Path]] | None = None,
     ):
         check_profile(profile)
         self.name, self.profile, self.load_data = name, profile, load_data
+        self.root = paths.runs_dir() / profile / name
+        self.rank, self.choose = rank, choose or self._highest_mean
+        self.weights = weights or (lambda study: {"best": study.best_run.weights_file})
         self.table_functions = {
-            "": type(self).compute_results,
+            "results": type(self).compute_results,
             "history": type(self).compute_history,
             **(tables or {}),
         }
         self._tables: dict[str, pd.DataFrame] = {}
-
-    def compute_results(self) -> pd.DataFrame:
-        """Return one row a run (or trial) from what was trained here."""
-        raise NotImplementedError
-
-    def compute_history(self) -> pd.DataFrame:
-        """Return one row a run (or trial) and epoch from what was trained here."""
-        raise NotImplementedError
-
-    def extent(self) -> str:
-        """Return how much was trained, for the caption."""
-        raise NotImplementedError
+        fingerprint = "" if profile == "recorded" else self.data.fingerprint
+        if profile == "full" and self.data.is_stand_in:
+            raise RunError(
+                f"the profile 'full' needs the study's own data, but only {self.data.source} is "
+                "available; run `smai fetch`, or choose the profile 'quick'"
+            )
+        self.runs = []
+        for label, config, seed in entries:
+            if profile == "quick":
+                config = config.replace(epochs=(quick_epochs or {}).get(label, 1))
+            self.runs.append(Run(config, seed, fingerprint, self.root, label, name, profile))
 
     @cached_property
     def data(self) -> Dataset:
         """The data set that the study trains and measures on."""
         return self.load_data()
 
+    def run(self, *, device: str = "auto", **where) -> None:
+        """Finish every run, with one progress bar; `full` also publishes the results.
+
+        Recorded results need no training.
+
+        Args:
+            device: as in `runs.train`.
+            where: engine, workers and the like, as in `pool.run_tasks`.
+        """
+        if self.profile == "recorded":
+            return
+        runs.run_all(self.runs, self.data, device=device, **where)
+        self._tables.clear()
+        if self.profile == "full":
+            self.publish(self.weights(self), runs=len(self.runs), best=self.best)
+
+    def compute_results(self) -> pd.DataFrame:
+        """Return one row a run, from the folders of the runs."""
+        return runs.results_table([run.result() for run in self.runs])
+
+    def compute_history(self) -> pd.DataFrame:
+        """Return one row a run and epoch, from the folders of the runs."""
+        histories = []
+        for run in self.runs:
+            run.result()  # refuses a damaged file
+            histories.append(run.history.assign(name=run.name, seed=run.seed))
+        return pd.concat(histories, ignore_index=True)
+
     @property
     def results(self) -> pd.DataFrame:
         """One row a run: name, config keys, seed, metrics, provenance."""
-        return self.table("")
+        return self.table("results")
 
     @property
     def history(self) -> pd.DataFrame:
@@ -129,7 +178,58 @@ class BaseStudy:
         return self._tables[name].copy()
 
     def _file_name(self, table: str) -> str:
-        return f"{self.name}_{table}.csv" if table else f"{self.name}.csv"
+        return f"{self.name}.csv" if table == "results" else f"{self.name}_{table}.csv"
+
+    @property
+    def best(self) -> str:
+        """Name of the best configuration, chosen on validation."""
+        return self.choose(self.results)
+
+    def _highest_mean(self, results: pd.DataFrame) -> str:
+        return self._merit(results).groupby(results["name"]).mean().idxmax()
+
+    def _merit(self, results: pd.DataFrame) -> pd.Series:
+        """Return the column `rank` of the results, with its sign changed if lower is better."""
+        values = results[self.rank.removeprefix("-")]
+        return -values if self.rank.startswith("-") else values
+
+    @property
+    def best_run(self) -> Run:
+        """The best seed's run of the best configuration."""
+        return self.run_named(self.best)
+
+    def run_named(self, name: str) -> Run:
+        """Return the run of that name whose seed is best on validation, by the column `rank`.
+
+        Raises:
+            ConfigError: no run has that name.
+        """
+        rows = self.results[self.results["name"] == name]
+        if rows.empty:
+            names = ", ".join(dict.fromkeys(run.name for run in self.runs))
+            raise ConfigError(f"run: found {name!r}, expected one of {names}")
+        seed = rows.loc[self._merit(rows).idxmax(), "seed"]
+        return next(run for run in self.runs if (run.name, run.seed) == (name, seed))
+
+    def best_network(self) -> torch.nn.Module:
+        """Return the trained network of the best run: the shipped one for recorded results.
+
+        Raises:
+            IntegrityError: the shipped file is missing, altered, or this study ships none.
+            RunError: the runs have not finished.
+        """
+        if self.profile != "recorded":
+            return self.best_run.load_model()
+        file = paths.WEIGHTS / f"{self.name}_best.safetensors"
+        if not file.exists():
+            raise IntegrityError(
+                f"{self.name} ships no weights ({file}); run it with the profile 'quick' or 'full'"
+            )
+        return self.best_run.config.load_model(file)
+
+    def extent(self) -> str:
+        """Return how much was trained, for the caption."""
+        return f"epochs {span(self.results['epochs'])}"
 
     def caption(self) -> str:
         """Return where the numbers come from, for the caption of a figure."""
@@ -155,23 +255,24 @@ class BaseStudy:
         """
         for folder in (paths.RESULTS, paths.WEIGHTS):
             folder.mkdir(parents=True, exist_ok=True)
+        contents = {
+            paths.WEIGHTS / f"{self.name}_{suffix}.safetensors": trained.read_bytes()
+            for suffix, trained in (weights or {}).items()
+        }
+        for name in self.table_functions:
+            file = paths.RESULTS / self._file_name(name)
+            contents[file] = self.table(name).to_csv(index=False)
         provenance_file = paths.RESULTS / "provenance.json"
         with FileLock(paths.lock_file(paths.RESULTS)):
             provenance = {}
             if provenance_file.exists():
                 verify_checksum(provenance_file)
                 provenance = json.loads(provenance_file.read_text(encoding="utf-8"))
-            for name in self.table_functions:
-                file = paths.RESULTS / self._file_name(name)
-                write(file, self.table(name).to_csv(index=False))
-                record_checksum(file)
-            for suffix, trained in (weights or {}).items():
-                file = paths.WEIGHTS / f"{self.name}_{suffix}.safetensors"
-                write(file, trained.read_bytes())
-                record_checksum(file)
             provenance[self.name] = self._provenance() | facts
-            write(provenance_file, json.dumps(provenance, indent=1) + "\n")
-            record_checksum(provenance_file)
+            contents[provenance_file] = json.dumps(provenance, indent=1) + "\n"
+            for file, content in contents.items():
+                write(file, content)
+                record_checksum(file)
 
     def _provenance(self) -> dict[str, Any]:
         capability = torch.backends.cpu.get_cpu_capability()
@@ -181,192 +282,16 @@ class BaseStudy:
             "data": str(self.data),
             "data_fingerprint": self.data.fingerprint,
             "machine": f"{platform.machine()}, {pool.cores()} cores, {capability}",
-            "python": sys.version.split()[0],
+            "python": platform.python_version(),
             "torch": torch.__version__,
         }
-
-
-class Study(BaseStudy):
-    """Runs that belong together.
-
-    Args:
-        name: name of the study.
-        profile: one of PROFILES.
-        runs: the runs.
-        load_data: returns the data set of all runs.
-        choose: function of the results that names the best configuration; default: the highest
-            mean validation accuracy.
-        rank: column that chooses among the seeds of one configuration; lower is better with "-".
-        tables: further tables by name, each a function of the study.
-        weights: function of the study that returns the weights that `full` ships, by suffix;
-            default: those of the best run, as "best".
-        add_columns: function that adds derived columns to the results.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        profile: str,
-        runs: list[Run],
-        load_data: Callable[[], Dataset],
-        *,
-        choose: Callable[[pd.DataFrame], str] | None = None,
-        rank: str = "val_accuracy",
-        tables: Mapping[str, Callable[["Study"], pd.DataFrame]] | None = None,
-        weights: Callable[["Study"], dict[str, Path]] | None = None,
-        add_columns: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
-    ):
-        super().__init__(name, profile, load_data, tables)
-        self.runs, self.rank = runs, rank
-        self.choose = choose or best_by("val_accuracy")
-        self.weights = weights or (lambda study: {"best": study.best_run.weights_file})
-        self.add_columns = add_columns or (lambda results: results)
-
-    def run(self, *, device: str = "auto", **where) -> None:
-        """Finish every run, with one progress bar; `full` also publishes the results.
-
-        Recorded results need no training.
-
-        Args:
-            device: as in `runs.train`.
-            where: engine, workers and the like, as in `pool.run_tasks`.
-        """
-        if self.profile == "recorded":
-            return
-        runs.run_all(self.runs, self.data, device=device, **where)
-        self._tables.clear()
-        if self.profile == "full":
-            self.publish(self.weights(self), runs=len(self.runs), best=self.best)
-
-    def compute_results(self) -> pd.DataFrame:
-        """Return one row a run, from the folders of the runs."""
-        return self.add_columns(runs.results_table([run.require_result() for run in self.runs]))
-
-    def compute_history(self) -> pd.DataFrame:
-        """Return one row a run and epoch, from the folders of the runs."""
-        histories = []
-        for run in self.runs:
-            run.require_result()
-            histories.append(run.history.assign(name=run.name, seed=run.seed))
-        return pd.concat(histories, ignore_index=True)
-
-    def extent(self) -> str:
-        """Return the number of epochs, for the caption."""
-        return f"epochs {span(self.results['epochs'])}"
-
-    @property
-    def best(self) -> str:
-        """Name of the best configuration, chosen on validation."""
-        return self.choose(self.results)
-
-    @property
-    def best_run(self) -> Run:
-        """The best seed's run of the best configuration."""
-        return self.run_named(self.best)
-
-    def run_named(self, name: str) -> Run:
-        """Return the run of that name whose seed is best on validation, by the column `rank`.
-
-        Raises:
-            ConfigError: no run has that name.
-        """
-        rows = self.results[self.results["name"] == name]
-        if rows.empty:
-            names = ", ".join(dict.fromkeys(run.name for run in self.runs))
-            raise ConfigError(f"run: found {name!r}, expected one of {names}")
-        values = rows[self.rank.removeprefix("-")]
-        row = rows.loc[values.idxmin() if self.rank.startswith("-") else values.idxmax()]
-        return next(run for run in self.runs if (run.name, run.seed) == (name, row["seed"]))
-
-    def best_network(self) -> torch.nn.Module:
-        """Return the trained network of the best run: the shipped one for recorded results.
-
-        Raises:
-            IntegrityError: the shipped file is missing, altered, or this study ships none.
-            RunError: the runs have not finished.
-        """
-        if self.profile != "recorded":
-            return self.best_run.load_model()
-        file = paths.WEIGHTS / f"{self.name}_best.safetensors"
-        if not file.exists():
-            raise IntegrityError(
-                f"{self.name} ships no weights ({file}); run it with the profile 'quick' or 'full'"
-            )
-        return self.best_run.config.load_model(file)
-
-
-def over_seeds(
-    configs: Mapping[str, Config], seed: int, count: int = 1
-) -> list[tuple[str, Config, int]]:
-    """Return (name, config, seed) for `count` seeds from `seed` on, seed by seed.
-
-    In this order an interrupted study has complete comparisons.
-
-    Raises:
-        ConfigError: `seed` is not a whole number.
-    """
-    first = whole_number("seed", seed)
-    return [
-        (name, config, first + offset)
-        for offset in range(count)
-        for name, config in configs.items()
-    ]
-
-
-def plan(
-    name: str,
-    profile: str,
-    entries: Sequence[tuple[str, Config, int]],
-    load_data: Callable[[], Dataset],
-    *,
-    quick_epochs: Mapping[str, int] | None = None,
-    **arguments: Any,
-) -> Study:
-    """Return the study of a run for each entry.
-
-    Args:
-        name: name of the study.
-        profile: one of PROFILES.
-        entries: (name, config, seed) of each run, see `over_seeds`.
-        load_data: returns the data set; recorded results do not need it.
-        quick_epochs: epochs by name under the profile "quick"; 1 for names that it lacks.
-        arguments: further arguments of `Study`.
-
-    Raises:
-        ConfigError: the profile is unknown.
-        RunError: "full" would train on a stand-in for the study's data.
-    """
-    load_data = loader(profile, load_data)
-    fingerprint = "" if profile == "recorded" else load_data().fingerprint
-    root = paths.runs_dir() / profile / name
-    runs_of_study = []
-    for label, config, seed in entries:
-        if profile == "quick":
-            config = config.replace(epochs=(quick_epochs or {}).get(label, 1))
-        runs_of_study.append(Run(config, seed, fingerprint, root, label, name, profile))
-    return Study(name, profile, runs_of_study, load_data, **arguments)
-
-
-def loader(profile: str, load_data: Callable[[], Dataset]) -> Callable[[], Dataset]:
-    """Return a function that returns the data, which are loaded now unless results are recorded.
-
-    Raises:
-        ConfigError: the profile is unknown; no data are loaded then.
-        RunError: "full" would report on a stand-in for the study's data.
-    """
-    check_profile(profile)
-    if profile == "recorded":
-        return load_data
-    data = load_data()
-    if profile == "full" and data.is_stand_in:
-        raise RunError(
-            f"the profile 'full' needs the study's own data, but only {data.source} is available; "
-            "run `smai fetch`, or choose the profile 'quick'"
-        )
-    return lambda: data
 
 
 def span(values: pd.Series) -> str:
     """Return "LOW to HIGH" of the values, or the value if all are equal."""
     low, high = values.min(), values.max()
     return str(low) if low == high else f"{low} to {high}"
+
+
+plan = Study  # until multitask is committed with the new name
+Run.require_result = Run.result
