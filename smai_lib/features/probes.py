@@ -1,4 +1,4 @@
-"""What feature maps hold, in numbers: linear probes, edges, and channels that two networks share.
+"""What feature maps hold, in numbers: linear probes, and edges.
 
 Features are tensors with a row an image. None of these functions trains a network.
 """
@@ -13,10 +13,11 @@ from sklearn.linear_model import Ridge
 
 from ..multitask.data import CLASSES, Split
 from ..multitask.model import MultiTaskCNN, scale_pixels
-from .maps import block_names, check_images, maps
+from .maps import maps
 
-# of the ridge penalty, in units of N times the mean variance of the features
-STRENGTHS = (1e-5, 1e-2, 0.1, 1.0, 10.0)
+# of the ridge penalty, in units of N times the mean variance of the features; strongest first,
+# since among equals the first is chosen
+STRENGTHS = (10.0, 1.0, 0.1, 1e-2, 1e-5)
 SOBEL = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
 
 
@@ -43,16 +44,15 @@ def probe(
     classes = 2.0 * F.one_hot(split.labels, len(CLASSES)) - 1
     targets = np.column_stack([classes, split.ink])
     unit = len(x) * x.var(axis=0).mean()
-    probes = [Ridge(alpha=strength * unit).fit(x, targets) for strength in STRENGTHS]
-    measured = pd.DataFrame([_measure(ridge, *choose) for ridge in probes])
-    measured = measured[::-1]  # among equals, idxmax takes the stronger penalty
-    by_accuracy, by_rmse = measured["accuracy"].idxmax(), measured["rmse"].idxmin()
+    probes = {strength: Ridge(alpha=strength * unit).fit(x, targets) for strength in STRENGTHS}
+    chosen = pd.DataFrame({strength: _measure(probes[strength], *choose) for strength in probes}).T
+    by_accuracy, by_rmse = chosen["accuracy"].idxmax(), chosen["rmse"].idxmin()
     return {
         "accuracy": _measure(probes[by_accuracy], *report)["accuracy"],
         "rmse": _measure(probes[by_rmse], *report)["rmse"],
         "features": x.shape[1],
-        "accuracy_strength": STRENGTHS[by_accuracy],
-        "rmse_strength": STRENGTHS[by_rmse],
+        "accuracy_strength": by_accuracy,
+        "rmse_strength": by_rmse,
     }
 
 
@@ -79,8 +79,8 @@ def probe_blocks(
     rows = [{"network": "none", "layer": "pixels", **probe(*pixels)}]
     for name, model in models.items():
         maps_of_split = [maps(model, split.images) for split in splits]
-        for block in block_names(model):
-            features = [values[block] for values in maps_of_split]
+        for block in maps_of_split[0]:
+            features = [maps_of_block[block] for maps_of_block in maps_of_split]
             result = probe(*zip(features, splits, strict=True))
             rows.append({"network": name, "layer": block, **result})
     return pd.DataFrame(rows)
@@ -92,7 +92,7 @@ def candidates(images: torch.Tensor, side: int) -> dict[str, torch.Tensor]:
     They are brightness, darkness, the magnitude of the Sobel gradient, and its part towards each
     of four sides: what is brighter there, 0 where it is darker. All are max-pooled, as in a block.
     """
-    pixels = scale_pixels(check_images(images))
+    pixels = scale_pixels(images)
     padded = F.pad(pixels, (1, 1, 1, 1), mode="replicate")  # zeros would make the frame an edge
     gx, gy = F.conv2d(padded, torch.stack([SOBEL, SOBEL.T])[:, None]).split(1, 1)
     pictures = {
@@ -114,19 +114,12 @@ def resemblance(model: MultiTaskCNN, images: torch.Tensor, block: str) -> pd.Dat
         Pearson correlation over images and pixels, a row a channel, a column a candidate. Channels
         that are 0 everywhere are left out.
     """
-    values = maps(model, images, [block])[block]  # (N, C, H, W)
+    values = maps(model, images)[block].transpose(0, 1)  # (C, N, H, W)
     pictures = candidates(images, values.shape[-1])
-    table = correlations(values.transpose(0, 1), torch.stack(list(pictures.values())))
-    return pd.DataFrame(table.numpy(), columns=list(pictures)).rename_axis("channel").dropna()
-
-
-def correlations(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Return the Pearson correlation of all rows: (A, ...), (B, ...) -> (A, B).
-
-    It is NaN for a constant row.
-    """
-    rows = torch.cat([first.flatten(1), second.flatten(1)]).double()
-    return torch.corrcoef(rows)[: len(first), len(first) :]
+    rows = torch.cat([values.flatten(1), torch.stack(list(pictures.values())).flatten(1)])
+    correlations = torch.corrcoef(rows.double())[: len(values), len(values) :]
+    table = pd.DataFrame(correlations.numpy(), columns=list(pictures))
+    return table.rename_axis("channel").dropna()  # NaN for a constant channel
 
 
 def filter_energy(model: MultiTaskCNN) -> pd.DataFrame:
@@ -144,21 +137,3 @@ def filter_energy(model: MultiTaskCNN) -> pd.DataFrame:
     mean, gradient = shares[:, 0].numpy(), shares[:, 1:].sum(1).numpy()
     table = pd.DataFrame({"mean": mean, "gradient": gradient, "rest": 1 - mean - gradient})
     return table.rename_axis("channel")
-
-
-def same_channel(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Return the share of channels whose best match in another network has the same number.
-
-    Args:
-        first: maps (N, C, H, W) of one network; its channels that are 0 everywhere are left out.
-        second: maps of the other network for the same images.
-
-    Returns:
-        The share, 1 / C on average for unrelated networks. The best match has the highest
-        correlation over images and pixels.
-    """
-    table = correlations(first.transpose(0, 1), second.transpose(0, 1))
-    table = table.nan_to_num(-2)  # below every correlation
-    active = table.amax(1) > -2
-    matches = table.argmax(1) == torch.arange(len(table))
-    return matches[active].double().mean().item()
