@@ -5,14 +5,18 @@ backbones of `q1_lambda`.
 """
 
 import pandas as pd
-import torch
 
-from ..core.config import whole_number
-from ..core.study import BaseStudy, loader
+from ..core.study import Study
 from ..multitask.data import FashionMNIST, Split, fashion_mnist
 from ..multitask.model import MultiTaskCNN
 from ..multitask.plots import format_ratio
-from ..multitask.studies import LAMBDA_RATIOS, backbone, lambda_study, published_configs
+from ..multitask.studies import (
+    LAMBDA_RATIOS,
+    backbone,
+    lambda_config,
+    lambda_study,
+    published_configs,
+)
 from .maps import ablate
 from .probes import probe_blocks
 
@@ -20,32 +24,18 @@ FITTED = 1500  # training images that a probe is fitted to
 RATIO_SEEDS = (0, 1)  # seeds whose backbones are shipped
 
 
-def feature_study(
-    profile: str = "recorded", seed: int = 0, data: FashionMNIST | None = None
-) -> "FeatureStudy":
-    """Return the study of feature maps.
+class FeatureStudy(Study):
+    """Tables about feature maps; the results are linear probes of every block.
 
     Args:
         profile: "recorded" reads its tables; otherwise they are computed, in minutes.
         seed: first seed of the networks of `q1_published`.
         data: data set, by default Fashion-MNIST.
     """
-    return FeatureStudy(profile, whole_number("seed", seed), data)
-
-
-class FeatureStudy(BaseStudy):
-    """Tables about feature maps; the results are linear probes of every block.
-
-    Args:
-        profile: one of `study.PROFILES`.
-        seed: first seed of the networks.
-        data: data set, by default Fashion-MNIST.
-    """
 
     def __init__(self, profile: str, seed: int, data: FashionMNIST | None):
-        load_data = loader(profile, lambda: data or fashion_mnist())
         tables = {"channels": compute_channels, "ratios": compute_ratios}
-        super().__init__("q1_features", profile, load_data, tables)
+        super().__init__("q1_features", profile, [], lambda: data or fashion_mnist(), tables=tables)
         del self.table_functions["history"]  # nothing is trained
         self.networks_study = published_configs(profile, seed, data)
         self.seed = seed
@@ -70,7 +60,7 @@ class FeatureStudy(BaseStudy):
         return table.assign(fitted=len(fit.labels), measured=len(report.labels))
 
 
-def part(split: Split, first: int, last: int) -> Split:
+def take(split: Split, first: int, last: int) -> Split:
     """Return the images `first` to `last` of a split."""
     return Split(*(column[first:last] for column in split))
 
@@ -79,9 +69,9 @@ def probe_splits(data: FashionMNIST) -> tuple[Split, Split, Split]:
     """Return images to fit probes on, to choose their penalty on, and to measure them on."""
     sixth = len(data.validation.labels) // 6
     return (
-        part(data.train, 0, FITTED),
-        part(data.validation, 0, sixth),
-        part(data.validation, sixth, 4 * sixth),
+        take(data.train, 0, FITTED),
+        take(data.validation, 0, sixth),
+        take(data.validation, sixth, 4 * sixth),
     )
 
 
@@ -91,15 +81,15 @@ def compute_channels(study: FeatureStudy) -> pd.DataFrame:
     Returns:
         The rows of `maps.ablate`, with the number of the `half`.
     """
-    _, chosen, _ = probe_splits(study.data)
-    middle = len(chosen.labels) // 2
     network = study.networks()["trained"]
-    halves = [part(chosen, 0, middle), part(chosen, middle, 2 * middle)]
-    tables = [ablate(network, half).assign(half=number) for number, half in enumerate(halves, 1)]
+    middle = len(study.data.validation.labels) // 12
+    tables = []
+    for half in (1, 2):
+        images = take(study.data.validation, (half - 1) * middle, half * middle)
+        tables.append(ablate(network, images).assign(half=half))
     return pd.concat(tables, ignore_index=True)
 
 
-@torch.inference_mode()
 def compute_ratios(study: FeatureStudy) -> pd.DataFrame:
     """Return probes of the backbones trained with each ratio of the loss weights, two seeds each.
 
@@ -107,15 +97,12 @@ def compute_ratios(study: FeatureStudy) -> pd.DataFrame:
         The rows of `probes.probe_blocks` with `ratio` ("untrained" for the initial weights) and
         `seed`.
     """
-    recorded = lambda_study()
-    fit, choose, report = probe_splits(study.data)
     tables = []
     for seed in RATIO_SEEDS:
-        config = next(run.config for run in recorded.runs if run.name == "z_score 1")
-        _, start = config.build(study.data, seed)
-        networks = {"untrained": start.eval()}
+        _, untrained = lambda_config(1.0, ink_scaling="z_score").build(study.data, seed)
+        networks = {"untrained": untrained.eval()}
         for ratio in LAMBDA_RATIOS:
-            networks[format_ratio(ratio)] = backbone(recorded, f"z_score {ratio:g}", seed)
-        probed = probe_blocks(networks, fit, choose, report).query("layer != 'pixels'")
+            networks[format_ratio(ratio)] = backbone(lambda_study(), f"z_score {ratio:g}", seed)
+        probed = probe_blocks(networks, *probe_splits(study.data)).query("layer != 'pixels'")
         tables.append(probed.rename(columns={"network": "ratio"}).assign(seed=seed))
     return pd.concat(tables, ignore_index=True)
