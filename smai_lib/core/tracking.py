@@ -14,18 +14,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import paths
-from .data import reachable
 from .errors import ConfigError
 
 PROJECT = "smai-a4"
-MODES = ("offline", "online", "disabled", "dryrun", "run", "shared")
+MODES = ("offline", "online", "disabled", "dryrun", "run", "shared")  # wandb's own
 SERVER = "https://api.wandb.ai"
 START_SECONDS = 10  # for the server to answer when a run starts
 FINISH_SECONDS = 30  # for wandb to catch up with a finished run; a tenth after a failure
 
 
 def requested_mode() -> str:
-    """Return the mode that WANDB_MODE and WANDB_DISABLED ask for; default: offline.
+    """Return the mode that WANDB_MODE asks for; default: offline.
 
     Raises:
         ConfigError: wandb has no such mode.
@@ -33,8 +32,7 @@ def requested_mode() -> str:
     mode = os.environ.get("WANDB_MODE") or "offline"
     if mode not in MODES:
         raise ConfigError(f"WANDB_MODE: found {mode!r}, expected one of {', '.join(MODES)}")
-    disabled = os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "on")
-    return "disabled" if disabled else mode
+    return mode
 
 
 @contextmanager
@@ -47,7 +45,8 @@ def start(run, data, facts):
         facts: further values for wandb's config.
 
     Yields:
-        A function of a function of the wandb run. It returns at once; wandb's thread does the call.
+        A function `track`: `track(call)` returns at once, and wandb's thread calls `call` with the
+        wandb run.
 
     Raises:
         ConfigError: WANDB_MODE is unknown.
@@ -98,7 +97,7 @@ def _follow(run, data, facts, calls: queue.SimpleQueue, given_up: threading.Even
             "name": run.name,
             "config": run.config.to_dict() | identity | facts,
             "dir": folder,
-            "tags": [tag for tag in tags if tag],
+            "tags": list(filter(None, tags)),
             "settings": wandb.Settings(init_timeout=START_SECONDS, console="off"),
         }
         with _init(arguments, given_up) as wandb_run:
@@ -118,13 +117,11 @@ def _init(arguments: dict, given_up: threading.Event):
     mode = requested_mode()
     if mode not in ("offline", "dryrun"):
         server = os.environ.get("WANDB_BASE_URL") or SERVER
-        problem = f"{server} does not answer"
+        problem = f"there is no key for {server}, `wandb login` asks for one"
         try:
-            if reachable(server):
-                problem = f"there is no key for {server}, `wandb login` asks for one"
-                if wandb.login(prompt=False):
-                    return wandb.init(mode=mode, **arguments)
-        except Exception as error:  # noqa: BLE001  a rejected key, say
+            if wandb.login(prompt=False):  # gives up after 10 seconds
+                return wandb.init(mode=mode, **arguments)
+        except Exception as error:  # noqa: BLE001  no answer, say, or a rejected key
             problem = f"{server} cannot be used ({_describe(error)})"
         if given_up.is_set():
             raise TimeoutError(problem)
@@ -137,8 +134,6 @@ def finish(wandb_run, metrics: dict[str, float], figures: dict, weights: Path) -
     import matplotlib.pyplot  # noqa: F401  wandb.Image needs it loaded to draw a figure
     import wandb
 
-    if "val_nll" in metrics:  # the loss is a mean negative log-likelihood
-        metrics = metrics | {"best_val_nll": metrics["best_val_loss"]}
     wandb_run.summary.update(metrics)
     artifact = wandb.Artifact(f"weights-{wandb_run.config['run_id']}", type="model")
     artifact.add_file(weights, skip_cache=True, policy="immutable")  # a reference, not a copy

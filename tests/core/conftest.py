@@ -1,5 +1,7 @@
 """A toy task, so that the core is tested without a topic: classify random points by one of them."""
 
+import threading
+from http.server import ThreadingHTTPServer
 from typing import ClassVar, NamedTuple
 
 import pytest
@@ -110,3 +112,20 @@ def report(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         monkeypatch.setattr(paths, name.upper(), tmp_path / name)
     return tmp_path
+
+
+@pytest.fixture
+def serve():
+    """Start a local web server, and return its URL: `serve(class of request handlers)`."""
+    servers = []
+
+    def start(handler):
+        handler.log_message = lambda *_: None
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
