@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
 
 from .errors import ConfigError
 
@@ -15,26 +14,25 @@ WARM_UP = 0.25  # share of training in which the learning rate of the one-cycle 
 LARGEST_SEED = 2**32 - 1
 
 
-def whole_number(name: str, value: Any, least: int = 0, most: int = LARGEST_SEED) -> int:
+def whole_number(name: str, value: Any, least: int = 0) -> int:
     """Return `value` as an int; integers of numpy and pandas count as whole numbers.
 
     Raises:
-        ConfigError: `value` is not a whole number from `least` to `most`. A bool is none.
+        ConfigError: `value` is not a whole number from `least` to LARGEST_SEED. A bool is none.
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ConfigError(f"{name}: found {value!r}, expected a whole number")
-    if not least <= value <= most:
-        raise ConfigError(f"{name}: found {value}, expected {least:,} to {most:,}")
+    if not least <= value <= LARGEST_SEED:
+        raise ConfigError(f"{name}: found {value}, expected {least:,} to {LARGEST_SEED:,}")
     return int(value)
 
 
-def unused_key(key: str, value: Any, reason: str) -> PydanticCustomError:
+def unused_key(key: str, value: Any, reason: str) -> ValueError:
     """Return the error of a validator about a key that would have no effect.
 
     A key without effect must keep its default: it would change the run id, but not the run.
     """
-    message = f"config key {key!r}: found {value!r}, expected its default, since {reason}"
-    return PydanticCustomError("unused_key", message)
+    return ValueError(f"config key {key!r}: found {value!r}, expected its default, since {reason}")
 
 
 class Config(BaseModel):
@@ -78,11 +76,11 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _check_optimizer(self) -> Self:
-        owners = {"momentum": "SGD", "weight_decay": "AdamW"}
-        for key, owner in owners.items():
-            value = getattr(self, key)
-            if self.optimizer != owner and value != type(self).model_fields[key].default:
-                raise unused_key(key, value, f"optimizer {self.optimizer!r} does not use it")
+        changed = self.changed()
+        for key, optimizer in {"momentum": "SGD", "weight_decay": "AdamW"}.items():
+            if key in changed and self.optimizer != optimizer:
+                reason = f"optimizer {self.optimizer!r} does not use it"
+                raise unused_key(key, changed[key], reason)
         return self
 
     @classmethod
@@ -90,28 +88,14 @@ class Config(BaseModel):
         """Return one line per problem: the key, the value found and what was expected."""
         lines = []
         for problem in error.errors():
-            key = ".".join(map(str, problem["loc"]))
+            key = "".join(problem["loc"])  # empty if a validator looks at several keys
+            line = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
             if problem["type"] == "extra_forbidden":
-                lines.append(
-                    f"unknown config key {key!r}; the keys are {', '.join(cls.model_fields)}"
-                )
+                line = f"unknown config key {key!r}; the keys are {', '.join(cls.model_fields)}"
             elif key:
-                expected = problem["msg"].removeprefix("Input should be ")
-                lines.append(
-                    f"config key {key!r}: found {problem['input']!r:.60}, expected {expected}"
-                )
-            else:
-                lines.append(problem["msg"])
+                line = f"config key {key!r}: found {problem['input']!r:.60}, expected {line}"
+            lines.append(line)
         return "\n".join(lines)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Return the config with these keys.
-
-        Raises:
-            ConfigError: a key is unknown, of the wrong type or out of range.
-        """
-        return cls(**values)
 
     def replace(self, **changes: Any) -> Self:
         """Return a validated copy with some keys changed."""

@@ -5,7 +5,6 @@ import warnings
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from ..core.config import Config, unused_key
 from ..core.files import load_into, read_weights
@@ -81,9 +80,8 @@ class MultiTaskConfig(Config):
     @model_validator(mode="after")
     def _check_lambdas(self) -> Self:
         if self.lambda1 == self.lambda2 == 0:
-            raise PydanticCustomError(
-                "constant_loss",
-                "config keys 'lambda1' and 'lambda2': found 0 for both, expected one above 0",
+            raise ValueError(
+                "config keys 'lambda1' and 'lambda2': found 0 for both, expected one above 0"
             )
         return self
 
