@@ -29,11 +29,12 @@ def test_differences_are_drawn_with_their_intervals():
     assert axes.lines[0].get_xdata().tolist() == [1.0, -1.0]
 
 
-def test_every_model_is_drawn_by_colour():
-    colors = pd.DataFrame({"name": ["x", "y"], "accuracy": [0.1, 0.2], "pixels": 10})
-    colors = colors.merge(pd.DataFrame({"color": range(24)}), how="cross")
+def test_every_model_is_drawn_over_the_colours_the_most_frequent_first():
+    models = pd.DataFrame({"name": ["x", "y"], "accuracy": [0.1, 0.2]})
+    colors = models.merge(pd.DataFrame({"color": range(24), "pixels": range(24)}), how="cross")
     axes = plots.plot_by_color(colors, SUPPLIED, ["y", "x"]).axes[0]
     assert [line.get_ydata()[0] for line in axes.lines] == [0.2, 0.1]
+    assert axes.patches[1].get_facecolor()[:3] == pytest.approx((SUPPLIED[22] / 255).tolist())
 
 
 def test_published_and_retrained_runs_are_points_of_the_same_figure():

@@ -7,13 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from smai_lib.colorization import metrics, studies
-from smai_lib.colorization.config import ColorizationConfig
-from smai_lib.colorization.studies import PUBLISHED, SWEEP_CONFIGS, TABLE
+from smai_lib.colorization.studies import TABLE
 from smai_lib.core import paths
 from smai_lib.core.errors import RunError
 from smai_lib.studies import load_study
-
-NAMES = ["report CNN", "tuned CNN", "CNN + prior", "U-Net", "CNN", "U-Net without prior"]
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +40,6 @@ def with_results(monkeypatch):
         return study
 
     return change
-
-
-def test_the_studies_train_each_network_with_and_without_its_prior(study, small_data):
-    assert study.results["name"].tolist() == NAMES
-    full = studies.color_models("full", 0, small_data)
-    assert [(run.name, run.seed) for run in full.runs] == [(n, s) for s in range(3) for n in NAMES]
-    configs = {run.name: run.config for run in full.runs}
-    unet = configs["U-Net"]
-    assert configs["CNN"] == configs["CNN + prior"].replace(model="cnn")
-    assert configs["U-Net without prior"] == unet.replace(model="unet_no_prior")
 
 
 def test_results_are_those_of_the_weights_that_the_runs_left(study):
@@ -111,7 +98,11 @@ def test_vividness_is_measured_on_both_splits(study):
 
 
 def test_the_best_network_is_chosen_on_validation(study, with_results):
-    table = {"name": NAMES[:3], "val_mirror_nll": [3, 1, 2], "test_mirror_nll": [1, 3, 2]}
+    table = {
+        "name": ["report CNN", "tuned CNN", "U-Net"],
+        "val_mirror_nll": [3, 1, 2],
+        "test_mirror_nll": [1, 3, 2],
+    }
     assert with_results(study, table).best == "tuned CNN"
 
 
@@ -171,20 +162,9 @@ def test_a_stand_in_is_refused_by_a_full_study(small_data, name):
 
 def test_networks_without_recorded_results_break_nothing():
     recorded = studies.color_models()
-    assert set(recorded.results["name"]) <= set(NAMES)
+    assert set(recorded.results["name"]) <= set(studies.MODELS)
     assert set(studies.summary(recorded, ["test_nll"])["model"]) >= {TABLE, "U-Net"}
     assert "epochs" in recorded.caption()
-
-
-def test_the_sweep_trains_the_published_configurations():
-    assert list(SWEEP_CONFIGS) == [f"run {number}" for number in range(1, 22)]
-    best = dict(learning_rate=1e-3, batch_size=32, num_filters=32, kernel_size=5, optimizer="Adam")
-    published = dict(model="cnn", epochs=30, schedule="constant", keep="best", num_colors=24)
-    assert SWEEP_CONFIGS["run 10"] is studies.REPORT_CNN
-    assert ColorizationConfig(**best, **published) == studies.REPORT_CNN
-    for config in SWEEP_CONFIGS.values():
-        assert config == config.replace(**published, momentum=0.9 * (config.optimizer == "SGD"))
-    assert PUBLISHED["nll"].idxmin() == PUBLISHED["accuracy"].idxmax() == "run 10"
 
 
 def test_agreement_with_the_published_runs_by_hand(with_results):
@@ -199,8 +179,6 @@ def test_agreement_with_the_published_runs_by_hand(with_results):
     assert list(table.index) == ["run 1", "run 10", "run 17"]  # finished ones, as published
     assert table.loc["run 17", "accuracy_difference"] == pytest.approx(0.20 - 0.1462)
     agreement = studies.agreement(sweep, without=["run 17"])
-    assert agreement["runs"] == 2 and agreement["rank_correlation"] == pytest.approx(1)
-    assert agreement["mean_difference"] == pytest.approx(-0.01)
-    assert agreement["mean_absolute_difference"] == pytest.approx(0.02)
+    assert agreement["runs"] == 2 and agreement["mean_difference"] == pytest.approx(-0.01)
     assert studies.agreement(sweep)["runs"] == 3
     assert sweep.best == "run 10"

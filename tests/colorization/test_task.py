@@ -95,7 +95,7 @@ def test_augmentation_is_drawn_anew_for_every_image(data, config, keys):
         same = mirror_and_shift(data.train, steps[0] == 1, *steps[1:]).grey == augmented.grey
         drawn[mirrored, down, right] = same.flatten(1).all(1).sum()
     assert drawn.sum() == 40
-    assert (drawn[1].sum() > 10) == ("mirror" in keys)
+    assert (10 < drawn[1].sum() < 30) == ("mirror" in keys)
     assert ((drawn > 0).sum() > 10) == ("shift" in keys)
 
 
