@@ -13,9 +13,7 @@ from .colorization.data import cifar10, prepare
 from .colorization.images import color_images
 from .colorization.palette import SUPPLIED
 from .colorization.studies import REPORT_CNN
-from .core.config import Config, whole_number
-from .core.data import Dataset
-from .core.runs import Run
+from .core.config import Config
 from .core.runs import train as train_run
 from .core.tracking import requested_mode
 from .multitask.data import fashion_mnist
@@ -45,8 +43,7 @@ def add_command(name: str, base: Config, help: str):
     def decorate(function):
         def command(*, seed: Seed = 0, images: Images = 0, **keys):
             requested_mode()  # a bad WANDB_MODE is refused before the data are loaded
-            images = whole_number("images", images)
-            function(base.replace(**keys), whole_number("seed", seed), images)
+            function(base.replace(**keys), seed, images)
 
         options = [_option(key, base) for key in type(base).model_fields]
         first = list(inspect.signature(command).parameters.values())[:-1]
@@ -67,34 +64,28 @@ def _option(key: str, base: Config) -> inspect.Parameter:
     )
 
 
-def _take(data: Dataset, images: int) -> Dataset:
-    return data.take(images) if 0 < images < len(data.train[0]) else data
-
-
 @add_command("q1", lambda_config(1.0), "Train a multi-task network on Fashion-MNIST.")
-def train_q1(config: Config, seed: int, images: int) -> Run:
+def train_q1(config: Config, seed: int, images: int) -> None:
     """Train a multi-task run, print its placement among recorded runs, and plot it there."""
-    for table in ("", "history"):
+    for table in ("results", "history"):
         lambda_study().table(table)  # damaged records are refused before the training
-    run = train_run(config, _take(fashion_mnist(), images), seed)
+    run = train_run(config, fashion_mnist().take(images), seed)
     picture = run.folder / "among_recorded.png"
-    plot_among_recorded(run)[0, 0].figure.savefig(picture)
+    plot_among_recorded(run).savefig(picture)
     print("\n".join([*summarize(run), f"plotted among recorded runs: {picture}"]))
-    return run
 
 
 @add_command("q2", REPORT_CNN, "Train a colorization network on CIFAR-10.")
-def train_q2(config: Config, seed: int, images: int) -> Run:
+def train_q2(config: Config, seed: int, images: int) -> None:
     """Train a colorization run and print its results."""
     if config.num_colors == len(SUPPLIED):
         data = cifar10()
     else:
         data = prepare(color_images(), config.num_colors)
-    run = train_run(config, _take(data, images), seed)
+    run = train_run(config, data.take(images), seed)
     metrics = run.metrics
     print(
         f"test_accuracy {metrics['test_accuracy']:.4f}, test_nll {metrics['test_nll']:.4f}; "
         f"epochs {config.epochs}, lowest validation loss {metrics['best_val_loss']:.4f} after "
         f"epoch {metrics['best_epoch']}\nrecord: {run.folder}"
     )
-    return run

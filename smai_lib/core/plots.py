@@ -41,6 +41,7 @@ STYLE = {
     "font.family": ["STIXGeneral", "DejaVu Sans"],  # the report's typeface, then for rare signs
     "mathtext.fontset": "stix",
     "font.size": 10,
+    "figure.labelsize": 10,
     "legend.fontsize": 9,
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
@@ -48,7 +49,6 @@ STYLE = {
     "axes.spines.right": False,
     "svg.fonttype": "path",
 }
-LINE_STYLES = ("--", ":", "-.")
 TEXT_WIDTH, LEAST_HEIGHT = 6.7, 1.9  # inches, of the report's text and of a chart in it
 FLATTER = 0.75
 SAVE_VARIABLE = "SMAI_SAVE_FIGURES"  # set while notebooks run in place
@@ -179,14 +179,13 @@ def stale_tables(file: Path) -> list[str]:
     return [name for name, digest in marks if sha256(paths.RESULTS / name)[:16] != digest]
 
 
-def curves(
+def plot_curves(
     history: pd.DataFrame,
     metrics: Mapping[str, str],
     colors: Mapping[str, str],
     *,
     labels: Mapping[str, str] | None = None,
-    columns: int = 3,
-) -> np.ndarray:
+) -> Figure:
     """Plot learning curves, a panel a metric and a line a run.
 
     Args:
@@ -194,45 +193,60 @@ def curves(
         metrics: column of `history` -> label of its axis.
         colors: name of a run -> colour.
         labels: name of a run -> text of the legend, by default the name.
-        columns: number of panels in a row.
     """
-    labels = labels or {}
-    grid = new_axes(-(-len(metrics) // columns), columns, width=3.6, height=3)
+    grid = new_axes(1, len(metrics), width=3.6, height=3)
     marker = "o" if history["epoch"].max() < 5 else None
-    for axes, (column, label) in zip(grid.flat, metrics.items(), strict=False):
+    for axes, (column, label) in zip(grid.flat, metrics.items(), strict=True):
         for name, color in colors.items():
             run = history[history["name"] == name]
-            text = labels.get(name, name)
+            text = (labels or {}).get(name, name)
             axes.plot(run["epoch"], run[column], color=color, marker=marker, label=text)
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    for axes in grid.flat[len(metrics) :]:
-        axes.axis("off")
-    handles, texts = grid.flat[0].get_legend_handles_labels()
-    grid.flat[0].figure.legend(handles, texts, loc="outside upper center", ncols=4)
-    return grid
+    figure, entries = axes.figure, axes.get_legend_handles_labels()
+    figure.legend(*entries, loc="outside upper center", ncols=4)
+    return figure
 
 
-def intervals(
-    table: pd.DataFrame, label: str, *, reference: Mapping[str, float] | None = None
-) -> Axes:
-    """Plot horizontal intervals, one a row of a table.
+def plot_intervals(
+    tables: Mapping[str, pd.DataFrame], *, reference: float = 0.0, reference_name: str = ""
+) -> Figure:
+    """Plot horizontal intervals, a panel a table, with a dashed line to compare them with.
 
     Args:
-        table: low, mean and high by name (the index).
-        label: label of the x axis.
-        reference: name -> value of a vertical line.
+        tables: label of the x axis -> low, mean and high by name (the index).
+        reference: where the dashed line is.
+        reference_name: its text in the legend.
     """
-    axes = new_axes(width=8, height=0.35 * len(table) + 1.2)[0, 0]
-    places = range(len(table))
-    errors = [table["mean"] - table["low"], table["high"] - table["mean"]]
-    axes.errorbar(table["mean"], places, xerr=errors, fmt="o", capsize=3)
-    for number, (name, value) in enumerate((reference or {}).items()):
-        line = LINE_STYLES[number % len(LINE_STYLES)]
-        axes.axvline(value, color="0.4", linestyle=line, label=name)
-    axes.set_yticks(places, table.index)
-    axes.invert_yaxis()
-    axes.set_xlabel(label)
-    if reference:
-        axes.legend()
-    return axes
+    rows = max(len(table) for table in tables.values())
+    grid = new_axes(1, len(tables), width=10 / len(tables), height=0.35 * rows + 0.8)
+    for axes, (label, table) in zip(grid.flat, tables.items(), strict=True):
+        errors = [table["mean"] - table["low"], table["high"] - table["mean"]]
+        axes.errorbar(table["mean"], table.index, xerr=errors, fmt="o", capsize=3)
+        axes.axvline(reference, color="0.4", linestyle="--", label=reference_name)
+        axes.invert_yaxis()
+        axes.set_xlabel(label)
+        axes.label_outer()
+    if reference_name:
+        grid[0, 0].legend()
+    return grid[0, 0].figure
+
+
+def plot_published(table: pd.DataFrame, labels: Mapping[str, str], by: str) -> Figure:
+    """Plot our metrics over the published ones, a panel a metric and a point a run.
+
+    Args:
+        table: table of `stats.beside_published`.
+        labels: metric -> label.
+        by: column of `table` whose values the points' colours show.
+    """
+    grid = new_axes(1, len(labels), width=5.2, height=4.4)
+    for axes, (metric, label) in zip(grid.flat, labels.items(), strict=True):
+        values = table[[f"published_{metric}", metric]]
+        ends = [values.min(axis=None), values.max(axis=None)]
+        axes.plot(ends, ends, color="0.6", linestyle="--", label="equal")
+        for name, rows in table.groupby(by):
+            axes.plot(rows[f"published_{metric}"], rows[metric], "o", label=name)
+        axes.set(xlabel=f"published {label} (A)", ylabel=f"{label}, trained here (B)")
+    grid[0, 0].legend(title=by)
+    return grid[0, 0].figure

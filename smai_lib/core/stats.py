@@ -12,29 +12,27 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.weightstats import DescrStatsW
-
-from .errors import ConfigError
 
 ALPHA = 0.05  # level of tests; intervals have 1 - ALPHA
 
 
-def mean_intervals(results: pd.DataFrame, metric: str, by: str = "name") -> pd.DataFrame:
+def mean_intervals(
+    results: pd.DataFrame, metric: str, by: str | list[str] = "name", *, prediction: bool = False
+) -> pd.DataFrame:
     """Return the mean over seeds with its 95 % interval (Student's t), a row a value of `by`.
 
-    Returns:
-        mean, low, high, sd (standard deviation) and runs.
+    Args:
+        results: a row a run.
+        metric: column of `results`.
+        by: column, or columns, whose values form the groups.
+        prediction: return the interval of one more run instead of that of the mean.
 
-    Raises:
-        ConfigError: a group has a single run.
+    Returns:
+        mean, sd (standard deviation), runs, low and high. A single run has no interval: NaN.
     """
-    groups = results.groupby(by, sort=False)[metric]
-    table = groups.agg(mean="mean", sd="std", runs="count")
-    if (table["runs"] < 2).any():
-        single = ", ".join(map(str, table.index[table["runs"] < 2]))
-        raise ConfigError(f"{single}: found 1 run, expected at least 2 seeds for an interval")
-    half = stats.t.ppf(1 - ALPHA / 2, table["runs"] - 1) * table["sd"] / table["runs"] ** 0.5
+    table = results.groupby(by, sort=False)[metric].agg(mean="mean", sd="std", runs="count")
+    variance = table["sd"] ** 2 * (1 / table["runs"] + prediction)
+    half = _t_quantile(table["runs"] - 1) * variance**0.5
     return table.assign(low=table["mean"] - half, high=table["mean"] + half)
 
 
@@ -66,20 +64,17 @@ def agreement(table: pd.DataFrame, key: str) -> dict[str, float]:
     difference = table[f"{key}_difference"]
     return {
         "runs": len(table),
-        "rank_correlation": float(stats.spearmanr(table[key], table[f"published_{key}"]).statistic),
-        "mean_difference": float(difference.mean()),
-        "mean_absolute_difference": float(difference.abs().mean()),
+        "rank_correlation": table[key].corr(table[f"published_{key}"], method="spearman"),
+        "mean_difference": difference.mean(),
+        "mean_absolute_difference": difference.abs().mean(),
     }
 
 
-def prediction_half_width(sd, n):
-    """Return how far one more of n normal observations may lie from their mean, 95 %.
-
-    Args:
-        sd: standard deviation of the observations, a number or a Series.
-        n: number of observations, likewise. The result is NaN for a single one.
-    """
-    return stats.t.ppf(1 - ALPHA / 2, n - 1) * sd * (1 + 1 / n) ** 0.5
+def holm(p: pd.Series) -> pd.Series:
+    """Return p-values of several tests, corrected by Holm's method (Holm 1979)."""
+    ranked = p.dropna().sort_values()
+    corrected = ranked * np.arange(len(ranked), 0, -1)
+    return corrected.cummax().clip(upper=1).reindex(p.index)
 
 
 def paired_differences(
@@ -94,45 +89,80 @@ def paired_differences(
         margin: differences smaller than this, either way, do not matter.
 
     Returns:
-        A row a pair: first, second, mean `difference` with its 95 % interval (`low`, `high`), `p`
-        corrected by Holm's method over the pairs, `p_equal` of the equivalence test, likewise
-        corrected, and `verdict`: higher, lower, equal (within the margin) or not resolved.
-
-    Raises:
-        ConfigError: a name is missing, or seeds are not shared.
+        A row a pair: first, second, the number of `seeds` that both have, mean `difference` with
+        its 95 % interval (`low`, `high`), `p` and, for equivalence, `p_equal`, both corrected by
+        Holm's method over the pairs, and `verdict`: higher, lower, equal (within the margin), not
+        resolved, or not enough seeds (a single one).
     """
     values = results.pivot(index="seed", columns="name", values=metric)
-    rows = []
-    for first, second in pairs:
-        for name in (first, second):
-            if name not in values:
-                names = ", ".join(values.columns)
-                raise ConfigError(f"name: found {name!r}, expected one of {names}")
-        difference = values[first] - values[second]
-        if difference.isna().any() or len(difference) < 2:
-            shared = difference.dropna().index.tolist()
-            raise ConfigError(
-                f"{first} and {second} share the seeds {shared}, expected "
-                f"{values.index.tolist()} and at least 2"
-            )
-        rows.append({"first": first, "second": second, **_paired_test(difference, margin)})
-    table = pd.DataFrame(rows)
-    for column in ("p", "p_equal"):
-        table[column] = multipletests(table[column], alpha=ALPHA, method="holm")[1]
-    equal, resolved = table["p_equal"] < ALPHA, table["p"] < ALPHA
-    conditions = [equal, ~resolved, table["difference"] > 0]
-    table["verdict"] = np.select(conditions, ["equal", "not resolved", "higher"], "lower")
-    return table
+    table = pd.DataFrame(pairs, columns=["first", "second"])
+    first, second = values[table["first"]], values[table["second"]]
+    differences = pd.DataFrame(first.to_numpy() - second.to_numpy())  # (seeds, pairs)
+    mean, error, seeds = differences.mean(), differences.sem(), differences.count()
+    half = _t_quantile(seeds - 1) * error
+    t = (mean / error).fillna(0)  # 0 / 0: identical in all seeds
+    p = 2 * stats.t.sf(t.abs(), seeds - 1)
+    # the larger p of two one-sided tests, against the nearer end of the margin
+    p_equal = stats.t.sf((margin - mean.abs()) / error, seeds - 1)
+    table = table.assign(
+        seeds=seeds,
+        difference=mean,
+        low=mean - half,
+        high=mean + half,
+        p=holm(pd.Series(p)),
+        p_equal=holm(pd.Series(p_equal)),
+    )
+    conditions = {
+        "not enough seeds": seeds < 2,
+        "equal": table["p_equal"] < ALPHA,
+        "not resolved": table["p"] >= ALPHA,
+        "higher": mean > 0,
+    }
+    return table.assign(verdict=np.select(list(conditions.values()), list(conditions), "lower"))
 
 
-def _paired_test(difference: pd.Series, margin: float) -> dict[str, float]:
-    """Return mean, interval, p of a difference and p of equivalence."""
-    mean = difference.mean()
-    row = {"difference": mean, "low": mean, "high": mean}
-    if difference.std() == 0:  # identical in all seeds
-        return row | {"p": float(mean == 0), "p_equal": float(abs(mean) >= margin)}
-    described = DescrStatsW(difference)
-    row["low"], row["high"] = described.tconfint_mean(ALPHA)
-    row["p"] = described.ttest_mean(0)[1]
-    row["p_equal"] = described.ttost_mean(-margin, margin)[0]
-    return row
+def pooled_steps(results: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Test the step from each configuration to the next against the variance of all runs.
+
+    Three seeds estimate the variance of one step poorly. A two-way model (configuration + seed)
+    pools the residuals of all configurations; it assumes that their variance is the same.
+
+    Args:
+        results: a row a run, with `name` and `seed`; all configurations have the same seeds.
+        metric: column of `results`.
+
+    Returns:
+        `step`, `t`, `p` (two-sided) and `p_holm`, corrected over all steps, by name; the first
+        configuration has none.
+    """
+    values = results.pivot(index="seed", columns="name", values=metric)[results["name"].unique()]
+    centred = values.sub(values.mean(axis=1), axis=0)
+    residuals = centred - centred.mean()
+    seeds, configurations = values.shape
+    freedom = (seeds - 1) * (configurations - 1)
+    variance = (residuals**2).to_numpy().sum() / freedom
+    steps = pd.DataFrame({"step": values.mean().diff().dropna()})
+    steps["t"] = steps["step"] / (2 * variance / seeds) ** 0.5
+    steps["p"] = 2 * stats.t.sf(steps["t"].abs(), freedom)
+    return steps.assign(p_holm=holm(steps["p"]))
+
+
+def mcnemar(first, second) -> tuple[tuple[int, int], float]:
+    """Compare two networks on the same images by McNemar's exact test (McNemar 1947).
+
+    Args:
+        first: (N,) booleans, whether the first network is correct.
+        second: (N,) likewise.
+
+    Returns:
+        The numbers of images that only the first and only the second classifies correctly, and
+        the two-sided p-value.
+    """
+    only_first = int((first & ~second).sum())
+    only_second = int((second & ~first).sum())
+    test = stats.binomtest(only_first, only_first + only_second)
+    return (only_first, only_second), test.pvalue
+
+
+def _t_quantile(freedom: pd.Series) -> np.ndarray:
+    return stats.t.ppf(1 - ALPHA / 2, freedom)

@@ -181,7 +181,7 @@ def three_steps_of_the_ladder_are_resolved(q1_ladder):
     """Three steps of the ladder are larger than chance in test accuracy: no dropout after blocks,
     maps instead of their averages, and one-cycle AdamW (pooled variance, Holm-corrected over
     eleven)."""
-    steps = recipe.pooled_steps(q1_ladder).set_index("rung")
+    steps = recipe.rungs(q1_ladder).set_index("rung")
     resolved = steps[steps["p_holm"] < ALPHA]
     expected = {"no dropout after blocks", "maps, not their averages", "one-cycle AdamW"}
     return set(resolved.index) == expected and bool((resolved["step"] > 0).all())

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from ..core import plots
 from ..core.errors import ConfigError
@@ -35,7 +36,6 @@ METRICS = {
 }
 # loss weight -> metrics that are meaningless where it is 0, since their head is not trained
 UNTRAINED = {"lambda1": ["val_accuracy", "val_cross_entropy"], "lambda2": ["val_rmse"]}
-LEAST_SEEDS = 3
 
 
 class Placement(NamedTuple):
@@ -43,7 +43,9 @@ class Placement(NamedTuple):
 
     normal: bool
     explanation: list[str]
-    band: pd.DataFrame  # a row a metric and epoch: low, mean, high, value, outside
+    # a row a metric and epoch: low, mean, high (of the recorded runs), value, outside, and
+    # deviation: of the logarithm of the error, -1 at the best normal value, 1 at the worst
+    band: pd.DataFrame
 
 
 def place(
@@ -58,42 +60,31 @@ def place(
         train_images: number of the run's training images, to name it as a reason.
 
     Raises:
-        ConfigError: too few runs are recorded for this config, or `history` has no epoch or lacks
-            a metric.
+        ConfigError: no run is recorded for this config.
     """
     same = alike(config, study)
-    if same["seed"].nunique() < LEAST_SEEDS:
-        names = ", ".join(study.results["name"].unique())
-        raise ConfigError(
-            f"{study.name} recorded {len(same)} runs of {config}, expected at least {LEAST_SEEDS}; "
-            f"it has {names}"
+    if not same:
+        names = ", ".join(dict.fromkeys(run.name for run in study.runs))
+        raise ConfigError(f"{study.name} recorded no run of {config}; it has {names}")
+    # the training loss is proportional to the sum of the lambdas
+    recorded = same[0].config
+    scale = (recorded.lambda1 + recorded.lambda2) / (config.lambda1 + config.lambda2)
+    band = _band(history.assign(train_loss=history["train_loss"] * scale), same[0].name, study)
+    if not band["outside"].any():
+        compared = ", ".join(METRICS[metric] for metric in band["metric"].unique())
+        explanation = (
+            f"Normal: within the spread of {len(same)} recorded seeds, as 95 % of runs are, in "
+            f"{compared}."
         )
-    needed = ["epoch", *METRICS]
-    if history.empty or not set(needed) <= set(history.columns):
-        raise ConfigError(
-            f"history: found {len(history)} epochs with columns {', '.join(history.columns)}, "
-            f"expected at least one epoch with {', '.join(needed)}"
+        return Placement(True, [explanation], band)
+    metrics = band.groupby("metric", sort=False)
+    explanation = [_describe(rows) for _, rows in metrics if rows["outside"].any()]
+    recorded_images = study.results["train_images"].iloc[0]
+    if train_images not in (None, recorded_images):
+        explanation.append(
+            f"It was trained on {train_images:,} images, the recorded runs on {recorded_images:,}."
         )
-    band = _band(history, config, study, same.iloc[0])
-    outside = band.groupby("metric")["outside"].any()
-    if outside.any():
-        odd = {
-            metric: rows for metric, rows in band.groupby("metric", sort=False) if outside[metric]
-        }
-        explanation = [_describe(metric, rows) for metric, rows in odd.items()]
-        recorded_images = same["train_images"].iloc[0]
-        if train_images not in (None, recorded_images):
-            explanation.append(
-                f"It was trained on {train_images:,} images, the recorded runs on "
-                f"{recorded_images:,}."
-            )
-        return Placement(False, explanation + _reasons(odd, history), band)
-    compared = ", ".join(METRICS[metric] for metric in band["metric"].unique())
-    explanation = (
-        f"Normal: within the spread of {same['seed'].nunique()} recorded seeds, as 95 % of runs "
-        f"are, in {compared}."
-    )
-    return Placement(True, [explanation], band)
+    return Placement(False, explanation + _reasons(metrics.tail(1).set_index("metric")), band)
 
 
 def ratio_of(config: MultiTaskConfig) -> float:
@@ -101,19 +92,17 @@ def ratio_of(config: MultiTaskConfig) -> float:
     return round(config.lambda2 / config.lambda1, 6) if config.lambda1 else math.inf
 
 
-def alike(config: MultiTaskConfig, study: Study) -> pd.DataFrame:
-    """Return the recorded results of a config, whatever its number of epochs.
+def alike(config: MultiTaskConfig, study: Study) -> list[Run]:
+    """Return the recorded runs of a config, a run a seed, whatever its number of epochs.
 
-    Only the ratio of its lambdas counts, since Adam ignores a common factor. A key that the record
-    lacks did not exist then: those runs had what is its default now.
+    Only the ratio of its lambdas counts, since Adam ignores a common factor.
     """
     ignored = {key: getattr(config, key) for key in ("lambda1", "lambda2", "epochs")}
-    results = study.results[study.results["ratio"] == ratio_of(config)]
-    matches = []
-    for row in results.to_dict("records"):
-        keys = {key: row[key] for key in config.to_dict() if key in row}
-        matches.append(config.from_dict(keys | ignored) == config)
-    return results.loc[matches]
+    return [
+        run
+        for run in study.runs
+        if ratio_of(run.config) == ratio_of(config) and run.config.replace(**ignored) == config
+    ]
 
 
 def neighbours(config: MultiTaskConfig, study: Study) -> pd.DataFrame:
@@ -129,38 +118,35 @@ def neighbours(config: MultiTaskConfig, study: Study) -> pd.DataFrame:
     return study.history.merge(results.loc[nearest, ["name", "seed", "ratio"]])
 
 
-def plot_among_recorded(run: Run) -> np.ndarray:
+def plot_among_recorded(run: Run) -> Figure:
     """Plot a finished run's validation metrics among those of the recorded runs of its ratio."""
     study = lambda_study()
-    frames, colors, labels = [], {}, {}
-    groups = neighbours(run.config, study).groupby("ratio")
-    for color, (ratio, rows) in zip(("C0", "C1"), groups, strict=False):
-        rows = rows.assign(name=f"{ratio}/" + rows["seed"].astype(str))
-        names = list(rows["name"].unique())
-        frames.append(rows)
+    recorded = neighbours(run.config, study)
+    recorded["name"] += " " + recorded["seed"].astype(str)
+    colors, labels = {}, {}
+    for color, (ratio, rows) in zip(("C0", "C1"), recorded.groupby("ratio"), strict=False):
+        names = rows["name"].unique()
         colors |= dict.fromkeys(names, color)
         labels |= dict.fromkeys(names, "_")  # matplotlib's legend leaves these out
-        labels[names[0]] = f"recorded, lambda2 / lambda1 = {format_ratio(ratio)}"
-    frames.append(run.history.assign(name="this run"))
+        labels[names[0]] = f"recorded, λ₂ / λ₁ = {format_ratio(ratio)}"
     colors["this run"] = "black"
+    histories = pd.concat([recorded, run.history.assign(name="this run")])
     shown = {metric: label for metric, label in METRICS.items() if metric.startswith("val")}
-    grid = plots.curves(pd.concat(frames), shown, colors, labels=labels)
-    images = run.require_result()["train_images"]
-    plots.caption(
-        grid[0, 0].figure,
-        f"This run: {run.name}, {images:,} images. Recorded: {study.caption()}",
-    )
-    return grid
+    figure = plots.plot_curves(histories, shown, colors, labels=labels)
+    images = run.result()["train_images"]
+    text = f"This run: {run.name}, {images:,} images. Recorded: {study.caption()}"
+    return plots.caption(figure, text)
 
 
 def summarize(run: Run) -> list[str]:
     """Return three lines about a finished run: its test metrics, its placement, its folder."""
-    result = run.require_result()
+    result, study = run.result(), lambda_study()
     metrics, images = result["metrics"], result["train_images"]
-    lowest = f"lowest validation loss {metrics['best_val_loss']:.4f}, after epoch"
-    placement = f"{lowest} {metrics['best_epoch']}"
-    study = lambda_study()
-    if len(alike(run.config, study)):
+    placement = (
+        f"lowest validation loss {metrics['best_val_loss']:.4f}, after epoch "
+        f"{metrics['best_epoch']}"
+    )
+    if alike(run.config, study):
         placed = place(run.history, run.config, study, train_images=images)
         placement = " ".join([*placed.explanation, placement])
     outcome = (
@@ -170,49 +156,33 @@ def summarize(run: Run) -> list[str]:
     return [outcome, placement, f"record: {run.folder}"]
 
 
-def _band(history: pd.DataFrame, config: MultiTaskConfig, study: Study, same) -> pd.DataFrame:
-    """Return the interval of normal values and the run's own, a row a metric and epoch.
-
-    `same` is one recorded result of the configuration.
-    """
-    errors = _log_errors(study)
-    errors = errors[errors.index.isin(history["epoch"], level="epoch")]
-    mean, deviation = (table.loc[same["name"]] for table in _spread(errors))
-    reach = _critical_value(errors) * deviation
-    # the training loss is proportional to the sum of the lambdas
-    total = (config.lambda1 + config.lambda2) / (same["lambda1"] + same["lambda2"])
-    values = history.assign(train_loss=history["train_loss"] / total).set_index("epoch")
-    bands = []
-    for metric in METRICS:
-        ends = pd.DataFrame(
-            {
-                "low": _from_log_error(metric, mean[metric] - reach[metric]),
-                "mean": _from_log_error(metric, mean[metric]),
-                "high": _from_log_error(metric, mean[metric] + reach[metric]),
-            }
-        )
-        if metric == "val_accuracy":  # the highest error is the lowest accuracy
-            ends = ends.rename(columns={"low": "high", "high": "low"})
-        bands.append(ends.assign(metric=metric, value=values[metric]))
-    band = pd.concat(bands).reset_index().dropna(subset="mean")  # NaN: the head was not trained
-    outside = ~band["value"].between(band["low"], band["high"])  # NaN is outside, too
-    return band.assign(outside=outside)
-
-
-def _from_log_error(metric: str, log_error: pd.Series) -> pd.Series:
-    return 1 - np.exp(log_error) if metric == "val_accuracy" else np.exp(log_error)
-
-
-def _log_errors(study: Study) -> pd.DataFrame:
-    """Return logarithms of all recorded errors by (name, seed, epoch), a column a metric.
-
-    They are NaN where a head was not trained.
-    """
-    rows = study.history.merge(study.results[["name", "seed", *UNTRAINED]], on=["name", "seed"])
-    rows["val_accuracy"] = 1 - rows["val_accuracy"]
+def _band(history: pd.DataFrame, name: str, study: Study) -> pd.DataFrame:
+    """Return `Placement.band` of a run's history, compared with the recorded runs called `name`."""
+    recorded = study.history.merge(study.results[["name", "seed", *UNTRAINED]], on=["name", "seed"])
+    recorded = recorded[recorded["epoch"].isin(history["epoch"])]
     for weight, metrics in UNTRAINED.items():
-        rows.loc[rows[weight] == 0, metrics] = np.nan
-    return np.log(rows.set_index(["name", "seed", "epoch"])[list(METRICS)])
+        recorded.loc[recorded[weight] == 0, metrics] = np.nan
+    errors = np.log(_errors(recorded.set_index(["name", "seed", "epoch"])))
+    means, deviations = _spread(errors)
+    mean, reach = means.loc[name], _critical_value(errors) * deviations.loc[name]
+    run = history.set_index("epoch").reindex(mean.index)
+    columns = {
+        "low": _errors(np.exp(mean - reach)),
+        "mean": _errors(np.exp(mean)),
+        "high": _errors(np.exp(mean + reach)),
+        "value": run[list(METRICS)],
+        "deviation": (np.log(_errors(run)) - mean) / reach,
+    }
+    band = pd.DataFrame({column: table.T.stack() for column, table in columns.items()})
+    band = band.rename_axis(["metric", "epoch"]).reset_index()
+    band = band.dropna(subset="mean")  # NaN: the head was not trained
+    band[["low", "high"]] = np.sort(band[["low", "high"]])  # the highest error is a low accuracy
+    return band.assign(outside=~(band["deviation"].abs() <= 1))  # NaN is outside, too
+
+
+def _errors(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns METRICS with accuracy as error rate, or of these with it as accuracy."""
+    return metrics[list(METRICS)].assign(val_accuracy=1 - metrics["val_accuracy"])
 
 
 def _spread(errors: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -224,60 +194,50 @@ def _spread(errors: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _critical_value(errors: pd.DataFrame) -> float:
-    """Return what the largest standardized deviation of 95 % of the recorded runs stays below.
-
-    Raises:
-        ConfigError: too few runs are recorded.
-    """
+    """Return what the largest standardized deviation of 95 % of the recorded runs stays below."""
     statistics = []
     for seed, run in errors.groupby("seed"):
         mean, deviation = _spread(errors.drop(seed, level="seed"))
         standardized = (run.droplevel("seed") - mean).abs() / deviation
         statistics.extend(standardized.groupby("name").max().max(axis="columns"))
     rank = math.ceil((1 - ALPHA) * (len(statistics) + 1))
-    if rank > len(statistics):
-        least = round(1 / ALPHA) - 1
-        raise ConfigError(
-            f"found {len(statistics)} recorded runs, expected at least {least} to calibrate on"
-        )
     return sorted(statistics)[rank - 1]
 
 
-def _is_better(metric: str, row) -> bool:
-    """Return whether a value outside the band is on its good side."""
-    return row["value"] > row["high"] if metric == "val_accuracy" else row["value"] < row["low"]
-
-
-def _describe(metric: str, rows: pd.DataFrame) -> str:
+def _describe(rows: pd.DataFrame) -> str:
     """Return one sentence about a metric that was outside its band."""
     last = rows.iloc[-1]
     relation = "back inside"
     if last["outside"]:
-        relation = "better than" if _is_better(metric, last) else "worse than"
+        relation = "better than" if last["deviation"] < 0 else "worse than"
     return (
-        f"{METRICS[metric]}: outside in {rows['outside'].sum()} of {len(rows)} epochs; "
+        f"{METRICS[last['metric']]}: outside in {rows['outside'].sum()} of {len(rows)} epochs; "
         f"at epoch {last['epoch']:.0f} it is {last['value']:.4f}, {relation} the recorded "
         f"{last['low']:.4f} to {last['high']:.4f}."
     )
 
 
-def _reasons(odd: dict[str, pd.DataFrame], history: pd.DataFrame) -> list[str]:
-    """Return the usual reasons for metrics outside their band, likeliest first."""
-    last = {metric: rows.iloc[-1] for metric, rows in odd.items() if rows["outside"].iloc[-1]}
-    better = {metric for metric, row in last.items() if _is_better(metric, row)}
-    worse = last.keys() - better
+def _reasons(last: pd.DataFrame) -> list[str]:
+    """Return the usual reasons for metrics outside their band, likeliest first.
+
+    Args:
+        last: the band after the last epoch, by metric.
+    """
+    outside = set(last.index[last["outside"]])
+    better = set(last.index[last["deviation"] < -1])
+    worse = outside - better
     class_worse = bool(worse & {"val_accuracy", "val_cross_entropy"})
+    ink_worse = "val_rmse" in worse
     # a constant prediction has an RMSE of 0.126, the standard deviation of ink
-    constant_ink = 0.1 < history["val_rmse"].iloc[-1] < 0.2
-    finite = history[list(METRICS)].iloc[-1].notna().all()
+    constant_ink = ink_worse and 0.1 < last.loc["val_rmse", "value"] < 0.2
     reasons = {
         "A metric is not a number: the loss became infinite. Try a smaller learning_rate.": (
-            not finite
+            last["value"].isna().any()
         ),
         "The ink head predicts a constant: its hidden ReLUs are dead. Try another seed, or "
-        "z-scored ink.": "val_rmse" in worse and constant_ink,
+        "z-scored ink.": constant_ink,
         "Ink is the mean of a raw image divided by 255. Does yours have that scale?": (
-            "val_rmse" in worse and not constant_ink
+            ink_worse and not constant_ink
         ),
         "Training is better and validation worse: dropout is off in training, images repeat, or "
         "validation images are preprocessed differently.": "train_loss" in better and class_worse,
@@ -285,10 +245,10 @@ def _reasons(odd: dict[str, pd.DataFrame], history: pd.DataFrame) -> list[str]:
         "of the images (0 to 1, not 0 to 255).": "train_loss" in worse,
         "Training is normal and validation worse: call model.eval() before evaluating. It turns "
         "dropout off and lets BatchNorm use its running statistics.": (
-            "train_loss" not in last and class_worse
+            "train_loss" not in outside and class_worse
         ),
         "Better than all seeds: another configuration than you think, or validation images among "
         "the training images.": "val_accuracy" in better,
-        "It left the band and came back: bad luck, or another precision or device.": not last,
+        "It left the band and came back: bad luck, or another precision or device.": not outside,
     }
     return [reason for reason, applies in reasons.items() if applies]

@@ -10,34 +10,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from ..core.plots import draw_arrow, draw_box, label_log_axis, new_axes
+from ..core import plots
 from .data import CLASSES
 from .model import MultiTaskCNN
 
 
 def plot_images(
     images: Sequence[torch.Tensor], titles: Sequence[str], *, columns: int = 5
-) -> np.ndarray:
+) -> Figure:
     """Plot grey images, each (1, H, W) and uint8 or in [0, 1], in a grid with titles."""
-    rows = math.ceil(len(images) / columns)
-    grid = new_axes(rows, columns, width=1.3, height=1.6)
+    grid = plots.new_axes(math.ceil(len(images) / columns), columns, width=1.3, height=1.6)
     for axes in grid.flat:
         axes.axis("off")
     for axes, image, title in zip(grid.flat, images, titles, strict=False):
         white = 255 if image.dtype == torch.uint8 else 1
         axes.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=white)
         axes.set_title(title, fontsize=9)
-    return grid
+    return grid[0, 0].figure
 
 
-def plot_confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Axes:
-    """Plot a confusion matrix: row true class, column predicted class, colour number of images."""
-    axes = new_axes(width=6.6, height=5.4)[0, 0]
-    display = ConfusionMatrixDisplay(np.asarray(counts), display_labels=classes)
+def plot_confusion(counts: Sequence[Sequence[int]]) -> Figure:
+    """Plot confusion counts: row true class, column predicted class, colour number of images."""
+    axes = plots.new_axes(width=6.6, height=5.4)[0, 0]
+    display = ConfusionMatrixDisplay(np.asarray(counts), display_labels=CLASSES)
     display.plot(ax=axes, cmap="Blues", colorbar=False, xticks_rotation=45, text_kw={"fontsize": 9})
     axes.set(xlabel="predicted class", ylabel="true class")
-    axes.tick_params(labelsize=9)
-    return axes
+    return axes.figure
 
 
 def format_ratio(ratio: float) -> str:
@@ -45,130 +43,93 @@ def format_ratio(ratio: float) -> str:
     return {0.0: "class only", math.inf: "ink only"}.get(ratio, f"{ratio:g}")
 
 
-def plot_by_ratio(
-    intervals: Mapping[str, pd.DataFrame],
-    label: str,
-    axes: Axes,
-    *,
-    reference: Mapping[str, float] | None = None,
-) -> Axes:
+def plot_by_ratio(intervals: Mapping[str, pd.DataFrame], label: str, axes: Axes) -> None:
     """Plot means with 95 % intervals against lambda2 / lambda1, one line a series.
 
     Args:
-        intervals: series -> table with a row a ratio: mean, low, high (`stats.mean_intervals`).
+        intervals: series -> table of `stats.mean_intervals`, a row a ratio.
         label: label of the y axis.
         axes: where to plot.
-        reference: name -> value of a dashed line.
     """
     for number, (name, rows) in enumerate(intervals.items()):
-        offset = (number - (len(intervals) - 1) / 2) * 0.12  # so that error bars do not overlap
+        places = np.arange(len(rows)) + 0.12 * number  # beside each other: bars do not overlap
         errors = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
-        axes.errorbar(
-            np.arange(len(rows)) + offset,
-            rows["mean"],
-            errors,
-            marker="o",
-            markersize=3,
-            linewidth=1,
-            capsize=2,
-            label=name,
-        )
-    styles = ("--", ":", "-.")
-    for number, (name, value) in enumerate((reference or {}).items()):
-        axes.axhline(value, color="0.4", linestyle=styles[number % 3], linewidth=1, label=name)
-    ratios = next(iter(intervals.values())).index
-    ticks = [format_ratio(ratio) for ratio in ratios]
-    axes.set_xticks(range(len(ratios)), ticks, fontsize=9, rotation=20)
+        axes.errorbar(places, rows["mean"], errors, fmt="o-", markersize=3, capsize=2, label=name)
+    axes.set_xticks(range(len(rows)), map(format_ratio, rows.index), rotation=20)
     axes.set(xlabel="λ₂ / λ₁", ylabel=label)
-    axes.legend(fontsize=9)
-    return axes
+    axes.legend()
 
 
-def plot_placement(band: pd.DataFrame, labels: Mapping[str, str]) -> np.ndarray:
+def plot_placement(band: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
     """Plot a run within the spread of recorded runs, a panel a metric; red points lie outside.
 
     Args:
         band: table of `placement.place`.
         labels: metric -> label of its axis.
     """
-    grid = new_axes(1, len(labels), width=2.8, height=2.6)
+    grid = plots.new_axes(1, len(labels), width=2.8, height=2.6)
     for axes, (metric, label) in zip(grid.flat, labels.items(), strict=True):
         rows = band[band["metric"] == metric]
         epoch = rows["epoch"]
-        axes.fill_between(
-            epoch, rows["low"], rows["high"], color="C0", alpha=0.2, label="95 % of runs"
-        )
-        axes.plot(epoch, rows["mean"], color="C0", linewidth=1, label="mean of recorded runs")
+        axes.fill_between(epoch, rows["low"], rows["high"], alpha=0.2, label="95 % of runs")
+        axes.plot(epoch, rows["mean"], linewidth=1, label="mean of recorded runs")
         axes.plot(epoch, rows["value"], color="0.2", linewidth=1, label="this run")
         colors = np.where(rows["outside"], "C3", "0.2")
         axes.scatter(epoch, rows["value"], s=14, zorder=3, c=colors)
         axes.set(xlabel="epoch", ylabel=label)
-    grid[0, 0].legend(fontsize=9)
-    return grid
+    grid[0, 0].legend()
+    return grid[0, 0].figure
 
 
-def plot_ablation(table: pd.DataFrame) -> np.ndarray:
+def plot_ablation(table: pd.DataFrame) -> Figure:
     """Plot what a recipe loses without an ingredient, with 95 % intervals, a panel a metric.
 
     Args:
         table: table of `recipe.ablation`.
     """
-    metrics = {"accuracy": "test accuracy", "rmse": "test ink RMSE"}
-    grid = new_axes(1, len(metrics), width=4.2, height=2.8)
-    for axes, (metric, label) in zip(grid.flat, metrics.items(), strict=True):
-        low, loss, high = (table[f"{metric}_{end}"] for end in ("low", "loss", "high"))
-        axes.errorbar(loss, table["run"], xerr=[loss - low, high - loss], fmt="o", capsize=3)
-        axes.axvline(0, color="0.3", linewidth=0.8)
-        axes.invert_yaxis()
-        axes.set(xlabel=f"{label}: loss without it")
-        axes.tick_params(labelsize=9)
-    grid[0, -1].set_yticklabels([])
-    return grid
+    labels = {
+        "accuracy": "test accuracy: loss without it",
+        "rmse": "test ink RMSE: loss without it",
+    }
+    losses = {}
+    for metric, label in labels.items():
+        columns = {f"{metric}_loss": "mean", f"{metric}_low": "low", f"{metric}_high": "high"}
+        losses[label] = table.set_index("run").rename(columns=columns)[list(columns.values())]
+    return plots.plot_intervals(losses)
 
 
-def plot_ladder(table: pd.DataFrame, metric: str, label: str, published: float) -> Figure:
-    """Plot a metric of every configuration of the ladder, from top to bottom.
+def plot_ladder(table: pd.DataFrame, published: float) -> Figure:
+    """Plot the test accuracy of every configuration of the ladder, from top to bottom.
 
     Args:
         table: table of `recipe.rungs`; bars span the standard deviation over seeds.
-        metric: column of `table`.
-        label: what the metric is.
-        published: the published value of the first configuration, a dashed line.
+        published: the published test accuracy of the first configuration, a dashed line.
     """
-    axes = new_axes(width=9, height=4.6)[0, 0]
-    places = range(len(table))
-    axes.errorbar(table[metric], places, xerr=table[f"{metric} sd"], fmt="o", capsize=3)
-    axes.plot(table[metric], places, color="C0", linewidth=1, alpha=0.5)
-    axes.axvline(published, color="0.4", linestyle="--", label="config 1, published (A)")
-    axes.set_yticks(places, table["rung"])
-    axes.invert_yaxis()
-    axes.set_xlabel(label)
-    axes.legend()
-    return axes.figure
+    mean, sd = table["test_accuracy"], table["test_accuracy sd"]
+    bars = pd.DataFrame({"low": mean - sd, "mean": mean, "high": mean + sd})
+    bars.index = table["rung"]
+    name = "config 1, published (A)"
+    figure = plots.plot_intervals({"test accuracy": bars}, reference=published, reference_name=name)
+    figure.axes[0].plot(mean, table["rung"], color="C0", linewidth=1, alpha=0.5)
+    return figure
 
 
-def plot_published(table: pd.DataFrame, metric: str, label: str) -> Figure:
-    """Plot our value of a metric over the published one, a point a configuration.
+def plot_published(table: pd.DataFrame) -> Figure:
+    """Plot our test accuracy over the published one, a point a configuration with its number.
 
     Args:
-        table: table of `studies.comparison`; its column `num_layers` colours the points.
-        metric: a column that exists as `metric` and as `published_metric`.
-        label: what the metric is.
+        table: table of `studies.comparison`.
     """
-    axes = new_axes(width=6, height=4.6)[0, 0]
-    table = table.sort_values(metric)
-    published, ours = table[f"published_{metric}"], table[metric]
-    ends = [min(published.min(), ours.min()), max(published.max(), ours.max())]
-    axes.plot(ends, ends, color="0.6", linestyle="--", label="equal")
-    for blocks, rows in table.groupby("num_layers"):
-        axes.plot(rows[f"published_{metric}"], rows[metric], "o", label=f"{blocks} blocks")
-    names = table["run"].str.extract(r"(\d+)", expand=False)
-    for place, (name, x, y) in enumerate(zip(names, published, ours, strict=True)):
+    table = table.assign(blocks=table["num_layers"]).sort_values("test_accuracy")
+    figure = plots.plot_published(table, {"test_accuracy": "test accuracy"}, by="blocks")
+    numbers = table["run"].str.extract(r"(\d+)", expand=False)
+    points = zip(numbers, table["published_test_accuracy"], table["test_accuracy"], strict=True)
+    for place, (number, x, y) in enumerate(points):
         offset = (0, 5) if place % 2 else (0, -12)  # neighbours on two sides of their points
-        axes.annotate(name, (x, y), offset, textcoords="offset points", ha="center", fontsize=9)
-    axes.set(xlabel=f"published {label} (A)", ylabel=f"{label}, trained here (B)")
-    axes.legend()
-    return axes.figure
+        figure.axes[0].annotate(
+            number, (x, y), offset, textcoords="offset points", ha="center", fontsize=9
+        )
+    return figure
 
 
 def plot_small_multiples(history: pd.DataFrame, metric: str, label: str) -> Figure:
@@ -182,7 +143,7 @@ def plot_small_multiples(history: pd.DataFrame, metric: str, label: str) -> Figu
     names = list(history["name"].unique())
     columns = 6
     rows = math.ceil(len(names) / columns)
-    grid = new_axes(rows, columns, width=11 / columns, height=2.2, sharex=True, sharey=True)
+    grid = plots.new_axes(rows, columns, width=11 / columns, height=2.2, sharex=True, sharey=True)
     curves = {name: run.set_index("epoch")[metric] for name, run in history.groupby("name")}
     for axes, name in zip(grid.flat, names, strict=False):
         for other in names:
@@ -207,14 +168,14 @@ def plot_loss_curves(
         losses: column without its prefix `train_` or `val_` -> label.
         names: names of the runs to plot.
     """
-    grid = new_axes(1, len(losses), width=11 / len(losses), height=3.8)[0]
+    grid = plots.new_axes(1, len(losses), width=11 / len(losses), height=3.8)[0]
     for axes, (column, label) in zip(grid, losses.items(), strict=True):
         for number, name in enumerate(names):
             run = history[history["name"] == name].set_index("epoch")
             axes.plot(run[f"train_{column}"], color=f"C{number}", linestyle="--")
             axes.plot(run[f"val_{column}"], color=f"C{number}", label=name)
         axes.set(xlabel="epoch", ylabel=label, yscale="log")
-        label_log_axis(axes.yaxis)
+        plots.label_log_axis(axes.yaxis)
     grid[0].plot([], [], color="0.4", linestyle="--", label="training")
     grid[0].plot([], [], color="0.4", label="validation")
     handles, labels = grid[0].get_legend_handles_labels()
@@ -230,7 +191,7 @@ def plot_ink(predicted: torch.Tensor, true: torch.Tensor, labels: torch.Tensor) 
         true: (N,) ink.
         labels: (N,) classes.
     """
-    left, right = new_axes(1, 2, width=5.5, height=4)[0]
+    left, right = plots.new_axes(1, 2, width=5.5, height=4)[0]
     left.plot(true, predicted, ".", markersize=2)
     left.plot([0, true.max()], [0, true.max()], color="0.4", linestyle="--", label="exact")
     left.set(xlabel="true ink", ylabel="predicted ink")
@@ -253,16 +214,16 @@ def plot_network(model: MultiTaskCNN) -> Figure:
         boxes.append([name.replace("block", "block "), *_layer_names(block), shape])
     pooling = ["average", "of each map"] if model.average_maps else ["flatten"]
     boxes.append([*pooling, str(model.classifier[0].in_features)])
-    axes = new_axes(width=8, height=4)[0, 0]
+    axes = plots.new_axes(width=8, height=3.5)[0, 0]
     for place, lines in enumerate(boxes):
-        draw_box(axes, place, 0, lines)
+        plots.draw_box(axes, place, 0, lines)
     for place in range(len(boxes) - 1):
-        draw_arrow(axes, (place, 0), (place + 1, 0))
-    heads = {0.55: ("class head", model.classifier), -0.55: ("ink head", model.regressor)}
+        plots.draw_arrow(axes, (place, 0), (place + 1, 0))
+    heads = {0.57: ("class head", model.classifier), -0.57: ("ink head", model.regressor)}
     for height, (name, head) in heads.items():
-        draw_box(axes, len(boxes), height, [name, *_layer_names(head)])
-        draw_arrow(axes, (len(boxes) - 1, 0), (len(boxes), height))
-    axes.set(xlim=(-0.5, len(boxes) + 0.5), ylim=(-1.1, 1.1))
+        plots.draw_box(axes, len(boxes), height, [name, *_layer_names(head)])
+        plots.draw_arrow(axes, (len(boxes) - 1, 0), (len(boxes), height))
+    axes.set(xlim=(-0.5, len(boxes) + 0.5), ylim=(-1.08, 1.08))
     axes.axis("off")
     return axes.figure
 

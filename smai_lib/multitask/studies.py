@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from ..core import paths, stats
 from ..core.errors import IntegrityError
 from ..core.files import load_into, read_weights
-from ..core.study import Study, over_seeds, plan
+from ..core.study import Study, over_seeds
 from .config import MultiTaskConfig
 from .data import FashionMNIST, fashion_mnist
 from .model import MultiTaskCNN
@@ -109,7 +109,7 @@ def published_configs(
     if profile != "quick":
         repeated = {name: PUBLISHED_CONFIGS[name] for name in REPEATED}
         entries += over_seeds(repeated, seed + 1, SEEDS - 1)
-    return plan(
+    return Study(
         "q1_published",
         profile,
         entries,
@@ -131,7 +131,7 @@ def first_seed(results: pd.DataFrame) -> pd.DataFrame:
 def compute_confusion(study: Study) -> pd.DataFrame:
     """Return ten rows of test confusion counts for each run with the first seed."""
     tables = [
-        pd.DataFrame(run.require_result()["nested"]["confusion"]).assign(name=run.name)
+        pd.DataFrame(run.result()["nested"]["confusion"]).assign(name=run.name)
         for run in study.runs
         if run.seed == study.runs[0].seed
     ]
@@ -192,20 +192,12 @@ def placement_of_published(study: Study) -> pd.DataFrame:
         A row a metric of each configuration with several seeds: run, metric, published, mean,
         low, high, outside.
     """
-    groups = study.results.groupby("name", sort=False)[list(PUBLISHED)]
-    table = groups.agg(["mean", "std", "count"]).stack(0, future_stack=True)
-    table = table.query("count > 1").rename_axis(["run", "metric"])
-    half = stats.prediction_half_width(table["std"], table["count"])
-    placed = pd.DataFrame(
-        {
-            "published": PUBLISHED.stack().reindex(table.index),
-            "mean": table["mean"],
-            "low": table["mean"] - half,
-            "high": table["mean"] + half,
-        }
-    )
-    placed["outside"] = ~placed["published"].between(placed["low"], placed["high"])
-    return placed.reset_index()
+    values = study.results.set_index("name")[list(PUBLISHED)].stack()
+    values = values.rename_axis(["run", "metric"]).reset_index(name="value")
+    table = stats.mean_intervals(values, "value", ["run", "metric"], prediction=True)
+    table = table.query("runs > 1").assign(published=PUBLISHED.stack())
+    table["outside"] = ~table["published"].between(table["low"], table["high"])
+    return table[["published", "mean", "low", "high", "outside"]].reset_index()
 
 
 def lambda_config(ratio: float, **changes) -> MultiTaskConfig:
@@ -240,17 +232,19 @@ def lambda_study(
         for scaling in ("raw", "z_score"):
             configs[f"{scaling} {ratio:g}"] = lambda_config(ratio, ink_scaling=scaling)
     configs["uncertainty"] = lambda_config(1.0, ink_scaling="z_score", weighting="uncertainty")
-    return plan(
+    return Study(
         "q1_lambda",
         profile,
         over_seeds(configs, seed, 2 if profile == "quick" else LAMBDA_SEEDS),
         lambda: load_data(profile, data),
-        add_columns=_add_ratio,
+        tables={"results": compute_lambda_results},
         weights=save_backbones,
     )
 
 
-def _add_ratio(results: pd.DataFrame) -> pd.DataFrame:
+def compute_lambda_results(study: Study) -> pd.DataFrame:
+    """Return one row a run, with its ratio of lambdas."""
+    results = study.compute_results()
     return results.assign(ratio=(results["lambda2"] / results["lambda1"]).round(6))
 
 

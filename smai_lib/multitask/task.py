@@ -163,9 +163,10 @@ class MultiTask:
             scaled = maps[0, :TRACKED_MAPS, None].float() / maps.max().clamp_min(1e-6)
             tiles += scaled.unbind(0)
             titles += [f"block {number}, {channel}" for channel in range(len(scaled))]
-        grid = plots.plot_images(tiles, titles, columns=TRACKED_MAPS)
-        axes = plots.plot_confusion(final["nested"]["confusion"], CLASSES)
-        return {"confusion": axes.figure, "feature_maps": grid[0, 0].figure}
+        return {
+            "confusion": plots.plot_confusion(final["nested"]["confusion"]),
+            "feature_maps": plots.plot_images(tiles, titles, columns=TRACKED_MAPS),
+        }
 
 
 class MirrorAverage(torch.nn.Module):
@@ -212,15 +213,17 @@ def rotate_randomly(images: torch.Tensor, most: float) -> torch.Tensor:
 
 
 @torch.inference_mode()
+def predict_classes(model: MultiTaskCNN, split: Split) -> torch.Tensor:
+    """Return the predicted class of every image of a split, (N,)."""
+    model.eval()
+    batches = split.images.split(EVALUATION_BATCH)
+    return torch.cat([model(scale_pixels(batch)).logits.argmax(1) for batch in batches])
+
+
 def confusion_counts(model: MultiTaskCNN, split: Split) -> list[list[int]]:
     """Return counts of images, ten rows of ten: row is the true class, column the predicted."""
-    model.eval()
-    predictions = [
-        model(scale_pixels(batch)).logits.argmax(1)
-        for batch in split.images.split(EVALUATION_BATCH)
-    ]
-    classes = range(len(CLASSES))
-    return confusion_matrix(split.labels, torch.cat(predictions), labels=classes).tolist()
+    predicted, classes = predict_classes(model, split), range(len(CLASSES))
+    return confusion_matrix(split.labels, predicted, labels=classes).tolist()
 
 
 def mistaken_ink(ink: torch.Tensor) -> torch.Tensor:

@@ -35,13 +35,14 @@ def test_curves_draw_every_run_however_many_there_are():
     history = pd.DataFrame({"name": name, "epoch": [1, 2], "loss": [2.0, 1.0]} for name in names)
     history = history.explode(["epoch", "loss"])
     colors = {name: plots.COLORS[number % 10] for number, name in enumerate(names)}
-    axes = plots.curves(history, {"loss": "loss"}, colors)[0, 0]
+    (axes,) = plots.plot_curves(history, {"loss": "loss"}, colors).axes
     assert [line.get_label() for line in axes.lines] == names
 
 
 def test_intervals_reach_from_low_to_high():
     table = pd.DataFrame({"low": [1.0], "mean": [2.0], "high": [4.0]}, index=["a"])
-    axes = plots.intervals(table, "accuracy", reference={"baseline": 3.0})
+    figure = plots.plot_intervals({"accuracy": table}, reference=3.0, reference_name="baseline")
+    (axes,) = figure.axes
     ((start, end),) = axes.collections[0].get_segments()
     assert (start[0], end[0]) == (1.0, 4.0)
     assert axes.get_legend().get_texts()[0].get_text() == "baseline"

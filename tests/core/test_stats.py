@@ -1,9 +1,10 @@
+import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp
+from statsmodels.formula.api import ols
 
 from smai_lib.core import stats
-from smai_lib.core.errors import ConfigError
 
 BASE = [0.80, 0.82, 0.81, 0.79, 0.83]
 RAISED = [0.0050, 0.0052, 0.0049, 0.0051, 0.0048]  # a tenth of what seeds differ by
@@ -25,9 +26,10 @@ def compare_with_a(*names, **shifts):
     return stats.paired_differences(runs(a=[0.0] * 5, **shifts), "accuracy", pairs, margin=0.003)
 
 
-def test_mean_interval_by_the_t_table():
-    row = stats.mean_intervals(runs(a=[0.0] * 5), "accuracy").loc["a"]
-    half = 2.776445 * 0.0158114 / 5**0.5  # t of 4 degrees of freedom, standard deviation of BASE
+@pytest.mark.parametrize("prediction, variances", [(False, 1 / 5), (True, 1 + 1 / 5)])
+def test_intervals_of_the_mean_and_of_one_more_run_by_the_t_table(prediction, variances):
+    row = stats.mean_intervals(runs(a=[0.0] * 5), "accuracy", prediction=prediction).loc["a"]
+    half = 2.776445 * 0.0158114 * variances**0.5  # t of 4 degrees of freedom, deviation of BASE
     assert row[["low", "high"]].tolist() == pytest.approx([0.81 - half, 0.81 + half], abs=1e-6)
 
 
@@ -70,12 +72,6 @@ def test_several_comparisons_are_corrected_by_holm():
     assert together == pytest.approx([3 * alone["b"], alone["c"], 2 * alone["d"]], rel=1e-6)
 
 
-def test_prediction_interval_is_wider_than_that_of_the_mean():
-    sd, n = 0.0158114, 5
-    expected = 2.776445 * sd * (1 + 1 / n) ** 0.5
-    assert stats.prediction_half_width(sd, n) == pytest.approx(expected, abs=1e-6)
-
-
 def test_ours_stand_beside_the_published_values():
     index = ["config 1", "config 2", "config 3"]
     published = pd.DataFrame({"accuracy": [0.8, 0.9, 0.7], "epochs": 20}, index)
@@ -89,11 +85,28 @@ def test_ours_stand_beside_the_published_values():
     assert agreement["mean_absolute_difference"] == pytest.approx(-agreement["mean_difference"])
 
 
-def test_missing_runs_are_named():
-    results = runs(a=[0.0] * 5, b=[0.0] * 3)
-    with pytest.raises(ConfigError, match="found 'z', expected one of a, b"):
-        stats.paired_differences(results, "accuracy", [("z", "a")], margin=0.003)
-    with pytest.raises(ConfigError, match=r"share the seeds \[0, 1, 2\], expected \[0, 1, 2, 3, 4"):
-        stats.paired_differences(results, "accuracy", [("b", "a")], margin=0.003)
-    with pytest.raises(ConfigError, match="a: found 1 run, expected at least 2"):
-        stats.mean_intervals(results.head(1), "accuracy")
+def test_only_shared_seeds_are_compared_and_one_is_not_enough():
+    table = compare_with_a("b", "c", b=RAISED[:3], c=[0.001])
+    assert table["seeds"].tolist() == [3, 1]
+    assert table["difference"].tolist() == pytest.approx([sum(RAISED[:3]) / 3, 0.001])
+    assert table["verdict"].tolist() == ["higher", "not enough seeds"]
+    assert table.loc[0, "p"] == compare_with_a("b", b=RAISED[:3])["p"].item()  # one test
+    assert table.loc[1, ["low", "high", "p", "p_equal"]].isna().all()
+
+
+def test_pooled_steps_are_tested_against_the_residuals_of_a_two_way_model():
+    results = runs(a=[0.0] * 5, b=NOISE, c=RAISED).sample(frac=1, random_state=0)
+    results = results.sort_values("name", kind="stable")
+    table = stats.pooled_steps(results, "accuracy")
+    model = ols("accuracy ~ C(name, Diff) + C(seed)", results).fit()
+    for number, name in enumerate("bc", start=1):
+        assert table.loc[name, "t"] == pytest.approx(model.tvalues.iloc[number])
+        assert table.loc[name, "p"] == pytest.approx(model.pvalues.iloc[number])
+    assert table["step"].tolist() == pytest.approx([-0.001, 0.006])
+    assert table["p_holm"].max() == pytest.approx(min(1, table["p"].max()))
+
+
+def test_mcnemar_counts_the_images_on_which_two_networks_differ():
+    first, second = np.array([1, 1, 1, 1, 0, 0, 1]) > 0, np.array([0, 0, 0, 1, 1, 0, 1]) > 0
+    only, p = stats.mcnemar(first, second)
+    assert only == (3, 1) and p == pytest.approx(2 * 5 / 16)  # 1 of 4 or fewer, twice

@@ -13,7 +13,6 @@ from smai_lib.core import paths
 from smai_lib.core.errors import IntegrityError
 from smai_lib.core.files import read_weights, record_checksum
 from smai_lib.core.layers import parameter_count
-from smai_lib.core.runs import Run
 from smai_lib.core.study import Study
 from smai_lib.multitask import studies
 from smai_lib.multitask.studies import (
@@ -159,11 +158,12 @@ def test_a_trained_lambda_study_has_ratios_and_ships_backbones(tiny):
 @pytest.fixture
 def backbones(small, tmp_path, monkeypatch):
     """A study whose three backbones ship in one file, and the networks that they are of."""
-    runs = [
-        Run(small(), seed, "", tmp_path, name)
+    entries = [
+        (name, small(), seed)
         for name, seed in (("z_score 1", 0), ("z_score 1", 1), ("z_score 10", 0))
     ]
-    networks = {(run.name, run.seed): run.config.build_network().eval() for run in runs}
+    study = Study("small", "recorded", entries, lambda: None)
+    networks = {(run.name, run.seed): run.config.build_network().eval() for run in study.runs}
     tensors = {
         f"{name}/{seed}/backbone.{key}": tensor
         for (name, seed), network in networks.items()
@@ -173,7 +173,7 @@ def backbones(small, tmp_path, monkeypatch):
     save_file(tensors, file)
     record_checksum(file)
     monkeypatch.setattr(paths, "WEIGHTS", tmp_path)
-    return Study("small", "recorded", runs, lambda: None), networks, file
+    return study, networks, file
 
 
 def test_a_shipped_backbone_has_its_maps_and_makes_no_predictions(backbones):
@@ -196,11 +196,11 @@ def test_an_unknown_backbone_is_refused_with_a_list_of_all(backbones, name, seed
         studies.backbone(backbones[0], name, seed)
 
 
-def test_backbones_that_do_not_fit_or_are_altered_are_refused(backbones):
+def test_backbones_that_do_not_fit_or_are_altered_are_refused(backbones, small):
     study, _, file = backbones
-    wider = [replace(run, config=run.config.replace(base_filters=5)) for run in study.runs]
+    wider = Study("small", "recorded", [("z_score 1", small(base_filters=5), 1)], lambda: None)
     with pytest.raises(IntegrityError, match=r"block1.conv.bias: found \(4,\), expected \(5,\)"):
-        studies.backbone(Study("small", "recorded", wider, lambda: None), "z_score 1", 1)
+        studies.backbone(wider, "z_score 1", 1)
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(IntegrityError, match="truncated or altered"):
         studies.backbone(study, "z_score 1", 0)
