@@ -14,13 +14,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import numpy as np
 from filelock import FileLock
@@ -33,7 +33,8 @@ SAMPLE = "sample"
 PATCH_SOURCE = "bundled photo patches"
 # data that stand in where no source answers, with the warning for every result on them
 STAND_INS = {SAMPLE: "SAMPLE DATA", PATCH_SOURCE: "PHOTO PATCHES, NOT THE STUDY'S IMAGES"}
-FETCH = "`python -m smai_lib fetch`"
+FETCH = "`smai fetch`"
+UNVERIFIED = "unverified"  # folder in which a download is unpacked and verified
 SPLIT_SEED = 2017  # of the split into training and validation images, the same for every run
 VALIDATION_SHARE = 0.1
 CONNECT_SECONDS = 5  # for a host to answer
@@ -77,19 +78,16 @@ class Dataset:
         Raises:
             ConfigError: a number is negative, or no whole number.
         """
+        if not (train or validation or test):
+            return self
         sixth = max(train // 6, 1) if train else 0
-        sizes = {
-            "train": train,
-            "validation": sixth if validation is None else validation,
-            "test": sixth if test is None else test,
-        }
         splits, fingerprint = {}, self.fingerprint
-        for name, size in sizes.items():
-            size = whole_number(name, size)
+        for name, size in {"train": train, "validation": validation, "test": test}.items():
+            size = whole_number(name, sixth if size is None else size)
             split = getattr(self, name)
             splits[name] = split._make(column[: size or None] for column in split)
             fingerprint += f":{size}"
-        return replace(self, **splits, fingerprint=fingerprint) if any(sizes.values()) else self
+        return replace(self, **splits, fingerprint=fingerprint)
 
     def counts(self) -> str:
         """Return the sizes of the splits in words."""
@@ -102,7 +100,7 @@ class Dataset:
         if self.is_stand_in:
             print(
                 f"*** {STAND_INS[self.source]} *** This is not the full data set: results are not "
-                f"comparable with published ones. {FETCH} tries to download it."
+                f"comparable with published ones. With a network, {FETCH} downloads it."
             )
 
 
@@ -132,6 +130,8 @@ def split_off_validation(development) -> tuple:
 
 def repair_hint(file: Path) -> str:
     """Return what helps against a damaged file: only one in `data/` is downloaded again."""
+    if UNVERIFIED in file.parts:
+        return "it is not kept"
     if file.resolve().is_relative_to(paths.data_dir()):
         return f"delete {file} and run {FETCH}"
     return "replace it by an unaltered copy"
@@ -166,36 +166,36 @@ def find_source(
         if problem:
             raise DataError(problem)
         return "explicit directory", folder
-    # a folder `part` means that a download is under way or was killed: wait for its lock
-    if not (cache / "part").exists() and not missing(cache):
-        return _cached(cache, fetchers)
-    for name, folder in local.items():
-        if not missing(folder):
-            return name, folder
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{cache}.lock"):  # two notebooks that start at once download once
-            shutil.rmtree(cache / "part", ignore_errors=True)
-            if not missing(cache) or any(_fetch(*source, cache) for source in fetchers.items()):
-                return _cached(cache, fetchers)
-    except OSError as error:
-        print(DataError(f"{cache} cannot be written ({error}); set SMAI_DATA to another folder"))
-        if not missing(cache):
-            return _cached(cache, fetchers)
-    return None
-
-
-def _cached(cache: Path, fetchers: Mapping[str, Fetcher]) -> tuple[str, Path]:
-    """Return the source that a complete folder in `data/` came from, and the folder."""
-    name = ""
-    with suppress(OSError):
-        name = (cache / "SOURCE").read_text(encoding="utf-8", errors="replace").strip()
+    if missing(cache):
+        for name, folder in local.items():
+            if not missing(folder):
+                return name, folder
+        _fetch_first(cache, missing, fetchers)
+    if missing(cache):
+        return None
+    marker = cache / "SOURCE"
+    name = marker.read_text(encoding="utf-8", errors="replace") if marker.is_file() else ""
     return name if name in fetchers else "data folder", cache
 
 
-def _fetch(name: str, fetch: Fetcher, cache: Path) -> bool:
-    """Download a data set into its folder; if the source fails, print why and return False."""
-    scratch = cache / "part"
+def _fetch_first(
+    cache: Path, missing: Callable[[Path], str], fetchers: Mapping[str, Fetcher]
+) -> None:
+    """Download a data set from the first source that has it; print what is wrong with others."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{cache}.lock"):  # two notebooks that start at once download once
+            for name, fetch in fetchers.items():
+                if missing(cache):
+                    _fetch(name, fetch, cache)
+    except OSError as error:
+        print(DataError(f"cannot write {cache} ({error}); set SMAI_DATA to another folder"))
+
+
+def _fetch(name: str, fetch: Fetcher, cache: Path) -> None:
+    """Download a data set into its folder; if the source fails, print why."""
+    scratch = cache / UNVERIFIED
+    shutil.rmtree(scratch, ignore_errors=True)  # what a killed download left
     try:
         scratch.mkdir()
         marker = scratch / "SOURCE"
@@ -205,10 +205,8 @@ def _fetch(name: str, fetch: Fetcher, cache: Path) -> bool:
     except Exception as error:  # noqa: BLE001  whatever is wrong with a source, there is another
         reason = " ".join(str(error).split()) or type(error).__name__
         print(DataError(f"{name}: {reason}"))
-        return False
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return True
 
 
 def download(urls: Iterable[str], file: Path, checksum: str) -> None:
@@ -225,21 +223,19 @@ def download(urls: Iterable[str], file: Path, checksum: str) -> None:
         DataError: no URL has it; the message says what each has instead.
     """
     algorithm = "md5" if len(checksum) == 32 else "sha256"
-    command = [sys.executable, "-I", "-c", URLLIB]
-    if shutil.which("curl"):
-        command = CURL.split()
+    command = CURL.split() if shutil.which("curl") else [sys.executable, "-I", "-c", URLLIB]
     reasons = []
     for url in urls:
         try:
             content = run(*command, url, deadline=DOWNLOAD_SECONDS)
+            found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+            if found != checksum:
+                raise DataError(f"found {algorithm} {found}, expected {checksum}")
         except DataError as error:
             reasons.append(f"{url}: {error}")
-            continue
-        found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
-        if found == checksum:
+        else:
             file.write_bytes(content)
             return
-        reasons.append(f"{url}: found {algorithm} {found}, expected {checksum}")
     raise DataError("; ".join(reasons))
 
 
@@ -276,10 +272,10 @@ def run(*command: str, folder: Path | None = None, deadline: float = COMMAND_SEC
             _kill(process)
         if failed:
             errors.seek(0)
-            limits = f"{deadline:g} s and {LARGEST:,} bytes"
             lines = errors.read().decode(errors="replace").split("\n")
-            lines.insert(0, f"{command[0]} failed or exceeded its limits, {limits}")
-            raise DataError([line for line in lines if line.strip()][-1][-200:])
+            limits = f"{deadline:g} s and {LARGEST:,} bytes"
+            reasons = [f"{command[0]} failed or exceeded its limits, {limits}", *lines]
+            raise DataError([reason for reason in reasons if reason.strip()][-1][-200:])
     return output
 
 
@@ -293,21 +289,10 @@ def _kill(process: subprocess.Popen) -> None:
 
 
 def reachable(url: str) -> bool:
-    """Return whether the host of a URL, or the proxy that serves it, accepts a connection."""
-    opened = threading.Event()
-
-    def connect():
-        with suppress(OSError, ValueError):  # ValueError: no port or no host name
-            parts = urllib.parse.urlsplit(url)
-            proxies = urllib.request.getproxies()
-            proxy = proxies.get(parts.scheme) or proxies.get("all")
-            if proxy and parts.scheme and not urllib.request.proxy_bypass(parts.netloc):
-                parts = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            socket.create_connection((parts.hostname, port), CONNECT_SECONDS).close()
-            opened.set()
-
-    thread = threading.Thread(target=connect, daemon=True)  # a name look-up that hangs outlives it
-    thread.start()
-    thread.join(CONNECT_SECONDS)
-    return opened.is_set()
+    """Return whether host and port of a URL accept a connection."""
+    try:
+        parts = urlsplit(url)
+        socket.create_connection((parts.hostname, parts.port), CONNECT_SECONDS).close()
+    except (OSError, ValueError):  # ValueError: the URL is malformed
+        return False
+    return True

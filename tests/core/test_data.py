@@ -4,14 +4,11 @@ import hashlib
 import http.server
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
+import psutil
 import pytest
 
 from smai_lib.core import data
@@ -25,39 +22,32 @@ class Host(http.server.BaseHTTPRequestHandler):
     """A host that behaves as the last part of the path says; as a proxy, it serves any host."""
 
     def do_GET(self):
-        closing, habit = self.server.closing, self.path.split("/")[-1]
+        habit = self.path.split("/")[-1]
         try:
             if habit == "silent":
-                closing.wait()
-            elif habit == "babbling":
+                threading.Event().wait()
+            if habit == "babbling":
                 self.wfile.write(b"220 this is no web server\r\n\r\n")
-            else:
-                self.send_response(404 if habit == "missing" else 200)
-                self.end_headers()
-            while habit in ("dripping", "endless") and not closing.is_set():
-                self.wfile.write(bytes(1 if habit == "dripping" else 1 << 20))
-                closing.wait(0.02 if habit == "dripping" else 0)
+            self.send_response(404 if habit == "missing" else 200)
+            self.end_headers()
+            while habit == "dripping":
+                self.wfile.write(b"0")
+                time.sleep(0.02)
+            while habit == "endless":
+                self.wfile.write(bytes(1 << 20))
             self.wfile.write({"right": CONTENT, "wrong": b"<html>log in"}.get(habit, b""))
         except OSError:  # the client gave up
             pass
 
-    def log_message(self, *arguments):
-        pass
-
 
 @pytest.fixture
-def host(monkeypatch):
+def host(monkeypatch, serve):
     """The address of a `Host`, with limits of few seconds and bytes, and no proxy."""
     monkeypatch.setattr(data, "CURL", data.CURL.replace("--speed-time 10", "--speed-time 1"))
     monkeypatch.setattr(data, "LARGEST", 3_000_000)
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Host)
-    server.closing = threading.Event()
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.closing.set()
-    server.shutdown()
+    return serve(Host)
 
 
 @pytest.fixture(params=["curl", "urllib"])
@@ -65,7 +55,7 @@ def client(request, monkeypatch):
     """What downloads: curl, or urllib where curl is not installed."""
     if request.param == "urllib":
         monkeypatch.setenv("PATH", "")
-        monkeypatch.setattr(data, "DOWNLOAD_SECONDS", 4)
+        monkeypatch.setattr(data, "DOWNLOAD_SECONDS", 2)
     elif not shutil.which("curl"):
         pytest.skip("curl is not installed")
 
@@ -94,44 +84,27 @@ def test_downloads_go_through_the_proxy(variable, client, host, tmp_path, monkey
         data.download(["http://far.invalid/right"], tmp_path / "file", MD5)
 
 
-@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "all_proxy"])
-def test_a_host_behind_a_proxy_is_reachable(variable, host, monkeypatch):
-    assert not data.reachable("https://far.invalid")
-    for proxy in (host, host.removeprefix("http://")):
-        monkeypatch.setenv(variable, proxy)
-        assert data.reachable("https://far.invalid")
-        assert not data.reachable("//far.invalid:6379")  # a Ray cluster has no proxy
-    monkeypatch.setenv("no_proxy", "far.invalid")
-    assert not data.reachable("https://far.invalid")
-
-
-@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "//[broken", "http://host:port"])
+@pytest.mark.parametrize("url", ["//127.0.0.1:9", "//[broken", "//host:port"])
 def test_what_does_not_answer_is_not_reachable(url, host):
     assert data.reachable(host)
     assert not data.reachable(url)
 
 
-def test_a_host_whose_name_look_up_hangs_is_not_reachable(monkeypatch):
-    monkeypatch.setattr(data, "CONNECT_SECONDS", 0.2)
-    monkeypatch.setattr(socket, "create_connection", lambda *_: threading.Event().wait())
-    start = time.monotonic()
-    assert not data.reachable("http://host")
-    assert time.monotonic() - start < 3
+def runs(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_command_is_killed_at_its_deadline_with_what_it_started(tmp_path):
-    with pytest.raises(DataError, match="sh failed or exceeded its limits, 2 s"):
-        data.run("sh", "-c", "sleep 50 & echo $! > child; wait", folder=tmp_path, deadline=2)
-    state = Path(f"/proc/{int((tmp_path / 'child').read_text())}/stat")
+    with pytest.raises(DataError, match="sh failed or exceeded its limits, 1 s"):
+        data.run("sh", "-c", "sleep 50 & echo $! > child; wait", folder=tmp_path, deadline=1)
+    child = int((tmp_path / "child").read_text())
     deadline = time.monotonic() + 20
-    while (
-        state.exists()
-        and state.read_text(encoding="utf-8").split()[2] != "Z"
-        and time.monotonic() < deadline
-    ):
+    while runs(child) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not state.exists() or state.read_text(encoding="utf-8").split()[2] == "Z"
+    assert not runs(child)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +123,7 @@ def missing(folder):
     return "" if (folder / "images").is_file() else f"{folder} has no images"
 
 
-def serve(scratch):
+def serve_images(scratch):
     (scratch / "images").write_bytes(CONTENT)
     return [scratch / "images"]
 
@@ -168,7 +141,7 @@ def test_after_a_source_that_fails_the_next_serves(failure, tmp_path, capfd):
         raise failure
 
     cache = tmp_path / "set"
-    assert find(cache, odd=fail, even=serve) == ("even", cache)
+    assert find(cache, odd=fail, even=serve_images) == ("even", cache)
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == 1 and lines[0].startswith("odd: ")
     assert sorted(file.name for file in cache.iterdir()) == ["SOURCE", "images"]
@@ -176,24 +149,24 @@ def test_after_a_source_that_fails_the_next_serves(failure, tmp_path, capfd):
 
 def test_in_a_folder_that_cannot_be_written_nothing_is_fetched(tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert find(tmp_path / "file" / "set", network=serve) is None
-    assert "cannot be written" in capsys.readouterr().out
+    assert find(tmp_path / "file" / "set", network=serve_images) is None
+    assert "cannot write" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     "marker, name",
     [
-        (b"network\n", "network"),
+        (b"network", "network"),
         (b"<script>alert(1)</script>", "data folder"),
         (b"\xff\xfe\x00", "data folder"),
         (None, "data folder"),
     ],
 )
 def test_the_recorded_source_is_shown_only_if_it_is_known(marker, name, tmp_path):
-    serve(tmp_path)
+    serve_images(tmp_path)
     if marker is not None:
         (tmp_path / "SOURCE").write_bytes(marker)
-    assert find(tmp_path, network=serve) == (name, tmp_path)
+    assert find(tmp_path, network=serve_images) == (name, tmp_path)
 
 
 @pytest.mark.parametrize("folder", ["nothing here", "~nobody99/set", "x" * 300, "a\0b"])
@@ -204,7 +177,7 @@ def test_an_explicit_folder_without_the_data_is_a_data_error(folder, tmp_path):
 
 def test_an_explicit_folder_may_be_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    serve(tmp_path)
+    serve_images(tmp_path)
     found = data.find_source(tmp_path / "set", missing, {}, explicit="~", local={})
     assert found == ("explicit directory", tmp_path)
 
@@ -215,7 +188,7 @@ def test_two_notebooks_that_start_at_once_download_once(tmp_path):
     def fetch(scratch):
         calls.append(scratch)
         time.sleep(0.3)
-        return serve(scratch)
+        return serve_images(scratch)
 
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda _: find(cache, network=fetch), range(2)))
@@ -224,24 +197,10 @@ def test_two_notebooks_that_start_at_once_download_once(tmp_path):
 
 def test_what_a_killed_download_left_is_removed(tmp_path):
     cache = tmp_path / "set"
-    program = f"""
-import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from smai_lib.core import data
-def fetch(scratch):
-    (scratch / "half").write_bytes(bytes(1000))
-    print("fetching", flush=True)
-    time.sleep(60)
-data.find_source(Path({str(cache)!r}), str, {{"network": fetch}}, local={{}})
-"""
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as fetching:
-        assert fetching.stdout.readline() == b"fetching\n"
-        fetching.kill()
-    assert (cache / "part" / "half").exists()
-    serve(cache)
-    assert find(cache, network=pytest.fail) == ("data folder", cache)
-    assert [file.name for file in cache.iterdir()] == ["images"]
+    (cache / data.UNVERIFIED).mkdir(parents=True)
+    (cache / data.UNVERIFIED / "half").write_bytes(bytes(1000))
+    assert find(cache, network=serve_images) == ("network", cache)
+    assert sorted(file.name for file in cache.iterdir()) == ["SOURCE", "images"]
 
 
 def test_take_keeps_the_first_images_and_marks_the_fingerprint(sample):
