@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
 
 from . import __version__
 from .core import paths
@@ -19,7 +20,7 @@ from .core.errors import ConfigError, SmaiError
 from .studies import STUDIES
 
 
-def whole(_, tokens) -> int:
+def to_whole(_, tokens) -> int:
     """Return the whole number that an option was given; cyclopts itself rounds 1.5."""
     try:
         return int(tokens[0].value)
@@ -27,7 +28,7 @@ def whole(_, tokens) -> int:
         raise ValueError(f"found {tokens[0].value!r}, expected a whole number") from None
 
 
-Whole = Annotated[int, Parameter(converter=whole)]
+Whole = Annotated[int, Parameter(converter=to_whole, validator=Number(gte=0, lt=2**32))]
 Flag = Annotated[bool, Parameter(negative=())]
 StudyName = Literal[tuple(STUDIES)]
 Profile = Literal["quick", "full"]
@@ -98,24 +99,20 @@ def run(
         device: device of a run; auto: a GPU where there is one.
         oversubscribe: allow more workers than cores, which is slower.
     """
-    from .core.config import whole_number
+    from .core import ray_pool
     from .core.pool import cores
     from .core.tracking import requested_mode
     from .core.training import choose_device
     from .studies import run_studies
 
-    whole_number("seed", seed)
-    whole_number("workers", workers)
     requested_mode()
-    ray_options = {"address": address, "cpus": cpus, "gpus": gpus}
-    where = {key: value for key, value in ray_options.items() if value is not None}
+    resources = {"address": address, "cpus": cpus, "gpus": gpus}
+    resources = {key: value for key, value in resources.items() if value is not None}
     if engine == "ray":
-        from .core import ray_pool
-
-        ray_pool.connect(workers=workers, **where)
+        ray_pool.connect(workers, **resources)
         signal.signal(signal.SIGTERM, _exit_on_sigterm)  # Ray has set its own handler
-    elif where:
-        raise ConfigError(f"--{', --'.join(where)}: only for --engine ray, found {engine!r}")
+    elif resources:
+        raise ConfigError(f"--{', --'.join(resources)}: only for --engine ray, found {engine!r}")
     elif workers > cores() and not oversubscribe:
         raise ConfigError(
             f"--workers: found {workers}, expected at most {cores()}, the number of cores; "
@@ -123,7 +120,7 @@ def run(
         )
     else:
         choose_device(device)
-    where |= {"engine": engine, "workers": workers}
+    where = {"engine": engine, "workers": workers, **resources}
     run_studies(names or list(STUDIES), profile, seed, device=device, **where)
 
 
@@ -143,11 +140,8 @@ def report(
         raise ConfigError("--seed needs --profile: recorded results have their seeds")
     if profile and check:
         raise ConfigError("--check is about the recorded report; leave out --profile")
-    from .core.config import whole_number
-
-    seed = whole_number("seed", seed or 0)
     if profile:
-        file = _train_and_report(profile, seed)
+        file = _train_and_report(profile, seed or 0)
     else:
         from . import report as pages
 

@@ -15,7 +15,7 @@ import threading
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -82,13 +82,11 @@ def run_tasks(
     *,
     engine: str = "processes",
     workers: int = 0,
-    address: str = "",
-    cpus: float = 1,
-    gpus: float = 0,
     total: int = 0,
     unit: str = "it",
     title: str = "",
     hint: Callable[[Any], str] = str,
+    **resources,
 ) -> list:
     """Return `task(item, shared, report)` of every item, in order, with one progress bar.
 
@@ -102,22 +100,20 @@ def run_tasks(
         shared: argument of every task; its tensors are in memory once for all workers.
         engine: "processes"; "serial", in this process, where the first failure stops; or "ray".
         workers: number of processes; 0: one a core, or as many as fit into the Ray cluster.
-        address: address of the Ray cluster, see `ray_pool.connect`.
-        cpus: cores of an item on Ray.
-        gpus: GPUs of an item on Ray; a fraction shares one.
         total: sum of all reported progress; 0 shows no bar.
         unit: unit of the progress.
         title: title of the bar.
-        hint: function of a failed item that returns a note for the error.
+        hint: returns a note for the error of an item, such as where it happened.
+        resources: address, cpus and gpus for Ray, as in `ray_pool.connect`.
 
     Raises:
-        ConfigError: the engine is unknown, or options of Ray are given without Ray.
-        RunError: workers cannot start, or an item killed TRIES workers.
+        ConfigError: the engine is unknown, or has no such resources.
+        RunError: no worker can start, or an item killed TRIES workers.
     """
     if engine not in ENGINES:
         raise ConfigError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
-    if engine != "ray" and (address, cpus, gpus) != ("", 1, 0):
-        raise ConfigError(f"address, cpus and gpus need the engine 'ray', found {engine!r}")
+    if resources and engine != "ray":
+        raise ConfigError(f"{', '.join(resources)}: only for the engine 'ray', found {engine!r}")
     if not items:
         return []
     bar = tqdm(
@@ -133,8 +129,7 @@ def run_tasks(
             return [task(item, shared, bar.update) for item in items]
         task = partial(_attempt, task)
         if engine == "ray":
-            resources = {"workers": workers, "address": address, "cpus": cpus, "gpus": gpus}
-            outcomes = ray_pool.run(task, items, shared, bar, tries=TRIES, **resources)
+            outcomes = ray_pool.run(task, items, shared, bar, TRIES, workers, **resources)
         else:
             outcomes = Pool(task, items, shared, workers or cores(), bar).run()
     for item, (_, error) in zip(items, outcomes, strict=True):
@@ -155,11 +150,10 @@ def _attempt(task, item, shared, report: Report) -> Outcome:
 
 @dataclass
 class Worker:
-    """A worker process and the number of the item that it works on, if any."""
+    """A worker process."""
 
     process: BaseProcess
-    item: int | None
-    started: bool = False
+    item: int | None = None  # number of the item that it works on; None until it has started
 
 
 class Pool:
@@ -176,25 +170,30 @@ class Pool:
         self.workers: dict[Connection, Worker] = {}  # by the pool's end of their pipes
         self.outcomes: dict[int, Outcome] = {}
         self.progress, self.deaths = Counter(), Counter()  # of each item
-        self.folder: tempfile.TemporaryDirectory | None = (
-            None  # of a file in place of shared memory
-        )
+        self.folder = ExitStack()  # of a file in place of shared memory
         self.needs_script = b"__main__" in pickle.dumps((task, items))
 
     def run(self) -> list[Outcome]:
         """Return the outcome of every item, in order."""
         try:
             while len(self.outcomes) < len(self.items):
-                while self.todo and len(self.workers) < self.size:
+                unfinished = len(self.items) - len(self.outcomes)
+                while len(self.workers) < min(self.size, unfinished):
                     self.start()
                 for pipe in wait(list(self.workers)):
                     self.receive(pipe)
         finally:  # after an interrupt, too
-            self.end()
+            for pipe in list(self.workers):
+                self.end(pipe)
+            self.folder.close()
         return [self.outcomes[number] for number in range(len(self.items))]
 
     def start(self) -> None:
-        """Start a worker for the next item."""
+        """Start a worker, and send it the task and the shared data.
+
+        Tensors move to shared memory. Where that is short (64 MB in a container by default),
+        workers map a file instead.
+        """
         context = multiprocessing.get_context("spawn")  # a forked torch can hang in its threads
         pipe, worker_end = context.Pipe()
         process = context.Process(target=_work, args=(worker_end,), daemon=True)
@@ -206,7 +205,14 @@ class Pool:
             except OSError as error:
                 raise RunError(f"cannot start a worker ({error}). Try fewer workers") from error
         worker_end.close()
-        self.workers[pipe] = Worker(process, self.todo.popleft())
+        self.workers[pipe] = Worker(process)
+        try:
+            _send(pipe, self.content)
+        except RuntimeError:  # torch cannot allocate shared memory
+            folder = self.folder.enter_context(tempfile.TemporaryDirectory(prefix="smai_"))
+            content, self.content = self.content, Path(folder, "shared.pt")
+            torch.save(content, self.content)
+            _send(pipe, self.content)
 
     def receive(self, pipe: Connection) -> None:
         """Handle the next message of a worker, or its death.
@@ -217,76 +223,55 @@ class Pool:
         worker = self.workers[pipe]
         try:
             message = pipe.recv()
-        except (EOFError, OSError) as error:
-            message = error
+        except (EOFError, OSError):
+            self.retry(worker.item, self.end(pipe))
+            return
         except Exception as error:  # noqa: BLE001  an outcome that cannot be unpickled
             message = None, error
-        if isinstance(message, (EOFError, OSError)):
-            self.retry(pipe)
-            return
         if isinstance(message, RunError):
             raise message
         if isinstance(message, int):
             self.progress[worker.item] += message
             self.bar.update(message)
             return
-        if message is None:
-            worker.started = True
-            self.send_content(pipe)
-        else:
+        if message:
             self.outcomes[worker.item] = message
-            worker.item = self.todo.popleft() if self.todo else None
-        if worker.item is not None:
+        if self.todo:
+            worker.item = self.todo.popleft()
             _send(pipe, self.items[worker.item])
+        else:
+            self.end(pipe)
 
-    def send_content(self, pipe: Connection) -> None:
-        """Send the task and the shared data, whose tensors move to shared memory.
-
-        Where that is short (64 MB in a container by default), workers map a file instead.
-        """
-        if not self.folder:
-            try:
-                _send(pipe, self.content)
-                return
-            except RuntimeError:  # torch cannot allocate shared memory
-                self.folder = tempfile.TemporaryDirectory(prefix="smai_")
-                torch.save(self.content, Path(self.folder.name, "shared.pt"))
-        _send(pipe, Path(self.folder.name, "shared.pt"))
-
-    def retry(self, pipe: Connection) -> None:
+    def retry(self, item: int | None, code: int) -> None:
         """Put the item of a dead worker first in line again, unless it has killed TRIES workers.
+
+        Args:
+            item: number of the item.
+            code: exit code of the worker.
 
         Raises:
             RunError: the worker died before it had started.
         """
-        worker = self.workers.pop(pipe)
-        worker.process.kill()  # in case it only closed its pipe
-        worker.process.join()
-        code = worker.process.exitcode
-        if not worker.started:
+        if item is None:
             fix = UNGUARDED if self.needs_script else "Its own message is above. Try fewer workers."
-            raise RunError(f"a worker could not start (exit code {code}). {fix}")
-        if worker.item is None:
-            return
-        self.bar.update(-self.progress.pop(worker.item, 0))
-        self.deaths[worker.item] += 1
-        if self.deaths[worker.item] < TRIES:
-            self.todo.appendleft(worker.item)
+            raise RunError(f"a worker could not start (exit code {code}). {fix}") from None
+        self.bar.update(-self.progress.pop(item, 0))
+        self.deaths[item] += 1
+        if self.deaths[item] < TRIES:
+            self.todo.appendleft(item)
             return
         error = RunError(
             f"{TRIES} workers died over the same item, the last with exit code {code}. "
             "Exit code -9 usually means lack of memory: try fewer workers"
         )
-        self.outcomes[worker.item] = None, error
+        self.outcomes[item] = None, error
 
-    def end(self) -> None:
-        """Kill all workers, then delete their file."""
-        for worker in self.workers.values():
-            worker.process.kill()
-        for worker in self.workers.values():
-            worker.process.join()
-        if self.folder:
-            self.folder.cleanup()
+    def end(self, pipe: Connection) -> int:
+        """Kill a worker, unless it is dead, and return its exit code."""
+        process = self.workers.pop(pipe).process
+        process.kill()
+        process.join()
+        return process.exitcode
 
 
 def _send(pipe: Connection, message: Any) -> None:
@@ -306,17 +291,17 @@ def _hidden_script():
 
 
 def _work(pipe: Connection) -> None:
-    """Do one item after another in a worker process, until the pool closes the pipe."""
+    """Do one item after another in a worker process, until the pool ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the pool, which ends its workers
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # for processes that a task starts
-    pipe.send(None)
     try:
         content = pipe.recv()
         if isinstance(content, Path):
             content = torch.load(content, mmap=True, weights_only=False)
         task, shared = content
+        pipe.send(None)
         while True:
             pipe.send(task(pipe.recv(), shared, pipe.send))
     except EOFError:

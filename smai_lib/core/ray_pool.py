@@ -27,12 +27,12 @@ ENVIRONMENT = ("SMAI_RUNS", "WANDB_MODE", "WANDB_DISABLED", "WANDB_DIR", "WANDB_
 JOIN = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)"
 
 
-def connect(address: str = "", workers: int = 0, cpus: float = 1, gpus: float = 0):
+def connect(workers: int = 0, *, address: str = "", cpus: float = 1, gpus: float = 0):
     """Join a Ray cluster, or start Ray on this machine, and return the module `ray`.
 
     Args:
-        address: HOST:PORT of a cluster, "auto" for the one on this machine, "" to start one.
         workers: number of items at a time for which a new cluster has cores; 0: as many as fit.
+        address: HOST:PORT of a cluster, "auto" for the one on this machine, "" to start one.
         cpus: cores of an item.
         gpus: GPUs of an item.
 
@@ -47,10 +47,11 @@ def connect(address: str = "", workers: int = 0, cpus: float = 1, gpus: float = 
         install = "pip install -r requirements-cluster.txt"
         raise ConfigError(f"the engine 'ray' needs Ray. Run `{install}`") from error
     if not ray.is_initialized():
-        _check_answer(address)
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        options = {"address": address}
-        if not address:
+        if address:
+            _check_answer(address)
+            options = {"address": address}
+        else:
             count = int(workers * cpus) or None
             options = {"address": "local", "num_cpus": count, "include_dashboard": False}
         try:
@@ -74,7 +75,7 @@ def _check_answer(address: str) -> None:
     Raises:
         ConfigError: none answers.
     """
-    if address in ("", "auto"):
+    if address == "auto":
         return
     if not reachable(f"//{address}"):
         raise _no_answer(address)
@@ -97,12 +98,12 @@ def run(
     items: Sequence,
     shared: Any,
     bar: tqdm,
-    *,
     tries: int,
     workers: int,
-    address: str,
-    cpus: float,
-    gpus: float,
+    *,
+    cpus: float = 1,
+    gpus: float = 0,
+    **cluster,
 ) -> list:
     """Return the outcome of every item, in order.
 
@@ -113,11 +114,11 @@ def run(
         bar: shows the progress.
         tries: how often Ray tries an item whose worker dies.
         workers: number of items at a time; 0: as many as fit.
-        address: as in `connect`.
         cpus: as in `connect`.
         gpus: as in `connect`.
+        cluster: the address, as in `connect`.
     """
-    ray = connect(address, workers, cpus, gpus)
+    ray = connect(workers, cpus=cpus, gpus=gpus, **cluster)
     from ray.util.queue import Queue
 
     submit = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=tries - 1)(_run_item)

@@ -1,16 +1,19 @@
+import io
 import os
 import re
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+from tqdm import tqdm
 
-from smai_lib.core.errors import ConfigError, RunError
-from smai_lib.core.pool import run_tasks
+from smai_lib.core.errors import ConfigError
+from smai_lib.core.pool import Pool, _attempt, run_tasks
 
 MODULE = """
     from smai_lib.core.pool import cores, run_tasks
@@ -63,65 +66,73 @@ def run_script(tmp_path, text, *, stdin=False, prefix=()):
     )
 
 
-def tries_of(folder):
-    return {file.name: len(file.read_text("utf-8")) for file in folder.iterdir()}
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    """A function that returns result or error, and tries, of an item; they end in every way."""
+    folder = tmp_path_factory.mktemp("tries")
+    items = ["kills", "good", "fails", "fails unreadably", "kills once"]
+    with tqdm(file=io.StringIO()) as bar:
+        pool = Pool(partial(_attempt, task), items, folder, 2, bar)
+        outcomes = dict(zip(items, pool.run(), strict=True))
+    assert bar.n == 4  # a lost try does not count
+
+    def of(item):
+        value, error = outcomes[item]
+        return value or str(error), len((folder / item).read_text("utf-8"))
+
+    return of
 
 
-def test_a_failing_item_does_not_stop_the_others(tmp_path):
-    items = ["good", "fails", "fails unreadably", "better"]
+def test_a_failing_item_does_not_stop_the_others(outcome):
+    assert outcome("fails") == ("no such value", 1)
+    assert outcome("good") == ("GOOD", 1)
+
+
+def test_an_error_that_cannot_be_unpickled_is_one_of_its_item(outcome):
+    assert "missing 1 required" in outcome("fails unreadably")[0]
+
+
+def test_an_item_whose_worker_died_is_retried_in_a_new_one(outcome):
+    assert outcome("kills once") == ("KILLS ONCE", 2)
+
+
+def test_an_item_that_kills_three_workers_is_given_up(outcome):
+    error, tries = outcome("kills")
+    assert "3 workers died over the same item, the last with exit code 7" in error and tries == 3
+
+
+def test_the_first_failure_is_raised_with_what_helps_once_all_are_done(tmp_path):
     with pytest.raises(ValueError, match="no such value") as caught:
-        run_tasks(task, items, tmp_path, workers=2, hint=lambda item: f"in {item}")
-    notes = "".join(caught.value.__notes__)
-    assert "in fails" in notes and "raise ValueError" in notes
-    assert tries_of(tmp_path) == dict.fromkeys(items, 1)
-
-
-def test_an_error_that_cannot_be_unpickled_is_one_of_its_item(tmp_path):
-    with pytest.raises(TypeError, match="missing 1 required") as caught:
-        run_tasks(task, ["fails unreadably"], tmp_path, hint=lambda item: f"in {item}")
-    assert caught.value.__notes__ == ["in fails unreadably"]
-
-
-def test_an_item_whose_worker_died_is_retried_in_a_new_one(tmp_path, capsys):
-    items = ["good", "kills once"]
-    results = run_tasks(task, items, tmp_path, workers=1, total=2, title="items")
-    assert results == ["GOOD", "KILLS ONCE"]
-    assert tries_of(tmp_path) == {"good": 1, "kills once": 2}
-    assert "2.00/2.00" in capsys.readouterr().err  # the bar counts the lost try only once
-
-
-def test_an_item_that_kills_three_workers_is_named_and_the_others_are_done(tmp_path):
-    items = ["kills", "good"]
-    with pytest.raises(RunError, match="3 workers died over .* exit code 7") as caught:
-        run_tasks(task, items, tmp_path, workers=1, hint=lambda item: f"in {item}")
-    assert caught.value.__notes__ == ["in kills"]
-    assert tries_of(tmp_path) == {"kills": 3, "good": 1}
+        run_tasks(task, ["fails", "good"], tmp_path, workers=1, hint=lambda item: f"in {item}")
+    traceback, hint = caught.value.__notes__
+    assert "raise ValueError" in traceback and hint == "in fails"
+    assert (tmp_path / "good").exists()
 
 
 def test_workers_share_tensors_have_one_thread_and_end_with_the_call():
-    images = torch.ones(1000)
-    results = run_tasks(inspect, "ab", images, workers=2)
+    results = run_tasks(inspect, "ab", torch.ones(1000), workers=2)
     shared, threads, workers = zip(*results, strict=True)
     assert shared == (True, True) and threads == (1, 1)
-    assert len(set(workers)) == 2 and not set(workers) & set(psutil.pids())
+    assert not set(workers) & set(psutil.pids())
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
         ({"engine": "warp"}, "engine: found 'warp', expected one of processes, serial, ray"),
-        ({"address": "auto"}, "need the engine 'ray', found 'processes'"),
-        ({"engine": "serial", "cpus": 2}, "need the engine 'ray', found 'serial'"),
-        ({"gpus": 0.5}, "need the engine 'ray'"),
+        ({"cpus": 2, "gpus": 0.5}, "cpus, gpus: only for the engine 'ray', found 'processes'"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         run_tasks(task, ["good"], tmp_path, **options)
-    assert not tries_of(tmp_path)
+    assert not (tmp_path / "good").exists()
 
 
-@pytest.mark.parametrize("stdin", [False, True], ids=["script", "stdin"])
+SLOW_STDIN = pytest.param(True, id="stdin", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("stdin", [pytest.param(False, id="script"), SLOW_STDIN])
 def test_a_script_needs_no_guard_for_tasks_of_a_module(tmp_path, stdin):
     script = """
         import tasks, torch
@@ -135,14 +146,17 @@ NO_START = r'a worker could not start \(exit code 1\).* under `if __name__ == "_
 NO_CLASS = "Can't get attribute 'Config'.* Define its classes in a module"
 
 
+NO_GUARD = "tasks.run_tasks(task, range(2), None, workers=1)"
+NOTEBOOK = "del __file__; tasks.run_tasks(tasks.total, range(2), Config(), workers=1)"
+
+
 @pytest.mark.parametrize(
     "script, stdin, message",
     [
-        ("tasks.run_tasks(task, range(2), None, workers=1)", False, NO_START),
-        ("tasks.run_tasks(task, range(2), None, workers=1)", True, NO_START),
-        ("del __file__; tasks.run_tasks(tasks.total, range(2), Config())", False, NO_CLASS),
+        pytest.param(NO_GUARD, False, NO_START, id="script"),
+        pytest.param(NO_GUARD, True, NO_START, id="stdin", marks=pytest.mark.slow),
+        pytest.param(NOTEBOOK, False, NO_CLASS, id="notebook"),
     ],
-    ids=["script", "stdin", "notebook"],
 )
 def test_workers_that_cannot_start_end_in_a_few_lines_with_the_fix(
     tmp_path, script, stdin, message
@@ -154,6 +168,7 @@ def test_workers_that_cannot_start_end_in_a_few_lines_with_the_fix(
     assert len(lines) < 30, done.stderr
 
 
+@pytest.mark.slow
 def test_a_container_with_little_shared_memory_and_a_cpu_quota(tmp_path):
     """As under Docker, whose /dev/shm has 64 MB by default."""
     mounts = tmp_path / "mounts.sh"

@@ -210,7 +210,7 @@ def test_a_search_on_two_machines_shares_a_database(address, tmp_path):
 @pytest.mark.parametrize("resources", [{"gpus": 99}, {"cpus": 99}])
 def test_a_run_that_fits_on_no_machine_is_refused_at_once(address, resources):
     with pytest.raises(ConfigError, match="no machine of the Ray cluster has .*99 "):
-        ray_pool.connect(address, **resources)
+        ray_pool.connect(address=address, **resources)
 
 
 @pytest.mark.parametrize("listening", [False, True], ids=["nobody", "another server"])
