@@ -9,7 +9,7 @@ import os
 import re
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from textwrap import shorten
 
 import torch
 from filelock import FileLock, Timeout
@@ -20,9 +20,6 @@ from . import paths
 from .errors import IntegrityError, RunError
 
 SUMS = "SHA256SUMS"
-LISTED = 4  # tensors that an error names before it says how many more differ
-
-Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 def write(file: Path, content: str | bytes) -> None:
@@ -42,8 +39,8 @@ def write(file: Path, content: str | bytes) -> None:
         with suppress(OSError):
             part.unlink()
         raise RunError(
-            f"cannot write {file} ({error.strerror}). Make room there, or set SMAI_RUNS to another "
-            "folder. Finished epochs are kept, and the same command continues"
+            f"cannot write {file} ({error.strerror}). Make room there, or make it writable. Then "
+            "repeat the command: what was finished is kept"
         ) from error
 
 
@@ -56,18 +53,15 @@ def exclusive(folder: Path):
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        lock.acquire()
+        lock = FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout as error:
         message = f"{folder} is in use by another process; wait for it, or stop it"
         raise RunError(message) from error
     except OSError as error:
         message = f"cannot write to {folder} ({error}); set SMAI_RUNS to a folder you may write to"
         raise RunError(message) from error
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def sha256(file: str | os.PathLike) -> str:
@@ -75,41 +69,33 @@ def sha256(file: str | os.PathLike) -> str:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
-def record_checksum(file: str | os.PathLike) -> str:
-    """Write the SHA-256 of `file` into the `SHA256SUMS` beside it, and return it.
+def record_checksum(file: Path) -> None:
+    """Write the SHA-256 of `file` into the `SHA256SUMS` beside it.
 
     A lock makes two processes that record at once keep both entries.
     """
-    file = Path(file)
     sums = file.with_name(SUMS)
     with FileLock(paths.lock_file(sums)):
-        known = _read_sums(file.parent)
-        known[file.name] = sha256(file)
-        lines = [f"{known[name]}  {name}\n" for name in sorted(known)]
-        write(sums, "".join(lines))
-    return known[file.name]
+        known = _read_sums(file.parent) | {file.name: sha256(file)}
+        write(sums, "".join(f"{known[name]}  {name}\n" for name in sorted(known)))
 
 
-def verify_checksum(file: str | os.PathLike) -> None:
+def verify_checksum(file: Path) -> None:
     """Check that `file` is what `SHA256SUMS` beside it says.
 
     Raises:
         IntegrityError: the file is missing or altered, or has no recorded checksum.
     """
-    file = Path(file)
     if not file.parent.is_dir():
         raise IntegrityError(
             f"no recorded results: there is no folder {file.parent}. Start Python, or smai, in a "
             "clone of the repository"
         )
-    expected = _read_sums(file.parent).get(file.name)
+    expected = _read_sums(file.parent).get(file.name, "nothing")
     if not file.is_file():
-        others = sorted(other.name for other in file.parent.glob(f"*{file.suffix}"))
-        problem = f"is missing; {file.parent} has {', '.join(others) or 'no such file'}"
-    elif expected is None:
-        problem = f"has no checksum in the {SUMS} beside it"
+        problem = "is missing"
     elif sha256(file) != expected:
-        problem = f"is truncated or altered: its SHA-256 is {sha256(file)}, expected {expected}"
+        problem = f"is truncated or altered: its SHA-256 is {sha256(file)}, {SUMS} says {expected}"
     else:
         return
     raise IntegrityError(
@@ -126,17 +112,18 @@ def read_weights(file: str | os.PathLike) -> dict[str, torch.Tensor]:
         IntegrityError: the file is missing, altered or no safetensors file.
     """
     file = Path(file)
-    shipped = file.resolve().parent == paths.WEIGHTS
-    if shipped or not file.is_file() or file.name in _read_sums(file.parent):
+    if file.resolve().parent == paths.WEIGHTS or file.with_name(SUMS).exists():
         verify_checksum(file)
     try:
         return load_file(file)
-    except SafetensorError as error:
-        message = f"{file} is no readable safetensors file ({error}); train it again"
+    except (OSError, SafetensorError) as error:
+        message = f"{file} cannot be read as safetensors ({error}); train it again"
         raise IntegrityError(message) from error
 
 
-def load_into(model: Network, state: dict[str, torch.Tensor], file: str | os.PathLike) -> Network:
+def load_into(
+    model: torch.nn.Module, state: dict[str, torch.Tensor], file: str | os.PathLike
+) -> torch.nn.Module:
     """Return `model` with exactly the tensors `state`, in evaluation mode, channels last.
 
     Args:
@@ -147,19 +134,11 @@ def load_into(model: Network, state: dict[str, torch.Tensor], file: str | os.Pat
     Raises:
         IntegrityError: names or shapes differ from the model's; the first ones are listed.
     """
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    present = {name: tuple(value.shape) for name, value in state.items()}
-    differences = [
-        f"{name}: found {present.get(name, 'nothing')}, expected {expected.get(name, 'nothing')}"
-        for name in sorted(present.keys() | expected.keys())
-        if present.get(name) != expected.get(name)
-    ]
-    if differences:
-        listed = "; ".join(differences[:LISTED])
-        if len(differences) > LISTED:
-            listed += f" and {len(differences) - LISTED} more"
-        raise IntegrityError(f"{file} does not fit this config's network: {listed}")
-    model.load_state_dict(state)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        message = f"{file} does not fit this config's network: {shorten(str(error), 400)}"
+        raise IntegrityError(message) from error
     return model.eval().to(memory_format=torch.channels_last)
 
 

@@ -8,7 +8,6 @@ import subprocess
 
 import pandas as pd
 import pytest
-import torch
 from safetensors.torch import save_file
 
 from smai_lib.core import paths
@@ -59,14 +58,16 @@ def test_a_damaged_file_is_refused(shipped):
 @pytest.mark.parametrize("line", ["", "\0\xff", "0" * 64 + "  other", "0" * 63 + "  {}"])
 def test_a_file_without_its_checksum_is_refused(shipped, line):
     shipped.with_name(SUMS).write_text(line.format(shipped.name), "utf-8")
-    with pytest.raises(IntegrityError, match=f"{shipped.name} has no checksum.*git checkout"):
+    with pytest.raises(
+        IntegrityError, match=f"{shipped.name} .*SHA256SUMS says nothing.*git checkout"
+    ):
         read(shipped)
 
 
-def test_a_missing_file_is_answered_with_those_that_exist(shipped):
-    gone = shipped.with_stem("gone")
-    with pytest.raises(IntegrityError, match=f"{gone.name} is missing; .* has {shipped.name}"):
-        read(gone)
+def test_a_missing_file_is_named(shipped):
+    shipped.unlink()
+    with pytest.raises(IntegrityError, match=f"{shipped.name} is missing.*git checkout"):
+        read(shipped)
 
 
 @pytest.mark.skipif(not shutil.which("sha256sum"), reason="needs the command sha256sum")
@@ -92,8 +93,8 @@ def test_a_file_reaches_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
 def test_loaded_weights_give_the_same_logits(config, data, weights):
     model = config.load_model(weights)
     assert not model.training
-    expected = config.build(data, 0)[1].eval()(data.test.images)
-    torch.testing.assert_close(model(data.test.images), expected)
+    expected = config.build(data, 0)[1].eval()
+    assert model(data.test.images).equal(expected(data.test.images))
 
 
 class Hostile:
@@ -101,20 +102,21 @@ class Hostile:
         return os.mkdir, ("was run",)
 
 
-@pytest.mark.parametrize("content", [b"", b"not weights", pickle.dumps(Hostile())])
+@pytest.mark.parametrize("content", [None, b"", b"not weights", pickle.dumps(Hostile())])
 def test_what_is_no_weights_file_is_refused_and_runs_no_code(content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "own.safetensors"
-    file.write_bytes(content)
-    with pytest.raises(IntegrityError, match="no readable safetensors file"):
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(IntegrityError, match=f"{file} cannot be read as safetensors"):
         read_weights(file)
     assert not (tmp_path / "was run").exists()
 
 
 def test_weights_of_another_config_are_refused_by_tensor(config, weights):
-    with pytest.raises(IntegrityError, match=r"1.bias: found \(4,\), expected nothing"):
+    with pytest.raises(IntegrityError, match="toy.safetensors does not fit.*Unexpected.*1.bias"):
         config.replace(bias=False).load_model(weights)
-    with pytest.raises(IntegrityError, match=r"1.bias: .* expected \(5,\).* and 3 more"):
+    with pytest.raises(IntegrityError, match=r"does not fit.*1.weight.*\[4, 16\].*\[5, 16\]"):
         config.replace(width=5).load_model(weights)
 
 
