@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 
-from ..core.plots import draw_arrow, draw_box, new_axes, style
+from ..core.plots import draw_arrow, draw_box, new_axes
 from .model import ColorizationUNet
 
 MARKERS = "_xo^svD"
@@ -26,22 +27,21 @@ def plot_colorizations(
         width: width of an image in inches.
     """
     h, w = next(iter(rows.values())).shape[-2:]
+    gap = max(1, w // 32)  # of white pixels around every image
+    padded = [F.pad(images.expand(-1, 3, -1, -1), [gap] * 4, value=255) for images in rows.values()]
+    canvas = torch.cat([torch.cat(list(images), 2) for images in padded], 1)  # (3, height, width)
     height = np.clip(width * h / w, 0.5, 3 * width)  # of a very wide or tall picture
     margin = 1 if any(rows) else 0  # for the labels
-    size = (width * len(titles) + margin, (height + 0.02) * len(rows) + 0.4)
-    with style():
-        figure = Figure(figsize=size, layout="compressed")
-        grid = figure.subplots(len(rows), len(titles), squeeze=False)
-    for panels, (label, images) in zip(grid, rows.items(), strict=True):
-        panels[0].set_ylabel(textwrap.fill(label, 9), rotation=0, ha="right", va="center")
-        for axes, image in zip(panels, images, strict=True):
-            pixels = image.permute(1, 2, 0).expand(-1, -1, 3).numpy()
-            axes.imshow(pixels, interpolation="nearest" if w <= 64 else "auto", origin="upper")
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-    for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=9)
-    return figure
+    size = {"width": width * len(titles) + margin, "height": height * len(rows) + 0.4}
+    axes = new_axes(**size)[0, 0]
+    smoothing = "nearest" if w <= 64 else "auto"
+    axes.imshow(canvas.permute(1, 2, 0).numpy(), interpolation=smoothing, origin="upper")
+    labels = [textwrap.fill(label, 9) for label in rows]
+    axes.set_xticks(range(gap + w // 2, canvas.shape[2], w + 2 * gap), titles)
+    axes.set_yticks(range(gap + h // 2, canvas.shape[1], h + 2 * gap), labels)
+    axes.tick_params(length=0, top=True, labeltop=True, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    return axes.figure
 
 
 def plot_sweep(history: pd.DataFrame, reference: float) -> Figure:
@@ -112,46 +112,6 @@ def plot_table_shares(
     below.fill_between(range(256), np.asarray(levels) / sum(levels), color="0.6")
     below.set(xlabel="grey level of the pixel", ylabel="its share", ylim=0)
     return above.figure
-
-
-def plot_differences(intervals: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
-    """Plot each model's paired difference from a reference with its interval, a panel a metric.
-
-    Args:
-        intervals: rows of (name, metric) with difference, difference_low and difference_high.
-        labels: metric -> label of its axis.
-    """
-    height = 0.35 * intervals["name"].nunique() + 1
-    grid = new_axes(1, len(labels), width=5, height=height)
-    for axes, (metric, label) in zip(grid[0], labels.items(), strict=True):
-        rows = intervals[intervals["metric"] == metric]
-        difference = rows["difference"]
-        errors = [difference - rows["difference_low"], rows["difference_high"] - difference]
-        axes.errorbar(difference, rows["name"], xerr=errors, fmt="o", capsize=3)
-        axes.axvline(0, color="0.4", linestyle="--")
-        axes.invert_yaxis()
-        axes.set_xlabel(label)
-        axes.label_outer()
-    return grid[0, 0].figure
-
-
-def plot_published(table: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
-    """Plot our metrics over the published ones, a point a run.
-
-    Args:
-        table: table of `studies.comparison`.
-        labels: metric -> label.
-    """
-    grid = new_axes(1, len(labels), width=5, height=4.4)
-    for axes, (metric, label) in zip(grid[0], labels.items(), strict=True):
-        published, ours = table[f"published_{metric}"], table[metric]
-        ends = [min(published.min(), ours.min()), max(published.max(), ours.max())]
-        axes.plot(ends, ends, color="0.6", linestyle="--", label="equal")
-        for optimizer, rows in table.groupby("optimizer"):
-            axes.plot(rows[f"published_{metric}"], rows[metric], "o", label=optimizer)
-        axes.set(xlabel=f"published {label}", ylabel=f"{label}, trained here")
-    grid[0, 0].legend()
-    return grid[0, 0].figure
 
 
 def plot_by_color(colors: pd.DataFrame, palette: torch.Tensor, names: Sequence[str]) -> Figure:

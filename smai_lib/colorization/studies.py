@@ -232,6 +232,13 @@ def compute_intervals(study: Study) -> pd.DataFrame:
     return pd.concat(tables, names=["name"]).reset_index()
 
 
+def differences(study: Study, metric: str) -> pd.DataFrame:
+    """Return each model's paired difference from the table: mean, low and high by name."""
+    rows = study.table("intervals").query("metric == @metric and name != @TABLE").set_index("name")
+    columns = {"difference": "mean", "difference_low": "low", "difference_high": "high"}
+    return rows[list(columns)].rename(columns=columns)
+
+
 def compute_images(study: Study) -> pd.DataFrame:
     """Return a row a test image: its class, and accuracy and NLL of every model."""
     columns = {"class": np.array(study.data.names)[study.data.test.labels]}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from smai_lib.colorization.task import TRACKED_IMAGES, Colorization, mirror_and_shift
+from smai_lib.colorization.task import Colorization, mirror_and_shift
 from smai_lib.core.training import choose_precision, evaluate, fit
 
 
@@ -106,8 +106,7 @@ def test_images_stay_as_they_are_without_augmentation(data, config):
 def test_wandb_shows_test_images_beside_their_colourings(data, config):
     task, model = config(model="unet").build(data, 0)
     figure = task.figures({}, model, data)["colorized"]
-    labels = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
-    labels = [label.replace("\n", " ") for label in labels]
+    labels = [text.get_text().replace("\n", " ") for text in figure.axes[0].get_yticklabels()]
     assert labels == ["grey", "truth", "truth in palette", "most likely", "annealed mean"]
-    truth = figure.axes[TRACKED_IMAGES].get_images()[0].get_array()
-    assert np.array_equal(truth, data.test.images[0].permute(1, 2, 0).numpy())
+    pictures = figure.axes[0].images[0].get_array()
+    assert np.array_equal(pictures[35:67, 1:33], data.test.images[0].permute(1, 2, 0))
