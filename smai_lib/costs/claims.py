@@ -16,12 +16,12 @@ from .formulas import LAYERS, NC, NF, NIC, PUBLISHED, H, W, k
 DECONVOLUTIONS = [name for name in LAYERS if name.startswith("Deconv")]
 # one value of each size more than the highest degree of a cost in it
 GRID = {
-    "NIC": (1, 2),
-    "NF": (1, 2, 3),
-    "NC": (1, 2, 3),
-    "k": (1, 3, 5, 7, 9),
-    "H": (32, 40),
-    "W": (32, 40),
+    NIC: (1, 2),
+    NF: (1, 2, 3),
+    NC: (1, 2, 3),
+    k: (1, 3, 5, 7, 9),
+    H: (32, 40),
+    W: (32, 40),
 }
 
 
@@ -76,11 +76,11 @@ def formulas_agree_with_the_module_for_all_sizes():
     """Formulas and module agree in every layer and quantity in all networks of a grid. The grid has
     one value of each size more than the highest degree in it, so they agree for all sizes."""
     totals = formulas.formula_table().loc["total"]
-    for name, values in GRID.items():
-        degree = max(sympy.degree(total, getattr(formulas, name)) for total in totals)
-        if len(values) <= degree:
+    for symbol, values in GRID.items():
+        if len(values) <= max(sympy.degree(total, symbol) for total in totals):
             return False
-    networks = [dict(zip(GRID, sizes, strict=True)) for sizes in itertools.product(*GRID.values())]
+    names = [symbol.name for symbol in GRID]
+    networks = [dict(zip(names, sizes, strict=True)) for sizes in itertools.product(*GRID.values())]
     return all(counting.differences(**sizes).empty for sizes in networks)
 
 

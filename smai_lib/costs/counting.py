@@ -4,7 +4,8 @@ And how well such counts explain the time of a forward pass.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..colorization.model import ColorizationCNN
 from ..core.errors import ConfigError
 from ..core.layers import parameter_count, use_torch_deconvolutions
-from .formulas import LAYERS, QUANTITIES, REPORTED, Cost, evaluate
+from .formulas import LAYERS, REPORTED, Cost, evaluate
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -33,21 +34,47 @@ class Step(NamedTuple):
 
 
 @torch.no_grad()
-def trace(model: nn.Module, image: Sequence[int]) -> list[Step]:
-    """Return the steps of a copy of `model`, in evaluation mode, on an image (C, H, W)."""
+def trace(model: nn.Module, image: Sequence[int]) -> list[list[Step]]:
+    """Return the steps of a copy of a chain of modules, in evaluation mode.
+
+    Args:
+        model: the network; it stays as it is.
+        image: (C, H, W) of the input.
+
+    Returns:
+        A list for each convolution: itself, and what follows it up to the next one. What comes
+        before the first convolution is left out.
+
+    Raises:
+        ConfigError: the modules are not a chain.
+    """
     model = use_torch_deconvolutions(copy.deepcopy(model)).eval()
-    names = {module: name for name, module in model.named_modules()}
-    steps = []
+    previous = torch.zeros(1, *image)
+    blocks = []
 
-    def record(module, inputs, output):
-        if not list(module.children()):
-            steps.append(Step(names[module], module, inputs[0].shape, output.shape))
+    def record(name, module, inputs, output):
+        nonlocal previous
+        if inputs[0] is not previous:
+            raise ConfigError(
+                f"{name}: found another input than the output of the module before it, expected "
+                f"{type(model).__name__} to be a chain of modules"
+            )
+        previous = output
+        step = Step(name, module, inputs[0].shape, output.shape)
+        if isinstance(module, CONVOLUTIONS):
+            blocks.append([step])
+        elif blocks:
+            blocks[-1].append(step)
 
-    handles = [module.register_forward_hook(record) for module in names]
-    model(torch.zeros(1, *image))
+    handles = [
+        module.register_forward_hook(partial(record, name))
+        for name, module in model.named_modules()
+        if not list(module.children())
+    ]
+    model(previous)
     for handle in handles:
         handle.remove()
-    return steps
+    return blocks
 
 
 def inputs_per_weight(module: nn.Module, image: Sequence[int]) -> dict[str, torch.Tensor]:
@@ -84,20 +111,11 @@ def count(model: nn.Module, image: Sequence[int]) -> pd.DataFrame:
         image: (C, H, W) of the input.
 
     Raises:
-        ConfigError: the modules are not a chain, one is called twice, or a parameter belongs to no
-            convolution or BatchNorm.
+        ConfigError: the modules are not a chain, a convolution is called twice, or a parameter
+            belongs to no convolution or BatchNorm.
     """
-    steps = trace(model, image)
-    _check_chain(model, steps, image)
-    rows = {}
-    for step in steps:
-        if isinstance(step.module, CONVOLUTIONS):
-            row = rows[step.name] = vars(_count_convolution(step)).copy()
-        elif isinstance(step.module, nn.BatchNorm2d) and rows:
-            row["norm_params"] = parameter_count(step.module)
-        elif isinstance(step.module, nn.MaxPool2d) and rows:
-            row["outputs"] = step.output_shape.numel()
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=QUANTITIES)
+    blocks = trace(model, image)
+    table = pd.DataFrame(map(_cost, blocks), [block[0].name for block in blocks])
     counted = table[["weights", "biases", "norm_params"]].to_numpy().sum()
     if counted != parameter_count(model):
         raise ConfigError(
@@ -107,47 +125,32 @@ def count(model: nn.Module, image: Sequence[int]) -> pd.DataFrame:
     return table
 
 
-def _check_chain(model: nn.Module, steps: list[Step], image: Sequence[int]) -> None:
-    shape = torch.Size([1, *image])
-    names = set()
-    for step in steps:
-        if step.input_shape != shape:
-            raise ConfigError(
-                f"{step.name}: found an input of {tuple(step.input_shape)}, expected "
-                f"{tuple(shape)}, the output before it; {type(model).__name__} is no chain of "
-                "modules"
-            )
-        if step.name in names:
-            raise ConfigError(f"{step.name}: called twice, expected once; its weights are shared")
-        shape = step.output_shape
-        names.add(step.name)
-
-
-def _count_convolution(step: Step) -> Cost:
-    """Return the cost of a convolution without what follows it. Its weights are overwritten.
+def _cost(block: list[Step]) -> Cost:
+    """Return the cost of a convolution with what follows it. Its weights are overwritten.
 
     MACs are those of torch's own table of operations. With all weights and inputs 1 and all biases
     0, every connection adds 1 to the output, and padding adds nothing.
     """
-    layer, outputs = step.module, step.output_shape.numel()
+    _, layer, shape, output_shape = block[0]
+    norms = [step.module for step in block if isinstance(step.module, nn.BatchNorm2d)]
     with FlopCounterMode(display=False) as counter:
-        layer(torch.zeros(step.input_shape))
+        layer(torch.zeros(shape))
+    biases = parameter_count(layer) - layer.weight.numel()
     nn.init.ones_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
-    taps = layer(torch.ones(step.input_shape)).sum(dtype=torch.float64)
     return Cost(
         weights=layer.weight.numel(),
-        biases=0 if layer.bias is None else layer.bias.numel(),
-        norm_params=0,
-        outputs=outputs,
-        prepool_outputs=outputs,
+        biases=biases,
+        norm_params=sum(map(parameter_count, norms)),
+        outputs=block[-1].output_shape.numel(),
+        prepool_outputs=output_shape.numel(),
         macs=counter.get_total_flops() // 2,
-        taps=int(taps),
+        taps=int(layer(torch.ones(shape)).sum(dtype=torch.float64)),
     )
 
 
-def differences(layers: dict[str, Cost] = LAYERS, **sizes: int) -> pd.DataFrame:
+def differences(layers: Mapping[str, Cost] = LAYERS, **sizes: int) -> pd.DataFrame:
     """Return where the formulas and the colorization network differ; empty if they agree.
 
     Args:

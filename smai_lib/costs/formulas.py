@@ -11,8 +11,8 @@
   padding as input elements, `taps` does not.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 import sympy
@@ -21,13 +21,13 @@ from sympy import Expr, Integer, Rational
 from ..core.config import whole_number
 from ..core.errors import ConfigError
 
-NIC, NF, NC, k, H, W = sympy.symbols("NIC NF NC k H W", positive=True, integer=True)
+SYMBOLS = sympy.symbols("NIC NF NC k H W", positive=True, integer=True)
+NIC, NF, NC, k, H, W = SYMBOLS
 # sizes for which the reference report prints numbers
 REPORTED = {"NIC": 1, "NF": 32, "NC": 24, "k": 3, "H": 32, "W": 32}
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """Cost of one layer: sympy expressions, or integers where the sizes are known."""
 
     weights: Expr
@@ -37,9 +37,6 @@ class Cost:
     prepool_outputs: Expr
     macs: Expr
     taps: Expr
-
-
-QUANTITIES = tuple(field.name for field in fields(Cost))
 
 
 def conv(
@@ -61,7 +58,7 @@ def conv(
         norm: whether BatchNorm follows.
     """
     weights = c_in * c_out * kernel**2
-    border = (Integer(1) * kernel**2 - 1) / 4  # p * (p + 1)
+    border = (kernel**2 - 1) / 4  # p * (p + 1)
     return Cost(
         weights=weights,
         biases=c_out,
@@ -111,10 +108,9 @@ PUBLISHED = {
 }
 
 
-def formula_table(layers: dict[str, Cost] = LAYERS) -> pd.DataFrame:
+def formula_table() -> pd.DataFrame:
     """Return the formulas, a row a layer, then "total" (expanded); a column a quantity."""
-    costs = {name: vars(cost) for name, cost in layers.items()}
-    table = pd.DataFrame.from_dict(costs, orient="index", dtype=object)
+    table = pd.DataFrame(LAYERS.values(), list(LAYERS))
     table.loc["total"] = table.sum().map(sympy.expand)
     return table
 
@@ -132,10 +128,10 @@ def published_by_layer() -> pd.Series:
 def value_at(formula: Expr, **sizes: int) -> int:
     """Return the value of a formula; sizes that are not given are those of REPORTED."""
     sizes = REPORTED | sizes
-    return int(formula.subs({symbol: sizes[symbol.name] for symbol in formula.free_symbols}))
+    return int(formula.xreplace({symbol: Integer(sizes[symbol.name]) for symbol in SYMBOLS}))
 
 
-def evaluate(layers: dict[str, Cost] = LAYERS, **sizes: int) -> pd.DataFrame:
+def evaluate(layers: Mapping[str, Cost] = LAYERS, **sizes: int) -> pd.DataFrame:
     """Return costs as integers, a row a layer, then "total"; a column a quantity.
 
     Args:
@@ -145,12 +141,14 @@ def evaluate(layers: dict[str, Cost] = LAYERS, **sizes: int) -> pd.DataFrame:
     Raises:
         ConfigError: a size is unknown, or one for which the formulas do not hold.
     """
-    sizes = REPORTED | sizes
-    _check(sizes)
-    return formula_table(layers).map(lambda formula: value_at(formula, **sizes))
+    _check(REPORTED | sizes)
+    table = pd.DataFrame(layers.values(), list(layers))
+    table = table.map(lambda formula: value_at(formula, **sizes))
+    table.loc["total"] = table.sum()
+    return table
 
 
-def _check(sizes: dict[str, int]) -> None:
+def _check(sizes: Mapping[str, int]) -> None:
     for name, value in sizes.items():
         if name not in REPORTED:
             raise ConfigError(f"size: found {name!r}, expected one of {', '.join(REPORTED)}")
@@ -160,16 +158,13 @@ def _check(sizes: dict[str, int]) -> None:
                 f"{name}: found {value}, expected a multiple of 8. Three poolings would drop the "
                 "remainder, and the output would be smaller than the input"
             )
-    kernel, side = sizes["k"], min(sizes["H"], sizes["W"])
-    if kernel % 2 == 0:
+    side = min(sizes["H"], sizes["W"])
+    largest = side // 8 * 2 + 1  # its padding is as wide as the smallest map
+    if sizes["k"] % 2 == 0 or sizes["k"] > largest:
         raise ConfigError(
-            f"k: found {kernel}, expected an odd kernel. With padding k // 2 an even kernel makes "
-            "every map a pixel larger, and pooling hides it again"
-        )
-    if kernel // 2 > side // 8:
-        raise ConfigError(
-            f"k: found {kernel}, expected at most {side // 8 * 2 + 1} for a side of {side}. The "
-            "smallest map has an eighth of the side, and must be at least k // 2 wide"
+            f"k: found {sizes['k']}, expected an odd number up to {largest} for a side of {side}. "
+            "With padding k // 2 an even kernel makes every map a pixel larger, and pooling hides "
+            "it again; the smallest map, an eighth of the side, must be at least k // 2 wide"
         )
 
 

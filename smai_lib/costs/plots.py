@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
+from matplotlib.colors import ListedColormap
 from matplotlib.ticker import EngFormatter
 from torch import nn
 
 from ..core.plots import label_log_axis, new_axes
-from .counting import CONVOLUTIONS, Step, explained_time, fit_times, trace
+from .counting import CONVOLUTIONS, explained_time, fit_times, trace
 from .formulas import LAYERS
 
 
@@ -24,35 +24,28 @@ def plot_network(model: nn.Module, image: Sequence[int]) -> Axes:
         model: a `ColorizationCNN`.
         image: (C, H, W) of the input.
     """
-    blocks: list[list[Step]] = []
-    for step in trace(model, image):
-        if isinstance(step.module, CONVOLUTIONS):
-            blocks.append([])
-        blocks[-1].append(step)
     axes = new_axes(width=10, height=3)[0, 0]
-    for place, (name, block) in enumerate(zip(LAYERS, blocks, strict=True)):
-        channels, height, width = block[-1].output_shape[1:]
-        side = 1.3 + 1.7 * np.log2(8 * height / image[1]) / 3  # 1.3 at an eighth, 3 at full size
-        box = Rectangle((place + 0.2, -side / 2), 0.6, side, facecolor="#e8f0f8", edgecolor="0.4")
-        axes.add_patch(box)
-        lines = [f"$\\bf{{{name}}}$", *map(_describe, block)]
-        axes.text(place + 0.5, 0, "\n".join(lines), ha="center", va="center", fontsize=9)
-        _draw_arrow(axes, place + 0.8, f"{channels}\n{height} × {width}")
-    _draw_arrow(axes, -0.2, f"{image[0]}\n{image[1]} × {image[2]}")
-    axes.set(xlim=(-0.25, len(blocks) + 0.25), ylim=(-1.6, 1.6))
+    arrow = {"arrowstyle": "->"}
+    shapes = [image]
+    for place, (name, block) in enumerate(zip(LAYERS, trace(model, image), strict=True)):
+        shapes.append(block[-1].output_shape[1:])
+        side = 1.3 + 1.7 * np.log2(8 * shapes[-1][1] / image[1]) / 3  # 1.3 at an eighth, 3 in full
+        axes.bar(place, side, 0.6, -side / 2, facecolor="#e8f0f8", edgecolor="0.4")
+        lines = [f"$\\bf{{{name}}}$", *(_describe(step.module) for step in block)]
+        axes.text(place, 0, "\n".join(lines), ha="center", va="center", fontsize=9)
+    for place, (channels, height, width) in enumerate(shapes):
+        axes.annotate("", (place - 0.3, 0), (place - 0.7, 0), arrowprops=arrow)
+        label = f"{channels}\n{height} × {width}"
+        axes.text(place - 0.5, 0.08, label, ha="center", va="bottom", fontsize=9)
+    axes.set(xlim=(-0.75, len(LAYERS) - 0.25), ylim=(-1.6, 1.6))
     axes.axis("off")
     return axes
 
 
-def _describe(step: Step) -> str:
-    if isinstance(step.module, CONVOLUTIONS):
-        return "{} × {}".format(*step.module.kernel_size)
-    return type(step.module).__name__.removesuffix("2d")
-
-
-def _draw_arrow(axes: Axes, x: float, label: str) -> None:
-    axes.annotate("", (x + 0.4, 0), (x, 0), arrowprops={"arrowstyle": "->"})
-    axes.text(x + 0.2, 0.08, label, ha="center", va="bottom", fontsize=9)
+def _describe(module: nn.Module) -> str:
+    if isinstance(module, CONVOLUTIONS):
+        return "{} × {}".format(*module.kernel_size)
+    return type(module).__name__.removesuffix("2d")
 
 
 def plot_connected(layer: nn.Module, side: int, outputs: Sequence[tuple[int, int]]) -> np.ndarray:
@@ -69,32 +62,27 @@ def plot_connected(layer: nn.Module, side: int, outputs: Sequence[tuple[int, int
     # an output depends on an input where its derivative is not zero
     jacobian = torch.func.jacrev(layer)(torch.zeros(1, side, side)).detach()
     connected = jacobian[0, :, :, 0].numpy() != 0  # (h_out, w_out, h_in, w_in)
+    colors_of_input, colors_of_output = np.zeros((side, side)), np.zeros(connected.shape[:2])
+    for color, output in enumerate(outputs, start=1):
+        colors_of_input[connected[output]] = color
+        colors_of_output[output] = color
     grid = new_axes(1, 2, width=3.6, height=3.4)
     left, right = grid[0]
-    _draw_squares(left, connected.shape[2:], "input")
-    _draw_squares(right, connected.shape[:2], "output, with its number of inputs")
+    _draw_squares(left, colors_of_input, "input")
+    _draw_squares(right, colors_of_output, "output, with its number of inputs")
     for (y, x), number in np.ndenumerate(connected.sum((2, 3))):
-        right.text(x, y, number, ha="center", va="center")
-    for output, color in zip(outputs, ("C1", "C0"), strict=True):
-        _color_square(right, output, color)
-        for place in np.argwhere(connected[output]):
-            _color_square(left, place, color)
+        right.text(x + 0.5, y + 0.5, number, ha="center", va="center")
     return grid
 
 
-def _draw_squares(axes: Axes, shape: tuple[int, int], title: str) -> None:
-    height, width = shape
-    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal", title=title)
-    axes.set_xticks(np.arange(width + 1) - 0.5, [])
-    axes.set_yticks(np.arange(height + 1) - 0.5, [])
-    axes.grid(color="0.7")
-    axes.tick_params(length=0)
-    axes.spines[:].set_color("0.7")
-
-
-def _color_square(axes: Axes, place: Sequence[int], color: str) -> None:
-    y, x = place
-    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, color=color, alpha=0.6))
+def _draw_squares(axes: Axes, colors: np.ndarray, title: str) -> None:
+    """Draw a grid of squares: white for 0, orange for 1, blue for 2."""
+    palette = ListedColormap(["white", "C1", "C0"])
+    squares = axes.pcolormesh(colors, cmap=palette, vmin=0, vmax=2, edgecolors="0.7", alpha=0.6)
+    squares.set_clip_on(False)  # half of the outermost lines
+    axes.set(aspect="equal", title=title, xticks=[], yticks=[])
+    axes.invert_yaxis()
+    axes.spines[:].set_visible(False)
 
 
 def plot_costs(costs: pd.DataFrame, titles: Mapping[str, str]) -> np.ndarray:
@@ -104,35 +92,36 @@ def plot_costs(costs: pd.DataFrame, titles: Mapping[str, str]) -> np.ndarray:
         costs: table of `formulas.evaluate`.
         titles: quantity -> title.
     """
-    grid = new_axes(1, len(titles), width=3.3, height=3)
+    grid = new_axes(1, len(titles), width=3.3, height=3, sharey=True)
     layers = costs.drop("total")
     for axes, (quantity, title) in zip(grid.flat, titles.items(), strict=True):
         axes.barh(layers.index, layers[quantity])
-        axes.invert_yaxis()
         axes.set_title(f"{title}: {costs.loc['total', quantity]:,}")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.tick_params(axis="y", labelleft=axes is grid[0, 0])
+    grid[0, 0].invert_yaxis()
     return grid
 
 
-def plot_timing(timing: pd.DataFrame, counts: Mapping[str, str], *, columns: int = 2) -> np.ndarray:
+def plot_timing(timing: pd.DataFrame, counts: Mapping[str, Sequence[str]]) -> np.ndarray:
     """Plot time over counts, a panel a count and a line a kernel size, with R² in the title.
 
     Args:
         timing: recorded table `cost_timing.csv`.
-        counts: columns of `timing` separated by "+" -> label. Several are combined by `fit_times`.
-        columns: number of panels in a row.
+        counts: label -> columns of `timing`, for an even number of panels. Several columns are
+            combined by `fit_times`, in ms.
     """
-    grid = new_axes(-(-len(counts) // columns), columns, width=4, height=3)
-    for axes, (count, label) in zip(grid.flat, counts.items(), strict=True):
-        names = count.split("+")
-        x = timing[count] if len(names) == 1 else pd.Series(1000 * fit_times(timing, names))
+    grid = new_axes(len(counts) // 2, 2, width=4, height=3)
+    for axes, (label, columns) in zip(grid.flat, counts.items(), strict=True):
+        if len(columns) == 1:
+            x, formatter = timing[columns[0]], EngFormatter(sep="")
+        else:
+            x, formatter = pd.Series(1000 * fit_times(timing, columns)), "{x:g}"
         for kernel, rows in timing.groupby("k"):
             milliseconds = 1000 * rows["seconds"]
             axes.loglog(x[rows.index], milliseconds, "o-", markersize=4, label=f"k = {kernel}")
         axes.set(xlabel=label, ylabel="ms per image")
-        axes.set_title(f"R² = {explained_time(timing, names):.2f}")
-        label_log_axis(axes.xaxis, EngFormatter(sep="") if len(names) == 1 else "{x:g}")
+        axes.set_title(f"R² = {explained_time(timing, columns):.2f}")
+        label_log_axis(axes.xaxis, formatter)
         label_log_axis(axes.yaxis)
     grid[0, 0].legend()
     return grid
