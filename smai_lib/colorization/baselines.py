@@ -67,8 +67,8 @@ def baselines(data: ColorizationData) -> dict[str, GreyTable]:
     levels = torch.arange(GREY_LEVELS, dtype=torch.uint8).view(1, 1, 1, -1)
     nearest = encode(levels.expand(1, 3, 1, -1), data.palette).flatten().long()  # (256,)
     right = (nearest[train.grey[:, 0].long()] == train.colors).double().mean()
-    one_hot = F.one_hot(nearest, num_colors).double()
-    centre = one_hot * right + (1 - one_hot) * (1 - right) / (num_colors - 1)
+    is_nearest = F.one_hot(nearest, num_colors).bool()
+    centre = torch.where(is_nearest, right, (1 - right) / (num_colors - 1))
     return {
         "majority colour": GreyTable(constant.log().float()),
         "nearest centre to the grey value": GreyTable(centre[None].log().float()),

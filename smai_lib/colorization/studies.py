@@ -219,7 +219,7 @@ def _mean_text(seeds: pd.Series) -> str:
 
 
 def compute_intervals(study: Study) -> pd.DataFrame:
-    """Return each metric of each model on test and its difference from the table's.
+    """Return each metric of each model on test, and its difference from the lookup table's.
 
     Returns:
         name, metric, value, low, high, and the same of the paired `difference`: 95 % intervals.

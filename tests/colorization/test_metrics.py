@@ -59,11 +59,8 @@ def test_calibration_error_by_hand():
     colors[0, 0] = 0
     images = decode(colors, palette)
     scores = score(table, ColorSplit(images, images[:, :1], colors, torch.zeros(1)), palette)
-    values = aggregate(scores)
     assert scores["color_nll"][0] == pytest.approx([-4 * math.log(0.2), -12 * math.log(0.8)])
-    assert values["ece"] == pytest.approx(0.05, abs=1e-6)
-    assert values["accuracy"] == 0.75 and values["balanced_accuracy"] == 0.5
-    assert values["nll"] == pytest.approx(-0.75 * math.log(0.8) - 0.25 * math.log(0.2))
+    assert aggregate(scores)["ece"] == pytest.approx(0.05, abs=1e-6)
 
 
 def test_mirror_averaging_lowers_the_loss_of_a_network_and_changes_no_table(data, tables, network):
