@@ -1,8 +1,7 @@
 """The facts that report and README cite: one flat mapping of names to values and tables.
 
-All come from recorded results. A fact takes Python's formats, as in `{q1.one_class:.2%}`; `flat`
-makes one of every cell of a table. `show` makes a table of text: `tables.csv` says which columns it
-has, and how they are written.
+All come from recorded results. `flat` makes a fact of every cell of a table, `prefix.row.column`;
+`show` makes a table of text, with the columns and formats of `tables.csv`.
 """
 
 import json

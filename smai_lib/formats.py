@@ -58,11 +58,11 @@ def show_value(value: object, form: str) -> str:
 
 
 def show(name: str, values: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return a table as text, with the headings and formats of `tables.csv`."""
+    """Return a table as text, with the columns, headings and formats of `tables.csv`."""
     columns = pd.read_csv(paths.REPORT / "tables.csv", keep_default_na=False)
     shown = {}
     for _, column in columns[columns["table"] == name].iterrows():
-        cells = values[column["column"]]
+        cells = values.reset_index()[column["column"]]
         shown[column["heading"]] = [show_value(cell, column["format"]) for cell in cells]
     return {name: pd.DataFrame(shown)}
 
