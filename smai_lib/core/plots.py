@@ -114,6 +114,12 @@ def label_log_axis(axis: Axis, formatter: Formatter | str = "{x:g}") -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def legend_above(axes: Axes) -> None:
+    """Put the legend of `axes` above its figure, in one row."""
+    handles, labels = axes.get_legend_handles_labels()
+    axes.figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+
+
 def caption(figure: Figure, text: str) -> Figure:
     """Put a caption of 9 points below a figure, wrapped at its width."""
     characters = int(figure.get_figwidth() / 0.075)
@@ -145,29 +151,31 @@ def save(
     Raises:
         ConfigError: a table is not one of `report/results/`.
     """
-    names = [table.attrs.get("file") for table in tables]
     if not os.environ.get(SAVE_VARIABLE):
         return
+    names = [table.attrs.get("file") for table in tables]
     if None in names:
         raise ConfigError(
             f"{name}: found a table that is not recorded; pass study.results, study.history or "
             "study.table(...) as they are"
         )
-    marks = [f"{table}:{sha256(paths.RESULTS / table)[:16]}" for table in names]
     size = figure.get_size_inches()
     scaled = size * width * TEXT_WIDTH / size[0]
     if kind == "svg":  # a wide one flatter, but with room for text, which keeps its size
         scaled[1] = max(scaled[1] * (FLATTER if width == 1 else 1), LEAST_HEIGHT)
-    figure.set_size_inches(scaled)
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    metadata["Description"] = " ".join([MARK, *map(_mark, names)])
     content = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        metadata["Description"] = " ".join([MARK, *marks])
-        transparent = kind == "svg"
-        figure.savefig(content, format=kind, dpi=200, transparent=transparent, metadata=metadata)
-    figure.set_size_inches(size)
+    with matplotlib.rc_context({"svg.hashsalt": name, "savefig.transparent": kind == "svg"}):
+        figure.set_size_inches(scaled)
+        figure.savefig(content, format=kind, dpi=200, metadata=metadata)
+        figure.set_size_inches(size)
     paths.FIGURES.mkdir(exist_ok=True)
     write(paths.FIGURES / f"{name}.{kind}", content.getvalue())
+
+
+def _mark(table: str) -> str:
+    return f"{table}:{sha256(paths.RESULTS / table)[:16]}"
 
 
 def stale_tables(file: Path) -> list[str]:
@@ -175,8 +183,8 @@ def stale_tables(file: Path) -> list[str]:
     marked = re.search(rb"%s((?: [\w.]+:[0-9a-f]{16})*)" % MARK.encode(), file.read_bytes())
     if not marked:
         return ["no table, since it was not saved by a notebook"]
-    marks = [mark.split(":") for mark in marked[1].decode().split()]
-    return [name for name, digest in marks if sha256(paths.RESULTS / name)[:16] != digest]
+    names = {mark: mark.split(":")[0] for mark in marked[1].decode().split()}
+    return [name for mark, name in names.items() if mark != _mark(name)]
 
 
 def plot_curves(
@@ -203,9 +211,8 @@ def plot_curves(
             axes.plot(run["epoch"], run[column], color=color, marker=marker, label=text)
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    figure, entries = axes.figure, axes.get_legend_handles_labels()
-    figure.legend(*entries, loc="outside upper center", ncols=4)
-    return figure
+    legend_above(axes)
+    return axes.figure
 
 
 def plot_intervals(

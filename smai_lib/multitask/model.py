@@ -1,5 +1,6 @@
 """The multi-task network: (B, 1, 28, 28) images in [0, 1] -> class logits and ink."""
 
+import math
 from collections import OrderedDict
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -151,8 +152,6 @@ class MultiTaskCNN(nn.Module):
 
 def _side_of_last_maps(config: "MultiTaskConfig") -> int:
     """Return height and width of the last block's maps; each pool halves them."""
-    side = IMAGE_SIZE
     pools = config.num_layers if config.backbone == "plain" else config.num_layers - 1
-    for _ in range(pools):
-        side = (side + 1) // 2 if config.ceil_mode else side // 2
-    return side
+    side = IMAGE_SIZE / 2**pools
+    return math.ceil(side) if config.ceil_mode else math.floor(side)

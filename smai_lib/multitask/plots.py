@@ -12,20 +12,31 @@ from sklearn.metrics import ConfusionMatrixDisplay
 
 from ..core import plots
 from .data import CLASSES
-from .model import MultiTaskCNN
+from .model import IMAGE_SIZE, MultiTaskCNN
 
 
-def plot_images(
-    images: Sequence[torch.Tensor], titles: Sequence[str], *, columns: int = 5
-) -> Figure:
-    """Plot grey images, each (1, H, W) and uint8 or in [0, 1], in a grid with titles."""
-    grid = plots.new_axes(math.ceil(len(images) / columns), columns, width=1.3, height=1.6)
+def plot_images(images: Sequence[torch.Tensor], titles: Sequence[str]) -> Figure:
+    """Plot raw images, each (1, H, W) uint8, five a row, with titles."""
+    grid = plots.new_axes(math.ceil(len(images) / 5), 5, width=1.3, height=1.6)
     for axes in grid.flat:
         axes.axis("off")
     for axes, image, title in zip(grid.flat, images, titles, strict=False):
-        white = 255 if image.dtype == torch.uint8 else 1
-        axes.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=white)
+        axes.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=255)
         axes.set_title(title, fontsize=9)
+    return grid[0, 0].figure
+
+
+def plot_first_maps(blocks: Sequence[torch.Tensor]) -> Figure:
+    """Plot the first eight feature maps of one image, a row a block.
+
+    Args:
+        blocks: maps of every block, (1, C, H, W).
+    """
+    grid = plots.new_axes(len(blocks), width=8, height=1.4)
+    for number, (axes, maps) in enumerate(zip(grid.flat, blocks, strict=True), start=1):
+        row = torch.cat(list(maps[0, :8]), dim=1)  # side by side
+        axes.imshow(row.numpy(), cmap="magma")
+        axes.set(title=f"block {number}", xticks=[], yticks=[])
     return grid[0, 0].figure
 
 
@@ -77,8 +88,8 @@ def plot_placement(band: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
         colors = np.where(rows["outside"], "C3", "0.2")
         axes.scatter(epoch, rows["value"], s=14, zorder=3, c=colors)
         axes.set(xlabel="epoch", ylabel=label)
-    grid[0, 0].legend()
-    return grid[0, 0].figure
+    plots.legend_above(axes)
+    return axes.figure
 
 
 def plot_ablation(table: pd.DataFrame) -> Figure:
@@ -140,18 +151,18 @@ def plot_small_multiples(history: pd.DataFrame, metric: str, label: str) -> Figu
         metric: column of `history`.
         label: what the metric is.
     """
-    names = list(history["name"].unique())
+    names = history["name"].unique()
+    runs = history.pivot(index="epoch", columns="name", values=metric)
     columns = 6
-    rows = math.ceil(len(names) / columns)
-    grid = plots.new_axes(rows, columns, width=11 / columns, height=2.2, sharex=True, sharey=True)
-    curves = {name: run.set_index("epoch")[metric] for name, run in history.groupby("name")}
+    grid = plots.new_axes(
+        math.ceil(len(names) / columns), columns, width=1.8, height=2.2, sharex=True, sharey=True
+    )
     for axes, name in zip(grid.flat, names, strict=False):
-        for other in names:
-            axes.plot(curves[other], color="0.85", linewidth=1)
-        axes.plot(curves[name], color="C0", linewidth=2)
+        axes.plot(runs, color="0.85", linewidth=1)
+        axes.plot(runs[name], color="C0", linewidth=2)
         axes.set_title(name, fontsize=10)
     for axes in grid.flat[len(names) :]:
-        axes.axis("off")
+        axes.remove()
     figure = grid[0, 0].figure
     figure.supxlabel("epoch")
     figure.supylabel(label)
@@ -168,19 +179,19 @@ def plot_loss_curves(
         losses: column without its prefix `train_` or `val_` -> label.
         names: names of the runs to plot.
     """
-    grid = plots.new_axes(1, len(losses), width=11 / len(losses), height=3.8)[0]
-    for axes, (column, label) in zip(grid, losses.items(), strict=True):
+    grid = plots.new_axes(1, len(losses), width=11 / len(losses), height=3.8)
+    for axes, (column, label) in zip(grid.flat, losses.items(), strict=True):
         for number, name in enumerate(names):
-            run = history[history["name"] == name].set_index("epoch")
-            axes.plot(run[f"train_{column}"], color=f"C{number}", linestyle="--")
-            axes.plot(run[f"val_{column}"], color=f"C{number}", label=name)
+            run = history[history["name"] == name]
+            color = f"C{number}"
+            axes.plot("epoch", f"train_{column}", "--", data=run, color=color, label="_")
+            axes.plot("epoch", f"val_{column}", data=run, color=color, label=name)
         axes.set(xlabel="epoch", ylabel=label, yscale="log")
         plots.label_log_axis(axes.yaxis)
-    grid[0].plot([], [], color="0.4", linestyle="--", label="training")
-    grid[0].plot([], [], color="0.4", label="validation")
-    handles, labels = grid[0].get_legend_handles_labels()
-    grid[0].figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
-    return grid[0].figure
+    axes.plot([], "--", color="0.4", label="training")
+    axes.plot([], color="0.4", label="validation")
+    plots.legend_above(axes)
+    return axes.figure
 
 
 def plot_ink(predicted: torch.Tensor, true: torch.Tensor, labels: torch.Tensor) -> Figure:
@@ -206,24 +217,27 @@ def plot_ink(predicted: torch.Tensor, true: torch.Tensor, labels: torch.Tensor) 
 
 def plot_network(model: MultiTaskCNN) -> Figure:
     """Draw the layers of a multi-task network as boxes, each with the shape of its output."""
+    image = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE)
     with torch.no_grad():
-        _, maps = model.eval()(torch.zeros(1, 1, 28, 28), return_maps=True)
-    boxes = [["image", "1 × 28 × 28"]]
-    for (name, block), output in zip(model.backbone.named_children(), maps, strict=True):
-        shape = " × ".join(map(str, output.shape[1:]))
-        boxes.append([name.replace("block", "block "), *_layer_names(block), shape])
+        _, maps = model.eval()(image, return_maps=True)
+    boxes = [["image"]]
+    for number, block in enumerate(model.backbone, start=1):
+        boxes.append([f"block {number}", *_layer_names(block)])
+    for box, output in zip(boxes, [image, *maps], strict=True):
+        box.append(" × ".join(map(str, output.shape[1:])))
     pooling = ["average", "of each map"] if model.average_maps else ["flatten"]
     boxes.append([*pooling, str(model.classifier[0].in_features)])
     axes = plots.new_axes(width=8, height=3.5)[0, 0]
     for place, lines in enumerate(boxes):
         plots.draw_box(axes, place, 0, lines)
-    for place in range(len(boxes) - 1):
-        plots.draw_arrow(axes, (place, 0), (place + 1, 0))
-    heads = {0.57: ("class head", model.classifier), -0.57: ("ink head", model.regressor)}
-    for height, (name, head) in heads.items():
-        plots.draw_box(axes, len(boxes), height, [name, *_layer_names(head)])
-        plots.draw_arrow(axes, (len(boxes) - 1, 0), (len(boxes), height))
-    axes.set(xlim=(-0.5, len(boxes) + 0.5), ylim=(-1.08, 1.08))
+    end = len(boxes)
+    for place in range(1, end):
+        plots.draw_arrow(axes, (place - 1, 0), (place, 0))
+    heads = {"class head": (model.classifier, 0.57), "ink head": (model.regressor, -0.57)}
+    for name, (head, height) in heads.items():
+        plots.draw_box(axes, end, height, [name, *_layer_names(head)])
+        plots.draw_arrow(axes, (end - 1, 0), (end, height))
+    axes.set(xlim=(-0.5, end + 0.5), ylim=(-1.08, 1.08))
     axes.axis("off")
     return axes.figure
 
@@ -232,9 +246,10 @@ def _layer_names(block: torch.nn.Sequential) -> list[str]:
     """Return the names of a block's layers, with the size of linear layers."""
     names = []
     for layer in block:
-        name = type(layer).__name__.removesuffix("2d")
-        if name == "Sequential":
+        if isinstance(layer, torch.nn.Sequential):
             names += _layer_names(layer)
+        elif isinstance(layer, torch.nn.Linear):
+            names.append(f"Linear {layer.out_features}")
         else:
-            names.append(f"{name} {layer.out_features}" if name == "Linear" else name)
+            names.append(type(layer).__name__.removesuffix("2d"))
     return names

@@ -1,13 +1,11 @@
 """Studies of the reference report's ten configurations, and of the ratio of the loss weights."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from safetensors.torch import load_file, save_file
-from sklearn.metrics import f1_score
 
 from ..core import paths, stats
 from ..core.errors import IntegrityError
@@ -138,16 +136,15 @@ def compute_confusion(study: Study) -> pd.DataFrame:
     return pd.concat(tables)
 
 
-def confusion(study: Study, name: str) -> list[list[int]]:
+def confusion(study: Study, name: str) -> np.ndarray:
     """Return the test confusion counts of a configuration: row true, column predicted class."""
     counts = study.table("confusion")
-    return counts[counts["name"] == name].drop(columns="name").to_numpy().tolist()
+    return counts[counts["name"] == name].drop(columns="name").to_numpy()
 
 
-def macro_f1(counts: Sequence[Sequence[int]]) -> float:
+def macro_f1(counts: np.ndarray) -> float:
     """Return the mean over classes of F1, from confusion counts (row true, column predicted)."""
-    true, predicted = np.indices(np.shape(counts)).reshape(2, -1)
-    return float(f1_score(true, predicted, average="macro", sample_weight=np.ravel(counts)))
+    return (2 * counts.diagonal() / (counts.sum(0) + counts.sum(1))).mean()
 
 
 def selection(study: Study) -> pd.DataFrame:
@@ -253,14 +250,13 @@ def save_backbones(study: Study) -> dict[str, Path]:
 
     The heads, a hundred times larger, are left out.
     """
+    first = study.runs[0].seed
     tensors = {}
     for run in study.runs:
-        z_scored = run.config.ink_scaling == "z_score" and run.config.weighting == "fixed"
-        if not z_scored or run.seed >= study.runs[0].seed + 2:
-            continue
-        for key, tensor in load_file(run.weights_file).items():
-            if key.startswith("backbone."):
-                tensors[f"{run.name}/{run.seed}/{key}"] = tensor
+        if run.name.startswith("z_score") and run.seed < first + 2:
+            for key, tensor in load_file(run.weights_file).items():
+                if key.startswith("backbone."):
+                    tensors[f"{run.name}/{run.seed}/{key}"] = tensor
     file = study.runs[0].root / "backbones.safetensors"
     save_file(tensors, file)
     return {"backbones": file}

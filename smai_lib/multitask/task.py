@@ -15,7 +15,6 @@ from . import plots
 from .data import CLASSES, PIXEL_DEVIATION, PIXEL_MEAN, FashionMNIST, Split, ink_of
 from .model import MultiTaskCNN, MultiTaskOutput, scale_pixels
 
-TRACKED_MAPS = 8  # feature maps of each block that wandb logging shows
 ROTATION_BATCH = 1000  # images; more only need more memory
 DIAGNOSED = slice(0, 512)  # training images whose gradients are compared
 
@@ -149,7 +148,8 @@ class MultiTask:
             mirrored = evaluate(MirrorAverage(model), self, split)
             metrics |= {f"{name}_mirror_{key}": mirrored[key] for key in ("accuracy", "rmse")}
         if self.config.normalize:
-            mistaken = data.test._replace(ink=mistaken_ink(data.test.ink))
+            wrong = (data.test.ink - PIXEL_MEAN) / PIXEL_DEVIATION / 255
+            mistaken = data.test._replace(ink=wrong)
             metrics["test_mistaken_rmse"] = evaluate(model, self, mistaken)["rmse"]
         counts = confusion_counts(model, data.test)
         return {"metrics": metrics, "nested": {"confusion": counts}}
@@ -158,14 +158,9 @@ class MultiTask:
         """Return the confusion matrix, and the first feature maps of a test image."""
         with torch.inference_mode():
             _, blocks = model.eval()(self.inputs(data.test, slice(0, 1)), return_maps=True)
-        tiles, titles = [data.test.images[0]], ["input"]
-        for number, maps in enumerate(blocks, start=1):
-            scaled = maps[0, :TRACKED_MAPS, None].float() / maps.max().clamp_min(1e-6)
-            tiles += scaled.unbind(0)
-            titles += [f"block {number}, {channel}" for channel in range(len(scaled))]
         return {
             "confusion": plots.plot_confusion(final["nested"]["confusion"]),
-            "feature_maps": plots.plot_images(tiles, titles, columns=TRACKED_MAPS),
+            "feature_maps": plots.plot_first_maps(blocks),
         }
 
 
@@ -224,14 +219,6 @@ def confusion_counts(model: MultiTaskCNN, split: Split) -> list[list[int]]:
     """Return counts of images, ten rows of ten: row is the true class, column the predicted."""
     predicted, classes = predict_classes(model, split), range(len(CLASSES))
     return confusion_matrix(split.labels, predicted, labels=classes).tolist()
-
-
-def mistaken_ink(ink: torch.Tensor) -> torch.Tensor:
-    """Return the reference report's mistaken test ink.
-
-    It was the mean of pixels that were normalized already, divided by 255 once more.
-    """
-    return (ink - PIXEL_MEAN) / PIXEL_DEVIATION / 255
 
 
 def ink_baselines(data: FashionMNIST) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Placement of runs among recorded ones: made-up ones with known noise, and the lambda study's."""
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -66,10 +67,10 @@ def test_a_run_like_the_recorded_ones_is_normal(made_up):
 
 @pytest.mark.parametrize("epochs", [1, 10])
 def test_at_most_one_normal_run_in_twenty_raises_an_alarm(recorded, epochs):
-    """Each seed in turn is left out of the record, so also out of the calibration."""
+    """Of every third run: its seed is left out of the record, so also of the calibration."""
     results, rows = recorded.results, recorded.history
     normal = []
-    for run in recorded.runs:
+    for run in recorded.runs[1::3]:
         own = rows.query("name == @run.name and seed == @run.seed and epoch <= @epochs")
         others = SimpleNamespace(
             runs=[other for other in recorded.runs if other.seed != run.seed],
@@ -77,7 +78,7 @@ def test_at_most_one_normal_run_in_twenty_raises_an_alarm(recorded, epochs):
             history=rows.query("seed != @run.seed"),
         )
         normal.append(placement.place(own, run.config, others).normal)
-    assert len(normal) == 75 and normal.count(False) <= 0.05 * 75
+    assert len(normal) == 25 and normal.count(False) <= 0.05 * 25
 
 
 # columns of TREND after each epoch of real runs, whose seeds are not among the recorded ones
@@ -109,7 +110,7 @@ def test_neither_the_sum_of_the_lambdas_nor_an_untrained_head_matters(recorded):
     placed = placement.place(run, doubled, recorded)
     assert placed.normal and placed.band["metric"].nunique() == 4
     ink_only = recorded.history.query("name == 'raw inf' and seed == 0").assign(val_accuracy=0.0)
-    placed = placement.place(ink_only, lambda_config(float("inf")), recorded)
+    placed = placement.place(ink_only, lambda_config(math.inf), recorded)
     assert set(placed.band["metric"]) == {"val_rmse", "train_loss"}
 
 
@@ -118,8 +119,8 @@ def test_neither_the_sum_of_the_lambdas_nor_an_untrained_head_matters(recorded):
     [
         (2.0, 0.5, {0.1, 1.0}),
         (2.0, 2.0, {1.0}),
-        (1.0, 500.0, {100.0, float("inf")}),
-        (0.0, 3.0, {float("inf")}),
+        (1.0, 500.0, {100.0, math.inf}),
+        (0.0, 3.0, {math.inf}),
     ],
 )
 def test_neighbours_have_the_ratio_or_the_two_around_it(recorded, lambda1, lambda2, ratios):
@@ -155,11 +156,10 @@ def test_values_outside_the_band_are_drawn_in_red(made_up):
     assert red.tolist() == [True, False, False, False]
 
 
-def test_a_shorter_run_on_fewer_images_is_placed_by_its_epochs(made_up):
+def test_a_shorter_run_is_placed_by_its_epochs(made_up):
     run = history(99, val_accuracy=[0.5, 0.5, 0.4, 0.6]).head(2)
-    placed = placement.place(run, CONFIG, made_up, train_images=2000)
-    assert any("2,000 images, the recorded runs on 54,000" in line for line in placed.explanation)
-    assert placed.band["epoch"].max() == 2
+    placed = placement.place(run, CONFIG, made_up)
+    assert not placed.normal and placed.band["epoch"].max() == 2
 
 
 def test_what_cannot_be_placed_is_refused_with_what_is_recorded(made_up):

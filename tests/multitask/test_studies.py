@@ -46,16 +46,6 @@ def test_config_1_has_the_published_number_of_parameters():
     assert parameter_count(PUBLISHED_CONFIGS["config 1"].build_network()) == 106_187
 
 
-def test_the_published_study_has_eleven_configurations_and_five_seeds_of_two(tiny):
-    study = published_configs("full", seed=3, data=replace(tiny, source="these tests"))
-    seeds = {}
-    for run in study.runs:
-        seeds.setdefault(run.name, []).append(run.seed)
-    assert len(seeds) == 11 and len({run.run_id for run in study.runs}) == 19
-    for name, values in seeds.items():
-        assert values == ([3, 4, 5, 6, 7] if name in ("config 1", "config 3") else [3])
-
-
 def test_comparison_and_agreement_by_hand(published):
     shift = [0.01, 0, -0.02, 0]
     rows = [
@@ -96,46 +86,30 @@ def test_the_two_selected_runs_are_of_the_first_seed(published):
         ("config 7", 0, 0.80, 0.01, 0.79, 0.3),
         ("config 1", 1, 0.99, 0.001, 0.99, 0.3),
     ]
-    perfect = pd.DataFrame(np.eye(10) * 5).assign(name="config 3")
-    uniform = pd.DataFrame(np.ones((10, 10))).assign(name="config 7")
-    study = published(rows, pd.concat([perfect, uniform]))
+    perfect, other = pd.DataFrame([[5, 0], [0, 5]]), pd.DataFrame([[4, 0], [2, 0]])
+    confusion = pd.concat([perfect.assign(name="config 3"), other.assign(name="config 7")])
+    study = published(rows, confusion)
     table = studies.selection(study).set_index("chosen_by")
     assert table["name"].to_dict() == {
         "highest validation accuracy": "config 3",
         "lowest validation RMSE": "config 7",
     }
     assert table["test_accuracy"].tolist() == [0.86, 0.79]
-    assert table["test_macro_f1"].tolist() == pytest.approx([1, 0.1])
+    assert table["test_macro_f1"].tolist() == pytest.approx([1, (0.8 + 0) / 2])
     assert study.best == "config 3"
-
-
-@pytest.mark.parametrize(
-    "counts, expected",
-    [
-        ([[3, 1], [1, 5]], (0.75 + 5 / 6) / 2),
-        ([[4, 0], [2, 0]], 0.8 / 2),  # the second class is never predicted
-    ],
-)
-def test_macro_f1_by_hand(counts, expected):
-    assert studies.macro_f1(counts) == pytest.approx(expected)
 
 
 @pytest.mark.filterwarnings("ignore:config key 'ink_target'")
 def test_quick_trains_the_published_study_and_the_first_seed_is_its_best_run(tiny):
     study = published_configs("quick", data=tiny)
     assert [run.name for run in study.runs] == list(PUBLISHED_CONFIGS)
-    study.runs = [
-        replace(run, config=run.config.replace(base_filters=4), seed=seed)
-        for seed in (0, 1)
-        for run in study.runs
-        if run.name in studies.REPEATED
-    ]
+    small = study.runs[0].config.replace(base_filters=4)
+    study.runs = [replace(study.runs[0], config=small, seed=seed) for seed in (0, 1)]
     study.run(engine="serial")
-    assert len(study.results) == 4 and study.best_run.seed == 0
-    assert len(study.table("confusion")) == 20 and len(study.table("ink_baselines")) == 3
-    chosen = studies.selection(study).iloc[0]
-    right = np.trace(studies.confusion(study, chosen["name"])) / len(tiny.test.labels)
-    assert right == pytest.approx(chosen["test_accuracy"])
+    assert study.best_run.seed == 0 and study.table("ink_baselines")["rmse"].idxmin() == 2
+    counts = studies.confusion(study, "config 1")  # of the first seed
+    right = counts.trace() / len(tiny.test.labels)
+    assert right == pytest.approx(study.results["test_accuracy"][0])
 
 
 @pytest.mark.parametrize("ratio", LAMBDA_RATIOS)
@@ -158,10 +132,7 @@ def test_a_trained_lambda_study_has_ratios_and_ships_backbones(tiny):
 @pytest.fixture
 def backbones(small, tmp_path, monkeypatch):
     """A study whose three backbones ship in one file, and the networks that they are of."""
-    entries = [
-        (name, small(), seed)
-        for name, seed in (("z_score 1", 0), ("z_score 1", 1), ("z_score 10", 0))
-    ]
+    entries = [("z_score 1", small(), 0), ("z_score 1", small(), 1), ("z_score 10", small(), 0)]
     study = Study("small", "recorded", entries, lambda: None)
     networks = {(run.name, run.seed): run.config.build_network().eval() for run in study.runs}
     tensors = {
@@ -199,7 +170,7 @@ def test_an_unknown_backbone_is_refused_with_a_list_of_all(backbones, name, seed
 def test_backbones_that_do_not_fit_or_are_altered_are_refused(backbones, small):
     study, _, file = backbones
     wider = Study("small", "recorded", [("z_score 1", small(base_filters=5), 1)], lambda: None)
-    with pytest.raises(IntegrityError, match=r"block1.conv.bias: found \(4,\), expected \(5,\)"):
+    with pytest.raises(IntegrityError, match="does not fit .*block1.conv.bias"):
         studies.backbone(wider, "z_score 1", 1)
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(IntegrityError, match="truncated or altered"):
