@@ -8,21 +8,18 @@ verified before it is kept in `data/`. Where no source answers, a stand-in ships
 import hashlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
-import sys
-import tempfile
-import threading
-import urllib.request
+import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import numpy as np
+import requests
 from filelock import FileLock
 
 from . import paths
@@ -37,17 +34,11 @@ FETCH = "`smai fetch`"
 UNVERIFIED = "unverified"  # folder in which a download is unpacked and verified
 SPLIT_SEED = 2017  # of the split into training and validation images, the same for every run
 VALIDATION_SHARE = 0.1
-CONNECT_SECONDS = 5  # for a host to answer
-DOWNLOAD_SECONDS = 900
+CONNECT_SECONDS = 5  # for a host to answer, or to send more
 COMMAND_SECONDS = 120  # for apt-get and the like
 LARGEST = 500_000_000  # bytes of a download; the largest archive has 170 million
-# gives up when less than 100 kB a second arrive for 10 seconds
-CURL = f"curl -fsSL --connect-timeout {CONNECT_SECONDS} --speed-time 10 --speed-limit 100000"
-# where curl is missing; a process of its own, since name look-up ignores the timeouts of sockets
-URLLIB = f"""import shutil, sys, urllib.request
-sys.tracebacklimit = 0
-with urllib.request.urlopen(sys.argv[1], timeout={CONNECT_SECONDS}) as response:
-    shutil.copyfileobj(response, sys.stdout.buffer)"""
+LEAST_SPEED = 100_000  # bytes a second, after the first START_SECONDS
+START_SECONDS = 10
 Fetcher = Callable[[Path], Iterable[Path]]
 
 
@@ -223,69 +214,61 @@ def download(urls: Iterable[str], file: Path, checksum: str) -> None:
         DataError: no URL has it; the message says what each has instead.
     """
     algorithm = "md5" if len(checksum) == 32 else "sha256"
-    command = CURL.split() if shutil.which("curl") else [sys.executable, "-I", "-c", URLLIB]
     reasons = []
     for url in urls:
         try:
-            content = run(*command, url, deadline=DOWNLOAD_SECONDS)
+            content = _read_url(url)
             found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
             if found != checksum:
                 raise DataError(f"found {algorithm} {found}, expected {checksum}")
-        except DataError as error:
-            reasons.append(f"{url}: {error}")
+        except Exception as error:  # noqa: BLE001  whatever is wrong with a URL, there is another
+            reasons.append(f"{url}: {shorten(str(error), 200)}")
         else:
             file.write_bytes(content)
             return
     raise DataError("; ".join(reasons))
 
 
+def _read_url(url: str) -> bytearray:
+    """Return the content of a URL as it is sent, however the server packed it."""
+    content = bytearray()
+    start = time.monotonic()
+    with requests.get(
+        url, headers={"Accept-Encoding": "identity"}, stream=True, timeout=CONNECT_SECONDS
+    ) as response:
+        response.raise_for_status()
+        for chunk in response.raw.stream(1 << 12, decode_content=False):
+            content += chunk
+            seconds = time.monotonic() - start
+            if len(content) > LARGEST or len(content) < LEAST_SPEED * (seconds - START_SECONDS):
+                raise DataError(f"given up after {len(content):,} bytes in {seconds:.0f} s")
+    return content
+
+
 def run(*command: str, folder: Path | None = None, deadline: float = COMMAND_SECONDS) -> bytes:
-    """Run a command and return what it prints; kill it at the deadline with all it started.
+    """Run a command and return what it prints; kill it at the deadline.
 
     Raises:
-        DataError: it is not installed, fails, is too slow or prints more than LARGEST bytes.
+        DataError: it is not installed, fails or is too slow.
     """
     program = shutil.which(command[0])
     if not program:
         raise DataError(f"{command[0]} is not installed")
-    # curl ignores HTTP_PROXY in capitals and the system's settings
-    proxies = {f"{scheme}_proxy": proxy for scheme, proxy in urllib.request.getproxies().items()}
-    with (
-        tempfile.TemporaryFile() as errors,
-        subprocess.Popen(
+    try:
+        done = subprocess.run(
             [program, *command[1:]],
             cwd=folder,
-            env=os.environ | proxies,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,
-        ) as process,
-    ):
-        timer = threading.Timer(deadline, _kill, [process])
-        timer.start()
-        try:
-            output = process.stdout.read(LARGEST + 1)
-            failed = len(output) > LARGEST or process.wait()
-        finally:
-            timer.cancel()
-            _kill(process)
-        if failed:
-            errors.seek(0)
-            lines = errors.read().decode(errors="replace").split("\n")
-            limits = f"{deadline:g} s and {LARGEST:,} bytes"
-            reasons = [f"{command[0]} failed or exceeded its limits, {limits}", *lines]
-            raise DataError([reason for reason in reasons if reason.strip()][-1][-200:])
-    return output
-
-
-def _kill(process: subprocess.Popen) -> None:
-    """Kill a process with all that it started (on Windows, the process alone)."""
-    with suppress(OSError):  # all have ended
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
+            capture_output=True,
+            timeout=deadline,
+            check=True,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DataError(f"{command[0]} took longer than {deadline:g} s") from error
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.decode(errors="replace").strip().splitlines()
+        raise DataError(f"{command[0]} failed: {''.join(lines[-1:])}") from error
+    return done.stdout
 
 
 def reachable(url: str) -> bool:
