@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from ..core.plots import new_axes
 from ..multitask.model import MultiTaskCNN
-from .maps import check_images, maps
-from .plots import show_image, show_map
+from .maps import maps
+from .plots import show, show_image
 
 
 def browse(
@@ -28,7 +28,6 @@ def browse(
         ConfigError: an image is unusable.
         ValueError: there is not one title for each image.
     """
-    images = check_images(images)
     maps_of_block = maps(model, images)
     numbers = range(len(images))
     names = [(f"{number}: {title}", number) for number, title in zip(numbers, titles, strict=True)]
@@ -43,7 +42,7 @@ def browse(
         left, right = new_axes(1, 2, width=3.2, height=3.2)[0]
         show_image(left, images[image])
         left.set_title("input")
-        shown = show_map(right, values[channel], values.max())
+        shown = show(right, values[channel], values.max())
         right.set_title(f"{block}, channel {channel}")
         right.figure.colorbar(shown, ax=right, shrink=0.8)
         return right.figure

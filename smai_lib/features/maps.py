@@ -62,11 +62,6 @@ def responses(model: MultiTaskCNN, images: torch.Tensor) -> dict[str, torch.Tens
     return {block: values.amax((2, 3)) for block, values in maps(model, images).items()}
 
 
-def most_exciting(response: torch.Tensor, count: int = 9) -> torch.Tensor:
-    """Return the indices (count, C) of the images with each channel's largest responses (N, C)."""
-    return response.topk(count, dim=0).indices
-
-
 def purity(response: torch.Tensor, labels: torch.Tensor, count: int = 9) -> pd.Series:
     """Return the share of a channel's most exciting images that belong to one class.
 
@@ -78,7 +73,7 @@ def purity(response: torch.Tensor, labels: torch.Tensor, count: int = 9) -> pd.S
     Returns:
         The share of the most common class, by channel. Channels without any response are left out.
     """
-    excited = labels[most_exciting(response, count)]  # (count, C)
+    excited = labels[response.topk(count, dim=0).indices]  # (count, C)
     most_common = excited.mode(dim=0).values
     share = pd.Series((excited == most_common).double().mean(0).numpy())
     return share[(response > 0).any(0).numpy()]

@@ -15,16 +15,17 @@ from .maps import strongest
 CLIP = 0.998  # quantile at the end of the colour scale; a few peaks would darken all else
 
 
+def show(
+    axes: Axes, picture: torch.Tensor, highest: torch.Tensor | int, colors: str = "magma"
+) -> AxesImage:
+    """Show a picture (H, W), such as a map, in a colour scale from 0 to `highest`."""
+    axes.set(xticks=[], yticks=[])
+    return axes.imshow(picture.numpy(), colors, vmin=0, vmax=highest, interpolation="nearest")
+
+
 def show_image(axes: Axes, image: torch.Tensor) -> None:
     """Show a raw image (1, 28, 28)."""
-    axes.set(xticks=[], yticks=[])
-    axes.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-
-
-def show_map(axes: Axes, values: torch.Tensor, highest: torch.Tensor) -> AxesImage:
-    """Show a map (H, W) in a colour scale from 0 to `highest`."""
-    axes.set(xticks=[], yticks=[])
-    return axes.imshow(values.numpy(), cmap="magma", vmin=0, vmax=highest, interpolation="nearest")
+    show(axes, image[0], 255, "gray")
 
 
 def plot_maps(
@@ -54,7 +55,7 @@ def plot_maps(
         axes_of_column[0].set_title(f"{block.replace('block', 'b')}, {channel}", fontsize=9)
         highest = maps[block][:, channels[block]].quantile(CLIP)
         for axes, values in zip(axes_of_column, maps[block][:, channel], strict=True):
-            shown = show_map(axes, values, highest)
+            shown = show(axes, values, highest)
     figure = grid[0, 0].figure
     figure.colorbar(shown, ax=grid, shrink=0.6, extend="max", ticks=[], label="activation")
     return figure
@@ -73,7 +74,7 @@ def plot_blocks(image: torch.Tensor, maps: Mapping[str, torch.Tensor], channels:
         show_image(first, image)
         first.set_ylabel(block.replace("block", "block "), fontsize=10)
         for axes, channel in zip(others, strongest(values, channels), strict=True):
-            show_map(axes, values[0, channel], values.max())
+            show(axes, values[0, channel], values.max())
             axes.set_title(f"channel {channel}", fontsize=9)
     return grid[0, 0].figure
 
@@ -83,7 +84,7 @@ def plot_most_exciting(split: Split, exciting: Mapping[str, torch.Tensor]) -> Fi
 
     Args:
         split: images and labels.
-        exciting: name of a channel -> indices (n,) of its images, see `maps.most_exciting`.
+        exciting: name of a channel -> indices (n,) of its images.
     """
     (columns,) = {len(indices) for indices in exciting.values()}
     grid = new_axes(len(exciting), columns, width=1.1, height=1.4)
@@ -92,6 +93,7 @@ def plot_most_exciting(split: Split, exciting: Mapping[str, torch.Tensor]) -> Fi
             show_image(axes, image)
         counts = pd.Series(CLASSES).iloc[split.labels[indices].numpy()].value_counts()
         classes = ", ".join(f"{count} {label}" for label, count in counts.items())
+        axes_of_row[0].set_title(" ")  # keeps room for the next, which spans the row
         title = axes_of_row[0].annotate(f"{name}: {classes}", (0, 1.08), xycoords="axes fraction")
-        title.set_in_layout(False)  # it spans the row, not the first picture
+        title.set_in_layout(False)
     return grid[0, 0].figure

@@ -3,15 +3,15 @@
 Features are tensors with a row an image. None of these functions trains a network.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import Ridge, RidgeClassifier
+from sklearn.metrics import root_mean_squared_error
 
-from ..multitask.data import CLASSES, Split
+from ..multitask.data import Split
 from ..multitask.model import MultiTaskCNN, scale_pixels
 from .maps import maps
 
@@ -21,68 +21,57 @@ STRENGTHS = (10.0, 1.0, 0.1, 1e-2, 1e-5)
 SOBEL = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
 
 
-def probe(
-    fit: tuple[torch.Tensor, Split],
-    choose: tuple[torch.Tensor, Split],
-    report: tuple[torch.Tensor, Split],
-) -> dict[str, float]:
+def probe(features: Sequence[torch.Tensor], splits: Sequence[Split]) -> dict[str, float]:
     """Return what a linear probe (Alain and Bengio 2016) reads from features.
 
     The probe is a ridge regression of the classes as -1 and 1, and of ink. The class with the
-    largest output is predicted. Each task has the strength of the penalty that is best on `choose`.
+    largest output is predicted. Each task has the strength of the penalty that is best on the
+    images to choose on.
 
     Args:
-        fit: features (N, ...) and their images, to fit on.
-        choose: others, to choose the strength on.
-        report: others, to report on.
+        features: (N, ...) of the images to fit on, to choose the strength on, and to report on.
+        splits: labels and ink of these three.
 
     Returns:
         accuracy in [0, 1], rmse in units of ink, number of features, and both strengths.
     """
-    features, split = fit
-    x = features.flatten(1).double().numpy()
-    classes = 2.0 * F.one_hot(split.labels, len(CLASSES)) - 1
-    targets = np.column_stack([classes, split.ink])
+    x, x_choose, x_report = [values.flatten(1).double().numpy() for values in features]
+    fit, choose, report = splits
     unit = len(x) * x.var(axis=0).mean()
-    probes = {strength: Ridge(alpha=strength * unit).fit(x, targets) for strength in STRENGTHS}
-    chosen = pd.DataFrame({strength: _measure(probes[strength], *choose) for strength in probes}).T
-    by_accuracy, by_rmse = chosen["accuracy"].idxmax(), chosen["rmse"].idxmin()
+    classifiers, regressors = {}, {}
+    for strength in STRENGTHS:
+        classifiers[strength] = RidgeClassifier(alpha=strength * unit).fit(x, fit.labels)
+        regressors[strength] = Ridge(alpha=strength * unit).fit(x, fit.ink)
+    accuracy = {key: model.score(x_choose, choose.labels) for key, model in classifiers.items()}
+    r2 = {key: model.score(x_choose, choose.ink) for key, model in regressors.items()}
+    by_accuracy, by_r2 = max(accuracy, key=accuracy.get), max(r2, key=r2.get)
     return {
-        "accuracy": _measure(probes[by_accuracy], *report)["accuracy"],
-        "rmse": _measure(probes[by_rmse], *report)["rmse"],
+        "accuracy": classifiers[by_accuracy].score(x_report, report.labels),
+        "rmse": root_mean_squared_error(report.ink, regressors[by_r2].predict(x_report)),
         "features": x.shape[1],
         "accuracy_strength": by_accuracy,
-        "rmse_strength": by_rmse,
+        "rmse_strength": by_r2,
     }
 
 
-def _measure(ridge: Ridge, features: torch.Tensor, split: Split) -> dict[str, float]:
-    outputs = ridge.predict(features.flatten(1).double().numpy())
-    predicted, ink = outputs[:, :-1].argmax(axis=1), outputs[:, -1]
-    return {
-        "accuracy": np.mean(predicted == split.labels.numpy()),
-        "rmse": np.sqrt(np.mean((ink - split.ink.numpy()) ** 2)),
-    }
-
-
-def probe_blocks(
-    models: Mapping[str, MultiTaskCNN], fit: Split, choose: Split, report: Split
-) -> pd.DataFrame:
+def probe_blocks(models: Mapping[str, MultiTaskCNN], splits: Sequence[Split]) -> pd.DataFrame:
     """Return probes of the raw pixels and of every block of every network.
+
+    Args:
+        models: networks by name.
+        splits: images to fit on, to choose the strength on, and to report on.
 
     Returns:
         A row a set of features: network, layer, and the results of `probe`. The first row is
         network "none", layer "pixels".
     """
-    splits = (fit, choose, report)
-    pixels = [(scale_pixels(split.images), split) for split in splits]
-    rows = [{"network": "none", "layer": "pixels", **probe(*pixels)}]
+    pixels = [scale_pixels(split.images) for split in splits]
+    rows = [{"network": "none", "layer": "pixels", **probe(pixels, splits)}]
     for name, model in models.items():
         maps_of_split = [maps(model, split.images) for split in splits]
         for block in maps_of_split[0]:
             features = [maps_of_block[block] for maps_of_block in maps_of_split]
-            result = probe(*zip(features, splits, strict=True))
-            rows.append({"network": name, "layer": block, **result})
+            rows.append({"network": name, "layer": block, **probe(features, splits)})
     return pd.DataFrame(rows)
 
 

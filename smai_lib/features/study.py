@@ -55,9 +55,9 @@ class FeatureStudy(Study):
 
     def compute_results(self) -> pd.DataFrame:
         """Return linear probes of the pixels and of every block, a row a representation."""
-        fit, choose, report = probe_splits(self.data)
-        table = probe_blocks(self.networks(), fit, choose, report)
-        return table.assign(fitted=len(fit.labels), measured=len(report.labels))
+        splits = probe_splits(self.data)
+        table = probe_blocks(self.networks(), splits)
+        return table.assign(fitted=len(splits[0].labels), measured=len(splits[2].labels))
 
 
 def take(split: Split, first: int, last: int) -> Split:
@@ -103,6 +103,6 @@ def compute_ratios(study: FeatureStudy) -> pd.DataFrame:
         networks = {"untrained": untrained.eval()}
         for ratio in LAMBDA_RATIOS:
             networks[format_ratio(ratio)] = backbone(lambda_study(), f"z_score {ratio:g}", seed)
-        probed = probe_blocks(networks, *probe_splits(study.data)).query("layer != 'pixels'")
+        probed = probe_blocks(networks, probe_splits(study.data)).query("layer != 'pixels'")
         tables.append(probed.rename(columns={"network": "ratio"}).assign(seed=seed))
     return pd.concat(tables, ignore_index=True)

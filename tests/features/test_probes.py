@@ -17,8 +17,8 @@ def splits(tiny):
 
 def test_the_scale_of_all_features_does_not_matter(splits):
     features = [split.images.double().flatten(1) for split in splits]
-    result = probes.probe(*zip(features, splits, strict=True))
-    larger = probes.probe(*zip([1000 * x - 5 for x in features], splits, strict=True))
+    result = probes.probe(features, splits)
+    larger = probes.probe([1000 * x - 5 for x in features], splits)
     assert larger == pytest.approx(result)
 
 
@@ -29,9 +29,7 @@ def test_a_probe_reads_what_features_hold_and_nothing_else(splits):
         "ink": [split.ink[:, None] for split in splits],
         "noise": [torch.rand(len(split.ink), 5) for split in splits],
     }
-    result = {
-        name: probes.probe(*zip(values, splits, strict=True)) for name, values in features.items()
-    }
+    result = {name: probes.probe(values, splits) for name, values in features.items()}
     deviation = splits[2].ink.std().item()
     assert result["class"]["accuracy"] == 1 and result["class"]["rmse"] > 0.3 * deviation
     assert result["ink"]["rmse"] < 1e-3 * deviation and result["ink"]["accuracy"] < 0.6
@@ -42,8 +40,8 @@ def test_the_strength_is_not_chosen_on_the_images_reported(splits):
     features = [split.images.float() for split in splits]
     report = splits[2]
     scrambled = report._replace(labels=report.labels.flip(0), ink=report.ink.flip(0))
-    first = probes.probe(*zip(features, splits, strict=True))
-    second = probes.probe(*zip(features, [*splits[:2], scrambled], strict=True))
+    first = probes.probe(features, splits)
+    second = probes.probe(features, [*splits[:2], scrambled])
     for key in ("accuracy_strength", "rmse_strength"):
         assert first[key] == second[key]
     assert first["accuracy"] > second["accuracy"] and first["rmse"] < second["rmse"]
@@ -51,7 +49,7 @@ def test_the_strength_is_not_chosen_on_the_images_reported(splits):
 
 def test_every_block_is_probed_beside_the_pixels(network, splits):
     networks = {"a": network(), "b": network(num_layers=3)}
-    table = probes.probe_blocks(networks, *splits)
+    table = probes.probe_blocks(networks, splits)
     assert table[["network", "layer", "features"]].to_numpy().tolist() == [
         ["none", "pixels", 784],
         ["a", "block1", 4 * 14 * 14],
