@@ -8,7 +8,6 @@ verified before it is kept in `data/`. Where no source answers, a stand-in ships
 import hashlib
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import numpy as np
 import requests
@@ -269,13 +267,3 @@ def run(*command: str, folder: Path | None = None, deadline: float = COMMAND_SEC
         lines = error.stderr.decode(errors="replace").strip().splitlines()
         raise DataError(f"{command[0]} failed: {''.join(lines[-1:])}") from error
     return done.stdout
-
-
-def reachable(url: str) -> bool:
-    """Return whether host and port of a URL accept a connection."""
-    try:
-        parts = urlsplit(url)
-        socket.create_connection((parts.hostname, parts.port), CONNECT_SECONDS).close()
-    except (OSError, ValueError):  # ValueError: the URL is malformed
-        return False
-    return True

@@ -7,6 +7,7 @@ retries, and keeps the shared data once a machine.
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -17,13 +18,13 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from .data import reachable
+from .data import CONNECT_SECONDS
 from .errors import ConfigError, RunError
 
 JOIN_SECONDS = 30  # for a cluster to accept this process
 REPORT_SECONDS = 0.5  # between two reports of a worker
 # variables of this process that workers get, too; no wandb key
-ENVIRONMENT = ("SMAI_RUNS", "WANDB_MODE", "WANDB_DISABLED", "WANDB_DIR", "WANDB_PROJECT")
+ENVIRONMENT = ("SMAI_RUNS", "WANDB_MODE", "WANDB_DIR", "WANDB_PROJECT")
 JOIN = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)"
 
 
@@ -77,12 +78,12 @@ def _check_answer(address: str) -> None:
     """
     if address == "auto":
         return
-    if not reachable(f"//{address}"):
-        raise _no_answer(address)
+    host, _, port = address.rpartition(":")
     command = [sys.executable, "-c", JOIN, address]
     try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
         subprocess.run(command, check=True, timeout=JOIN_SECONDS, capture_output=True)
-    except subprocess.SubprocessError as error:
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise _no_answer(address) from error
 
 

@@ -71,12 +71,6 @@ def test_downloads_go_through_the_proxy(variable, host, tmp_path, monkeypatch):
         data.download(["http://far.invalid/right"], tmp_path / "file", MD5)
 
 
-@pytest.mark.parametrize("url", ["//127.0.0.1:9", "//[broken", "//host:port"])
-def test_what_does_not_answer_is_not_reachable(url, host):
-    assert data.reachable(host)
-    assert not data.reachable(url)
-
-
 @pytest.mark.parametrize(
     "command, reason",
     [
