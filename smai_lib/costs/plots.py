@@ -1,4 +1,4 @@
-"""Figures of the cost notebook: tables or layers in, Axes out."""
+"""Figures of the cost notebook: tables or layers in, Figure out."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from torch import nn
 
@@ -15,7 +16,7 @@ from .counting import CONVOLUTIONS, explained_time, fit_times, trace
 from .formulas import LAYERS
 
 
-def plot_network(model: nn.Module, image: Sequence[int]) -> Axes:
+def plot_network(model: nn.Module, image: Sequence[int]) -> Figure:
     """Draw the colorization network, with the shape of a map on every arrow.
 
     A box is a convolution with what follows it. Its height shows the side of its output.
@@ -39,7 +40,7 @@ def plot_network(model: nn.Module, image: Sequence[int]) -> Axes:
         axes.text(place - 0.5, 0.08, label, ha="center", va="bottom", fontsize=9)
     axes.set(xlim=(-0.75, len(LAYERS) - 0.25), ylim=(-1.6, 1.6))
     axes.axis("off")
-    return axes
+    return axes.figure
 
 
 def _describe(module: nn.Module) -> str:
@@ -48,16 +49,15 @@ def _describe(module: nn.Module) -> str:
     return type(module).__name__.removesuffix("2d")
 
 
-def plot_connected(layer: nn.Module, side: int, outputs: Sequence[tuple[int, int]]) -> np.ndarray:
+def plot_connected(layer: nn.Module, side: int, outputs: Sequence[tuple[int, int]]) -> Figure:
     """Plot which input elements are connected to two output elements of a layer.
+
+    Squares of the output show the number of connections of every element.
 
     Args:
         layer: a convolution of one input channel and one output channel.
         side: side of its input.
         outputs: two output elements, (row, column).
-
-    Returns:
-        Axes of the input, and of the output with the number of connections of every element.
     """
     # an output depends on an input where its derivative is not zero
     jacobian = torch.func.jacrev(layer)(torch.zeros(1, side, side)).detach()
@@ -66,13 +66,12 @@ def plot_connected(layer: nn.Module, side: int, outputs: Sequence[tuple[int, int
     for color, output in enumerate(outputs, start=1):
         colors_of_input[connected[output]] = color
         colors_of_output[output] = color
-    grid = new_axes(1, 2, width=3.6, height=3.4)
-    left, right = grid[0]
+    left, right = new_axes(1, 2, width=3.6, height=3.4)[0]
     _draw_squares(left, colors_of_input, "input")
     _draw_squares(right, colors_of_output, "output, with its number of inputs")
     for (y, x), number in np.ndenumerate(connected.sum((2, 3))):
         right.text(x + 0.5, y + 0.5, number, ha="center", va="center")
-    return grid
+    return right.figure
 
 
 def _draw_squares(axes: Axes, colors: np.ndarray, title: str) -> None:
@@ -85,7 +84,7 @@ def _draw_squares(axes: Axes, colors: np.ndarray, title: str) -> None:
     axes.spines[:].set_visible(False)
 
 
-def plot_costs(costs: pd.DataFrame, titles: Mapping[str, str]) -> np.ndarray:
+def plot_costs(costs: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Plot costs by layer as bars, a panel a quantity, with the total in its title.
 
     Args:
@@ -99,10 +98,10 @@ def plot_costs(costs: pd.DataFrame, titles: Mapping[str, str]) -> np.ndarray:
         axes.set_title(f"{title}: {costs.loc['total', quantity]:,}")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     grid[0, 0].invert_yaxis()
-    return grid
+    return grid[0, 0].figure
 
 
-def plot_timing(timing: pd.DataFrame, counts: Mapping[str, Sequence[str]]) -> np.ndarray:
+def plot_timing(timing: pd.DataFrame, counts: Mapping[str, Sequence[str]]) -> Figure:
     """Plot time over counts, a panel a count and a line a kernel size, with R² in the title.
 
     Args:
@@ -119,9 +118,9 @@ def plot_timing(timing: pd.DataFrame, counts: Mapping[str, Sequence[str]]) -> np
         for kernel, rows in timing.groupby("k"):
             milliseconds = 1000 * rows["seconds"]
             axes.loglog(x[rows.index], milliseconds, "o-", markersize=4, label=f"k = {kernel}")
-        axes.set(xlabel=label, ylabel="ms per image")
+        axes.set(xlabel=label, ylabel="ms per image", xmargin=0.1)
         axes.set_title(f"R² = {explained_time(timing, columns):.2f}")
         label_log_axis(axes.xaxis, formatter)
         label_log_axis(axes.yaxis)
     grid[0, 0].legend()
-    return grid
+    return grid[0, 0].figure

@@ -6,8 +6,8 @@ from smai_lib.costs import formulas, plots
 
 
 def test_the_diagram_has_a_shape_on_every_arrow():
-    axes = plots.plot_network(ColorizationCNN(num_filters=5, num_colors=7), (1, 64, 32))
-    texts = [text.get_text() for text in axes.texts]
+    figure = plots.plot_network(ColorizationCNN(num_filters=5, num_colors=7), (1, 64, 32))
+    texts = [text.get_text() for text in figure.axes[0].texts]
     shapes = [text.splitlines() for text in texts if text and text[0].isdigit()]
     channels, sides = zip(*shapes, strict=True)
     assert [int(number) for number in channels] == [1, 5, 10, 20, 10, 5, 7, 7]
@@ -17,20 +17,20 @@ def test_the_diagram_has_a_shape_on_every_arrow():
 
 def test_the_inputs_of_two_outputs_are_coloured():
     layer = nn.Conv2d(1, 1, 3, padding=1)
-    ((inputs, outputs),) = plots.plot_connected(layer, 4, [(1, 3), (0, 0)])
+    inputs, outputs = plots.plot_connected(layer, 4, [(1, 3), (0, 0)]).axes
     colors = inputs.collections[0].get_array()
     assert colors.tolist() == [[2, 2, 1, 1], [2, 2, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0]]
     assert [text.get_text() for text in outputs.texts[:5]] == ["4", "6", "6", "4", "6"]
 
 
 def test_costs_are_bars_with_the_total_above():
-    ((axes,),) = plots.plot_costs(formulas.evaluate(), {"weights": "Weights"})
+    (axes,) = plots.plot_costs(formulas.evaluate(), {"weights": "Weights"}).axes
     assert axes.get_title() == "Weights: 137,056"
     assert [bar.get_width() for bar in axes.patches][-1] == 24 * 24
 
 
 def test_a_panel_says_how_much_of_the_time_its_count_explains():
     counts = {"a": ["macs"], "b": ["macs", "prepool_outputs"]}
-    ((left, right),) = plots.plot_timing(read_table("cost_timing.csv"), counts)
+    left, right = plots.plot_timing(read_table("cost_timing.csv"), counts).axes
     assert [axes.get_title() for axes in (left, right)] == ["R² = 0.88", "R² = 0.98"]
     assert len(left.lines) == 4  # k = 1, 3, 5, 7
