@@ -1,4 +1,4 @@
-"""What figures share: style, captions, learning curves, and saving with a digest of their data.
+"""Helpers for figures: style, diagrams, common charts, and saving with a digest of their data.
 
 A figure under `figures/` names the recorded tables that it shows, with their checksums. The report
 is not built with a figure whose tables have changed since.
@@ -23,7 +23,7 @@ from . import paths
 from .errors import ConfigError
 from .files import sha256, write
 
-# seaborn's "colorblind" palette, which readers with fewer colours can tell apart
+# seaborn's "colorblind" palette
 COLORS = (
     "#0173b2",
     "#de8f05",
@@ -50,7 +50,7 @@ STYLE = {
     "svg.fonttype": "path",
 }
 TEXT_WIDTH, LEAST_HEIGHT = 6.7, 1.9  # inches, of the report's text and of a chart in it
-FLATTER = 0.75
+FLATTENED = 0.75  # height of a chart of full width, relative to the notebook's
 SAVE_VARIABLE = "SMAI_SAVE_FIGURES"  # set while notebooks run in place
 MARK = "smai-tables"  # begins a figure's description
 
@@ -102,7 +102,7 @@ def draw_box(axes: Axes, x: float, y: float, lines: Sequence[str]) -> None:
 
 
 def draw_arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Draw an arrow of a diagram from one box's centre to another's, but for the boxes."""
+    """Draw an arrow of a diagram between two boxes, given by their centres."""
     arrow = {"arrowstyle": "->", "shrinkA": 38, "shrinkB": 38}
     axes.annotate("", end, start, arrowprops=arrow)
 
@@ -162,7 +162,7 @@ def save(
     size = figure.get_size_inches()
     scaled = size * width * TEXT_WIDTH / size[0]
     if kind == "svg":  # a wide one flatter, but with room for text, which keeps its size
-        scaled[1] = max(scaled[1] * (FLATTER if width == 1 else 1), LEAST_HEIGHT)
+        scaled[1] = max(scaled[1] * (FLATTENED if width == 1 else 1), LEAST_HEIGHT)
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     metadata["Description"] = " ".join([MARK, *map(_mark, names)])
     content = io.BytesIO()

@@ -1,4 +1,4 @@
-"""What a handful of runs can tell apart: intervals, paired differences, equivalence.
+"""Statistics of a few runs: intervals, paired differences, equivalence, corrections.
 
 Runs with the same seed share their order of images and, as far as their configurations allow, their
 initial weights. Differences are therefore taken seed by seed and tested as paired (Student's t).

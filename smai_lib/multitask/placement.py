@@ -1,4 +1,4 @@
-"""Is my run normal? A run of one's own, compared with recorded runs of its configuration.
+"""Comparison of a run with the recorded runs of its configuration: is it normal?
 
 The recorded runs differ in their seed alone. A run is normal if all its metrics in all its epochs
 lie within the spread of those seeds. One joint test decides:
@@ -119,7 +119,7 @@ def neighbours(config: MultiTaskConfig, study: Study) -> pd.DataFrame:
 
 
 def plot_among_recorded(run: Run) -> Figure:
-    """Plot a finished run's validation metrics among those of the recorded runs of its ratio."""
+    """Plot a run's validation metrics among those of recorded runs with its ratio of lambdas."""
     study = lambda_study()
     recorded = neighbours(run.config, study)
     recorded["name"] += " " + recorded["seed"].astype(str)
@@ -162,16 +162,20 @@ def _band(history: pd.DataFrame, name: str, study: Study) -> pd.DataFrame:
     recorded = recorded[recorded["epoch"].isin(history["epoch"])]
     for weight, metrics in UNTRAINED.items():
         recorded.loc[recorded[weight] == 0, metrics] = np.nan
-    errors = np.log(_errors(recorded.set_index(["name", "seed", "epoch"])))
+    log_errors = np.log(_errors(recorded.set_index(["name", "seed", "epoch"]).sort_index()))
+    names, seeds, epochs = log_errors.index.levels
+    errors = log_errors.to_numpy().reshape(len(names), len(seeds), len(epochs), len(METRICS))
     means, deviations = _spread(errors)
-    mean, reach = means.loc[name], _critical_value(errors) * deviations.loc[name]
-    run = history.set_index("epoch").reindex(mean.index)
+    place = names.get_loc(name)
+    mean = pd.DataFrame(means[place], epochs, list(METRICS))
+    reach = _critical_value(errors) * deviations[place]
+    run = history.set_index("epoch").reindex(epochs)
     columns = {
         "low": _errors(np.exp(mean - reach)),
         "mean": _errors(np.exp(mean)),
         "high": _errors(np.exp(mean + reach)),
         "value": run[list(METRICS)],
-        "deviation": (np.log(_errors(run)) - mean) / reach,
+        "deviation": (np.log(_errors(run).clip(lower=1e-9)) - mean) / reach,
     }
     band = pd.DataFrame({column: table.T.stack() for column, table in columns.items()})
     band = band.rename_axis(["metric", "epoch"]).reset_index()
@@ -185,21 +189,24 @@ def _errors(metrics: pd.DataFrame) -> pd.DataFrame:
     return metrics[list(METRICS)].assign(val_accuracy=1 - metrics["val_accuracy"])
 
 
-def _spread(errors: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the mean over seeds, and the standard deviation of one more run from it."""
-    groups = errors.groupby(["name", "epoch"])
-    variance = groups.var()
-    variance = (variance + variance.groupby("epoch").median()) / 2
-    return groups.mean(), np.sqrt(variance * (1 + 1 / groups.count()))
+def _spread(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean over seeds, and the standard deviation of one more run from it.
+
+    Args:
+        errors: logarithms, (configurations, seeds, epochs, metrics); NaN of an untrained head.
+    """
+    variance = errors.var(axis=1, ddof=1)
+    variance = (variance + np.nanmedian(variance, axis=0)) / 2
+    return errors.mean(axis=1), np.sqrt(variance * (1 + 1 / errors.shape[1]))
 
 
-def _critical_value(errors: pd.DataFrame) -> float:
-    """Return what the largest standardized deviation of 95 % of the recorded runs stays below."""
+def _critical_value(errors: np.ndarray) -> float:
+    """Return the 95 % quantile over recorded runs of the largest standardized deviation."""
     statistics = []
-    for seed, run in errors.groupby("seed"):
-        mean, deviation = _spread(errors.drop(seed, level="seed"))
-        standardized = (run.droplevel("seed") - mean).abs() / deviation
-        statistics.extend(standardized.groupby("name").max().max(axis="columns"))
+    for seed in range(errors.shape[1]):
+        mean, deviation = _spread(np.delete(errors, seed, axis=1))
+        standardized = np.abs(errors[:, seed] - mean) / deviation
+        statistics.extend(np.nanmax(standardized, axis=(1, 2)))
     rank = math.ceil((1 - ALPHA) * (len(statistics) + 1))
     return sorted(statistics)[rank - 1]
 

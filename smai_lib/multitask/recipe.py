@@ -1,4 +1,4 @@
-"""The best recipe for the reference report's backbone in its 20 epochs, and what each step gives.
+"""The best recipe found for the reference report's backbone in its 20 epochs, step by step.
 
 Three studies: the recipe with its ablations, the ladder of changes that lead from config 1 as
 published to the recipe, and a residual network beyond the reference report's backbone.
@@ -175,7 +175,7 @@ def summary(study: Study) -> pd.DataFrame:
 
 
 def ablation(study: Study) -> pd.DataFrame:
-    """Return what each ingredient gives: the loss without it, paired by seed with the recipe.
+    """Return how much worse the recipe is without each ingredient, paired by seed.
 
     Metrics are of one image of the test set. A network that was never trained on mirrored images
     has no good prediction for one, so the mirror average would be unfair.

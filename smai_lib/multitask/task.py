@@ -20,7 +20,7 @@ DIAGNOSED = slice(0, 512)  # training images whose gradients are compared
 
 
 class MultiTask:
-    """Joint loss lambda1 * CE + lambda2 * MSE of class and ink, and what a config varies about it.
+    """Joint loss lambda1 * CE + lambda2 * MSE of class and ink, with its metrics and augmentation.
 
     Z-scored ink divides the MSE by the variance of ink: it starts near 1 and ends at 1 - R². With
     learned weights the loss is sum(L / (2 exp(s)) + s / 2), with one parameter s for each task's
@@ -110,8 +110,8 @@ class MultiTask:
     def epoch_diagnostics(self, model: MultiTaskCNN, train: Split) -> dict[str, float]:
         """Return norms and cosine of the two unweighted losses' gradients in the backbone.
 
-        They are of the same training images after every epoch, in evaluation mode. A cosine below
-        0 means that the tasks conflict. Learned log variances are returned, too.
+        All epochs are compared on the same training images, in evaluation mode. A cosine below 0
+        means that the tasks conflict. Learned log variances are returned, too.
         """
         model.eval()
         parameters = list(model.backbone.parameters())

@@ -10,7 +10,7 @@ from smai_lib.multitask import task as task_module
 from smai_lib.multitask.config import MultiTaskConfig
 from smai_lib.multitask.data import Split, ink_of
 from smai_lib.multitask.model import MultiTaskOutput
-from smai_lib.multitask.task import MultiTask, confusion_counts, ink_baselines
+from smai_lib.multitask.task import MultiTask, ink_baselines
 
 FEW, ALL = slice(0, 40), slice(None)
 
@@ -122,8 +122,8 @@ def test_half_of_the_images_are_mirrored_and_keep_their_ink(tiny, small):
 def test_a_shifted_image_is_a_crop_of_the_padded_one(tiny, small):
     shown = augmented(small(shift=3), tiny)
     padded = F.pad(tiny.train.images[:1], (3,) * 4)
-    crops = [padded[..., y : y + 28, x : x + 28] for y in range(7) for x in range(7)]
-    assert any(torch.equal(shown.images[:1], crop) for crop in crops)
+    crops = padded.unfold(2, 28, 1).unfold(3, 28, 1)  # (1, 1, 7, 7, 28, 28)
+    assert (crops == shown.images[0]).all((-1, -2)).any()
     assert not torch.equal(shown.images, tiny.train.images)
 
 
@@ -151,17 +151,20 @@ def test_the_target_is_the_ink_of_the_augmented_or_of_the_original_image(tiny, s
 def test_gradient_diagnostics_are_those_of_the_two_losses(tiny, small):
     task, model = small(ink_scaling="z_score").build(tiny, 0)
     row = task.epoch_diagnostics(model, tiny.train)
-    train, gradients = tiny.train, []
-    for name in ("class", "ink"):
+    train = tiny.train
+    output = model.eval()(task.inputs(train, task_module.DIAGNOSED))
+    losses = {
+        "class": F.cross_entropy(output.logits, train.labels),
+        "ink": F.mse_loss(output.ink, train.ink) / train.ink.var(correction=0),
+    }
+    gradients = {}
+    for name, loss in losses.items():
         model.zero_grad()
-        output = model.eval()(task.inputs(train, task_module.DIAGNOSED))
-        z_scored_mse = F.mse_loss(output.ink, train.ink) / train.ink.std(correction=0) ** 2
-        loss = F.cross_entropy(output.logits, train.labels) if name == "class" else z_scored_mse
-        loss.backward()
-        gradient = torch.cat([p.grad.flatten() for p in model.backbone.parameters()])
-        assert row[f"{name}_gradient"] == pytest.approx(gradient.norm().item(), rel=1e-4)
-        gradients.append(gradient)
-    cosine = F.cosine_similarity(*gradients, dim=0).item()
+        loss.backward(retain_graph=True)
+        gradients[name] = torch.cat([p.grad.flatten() for p in model.backbone.parameters()])
+        norm = gradients[name].norm().item()
+        assert row[f"{name}_gradient"] == pytest.approx(norm, rel=1e-4)
+    cosine = F.cosine_similarity(gradients["class"], gradients["ink"], dim=0).item()
     assert row["gradient_cosine"] == pytest.approx(cosine, abs=1e-4)
 
 
@@ -192,7 +195,6 @@ def test_final_metrics_by_hand(tiny, small):
     counts = torch.tensor(final["nested"]["confusion"])
     assert counts.trace() == right.sum()
     assert counts.sum(1).tolist() == torch.bincount(test.labels, minlength=10).tolist()
-    assert counts.tolist() == confusion_counts(model, test)
 
 
 def test_ink_baselines_by_hand(tiny):
