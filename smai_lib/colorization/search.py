@@ -92,10 +92,7 @@ class ColorSearch(Study):
     def __init__(
         self, profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None
     ):
-        def load_data() -> ColorizationData:
-            return (data or cifar10()).take(*IMAGES[profile])
-
-        super().__init__("q2_search", profile, [], load_data)
+        super().__init__("q2_search", profile, [], partial(_load_data, profile, data))
         self.trials, self.seed, self.spaces = TRIALS[profile], seed, SPACES
         self.url = os.environ.get("SMAI_OPTUNA") or f"sqlite:///{self.root / 'search.db'}"
 
@@ -122,7 +119,7 @@ class ColorSearch(Study):
             pool.run_tasks(
                 partial(_run_trial, device=device),
                 todo,
-                (self.url, self.spaces, self.seed, self.data),
+                self,
                 **where,
                 total=len(todo),
                 unit="trial",
@@ -133,14 +130,33 @@ class ColorSearch(Study):
         if self.profile == "full":
             self.publish(trials=len(self.results))
 
-    def optuna_study(self, model: str) -> optuna.Study:
+    def optuna_study(self, model: str, place: int = 0) -> optuna.Study:
         """Return Optuna's own view of the search for a network, for its plots and importances.
 
+        Args:
+            model: name of the network.
+            place: place of the trial in the search that the sampler is for.
+
         Raises:
-            RunError: the database is damaged or cannot be opened.
+            RunError: the database is damaged, not supported or cannot be opened.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        return open_study(self.url, self.spaces[model], model, self.seed, self.data)
+        identity = repr((self.spaces[model], self.seed, self.data.fingerprint))
+        sampler = optuna.samplers.TPESampler(
+            n_startup_trials=RANDOM_TRIALS, seed=derive_seed(self.seed, model, place) % 2**32
+        )
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        lock = {"connect_args": {"timeout": LOCK_SECONDS}} if self.url.startswith("sqlite") else {}
+        with _storage_errors(self.url, ImportError, ValueError, RuntimeError):
+            study = optuna.create_study(
+                study_name=f"{model}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}",
+                storage=optuna.storages.RDBStorage(self.url, engine_kwargs=lock),
+                load_if_exists=True,
+                sampler=sampler,
+                pruner=optuna.pruners.MedianPruner(UNPRUNED_TRIALS, WARM_UP_EPOCHS),
+            )
+            study.get_trials(deepcopy=False)  # reads all of them, so that damage is noticed
+        return study
 
     def compute_results(self) -> pd.DataFrame:
         """Return one row a trial, complete or pruned, with the validation metrics of its end.
@@ -152,12 +168,9 @@ class ColorSearch(Study):
         for model, trial in self._done_trials():
             row = {"model": model, "trial": trial.number, "state": trial.state.name.lower()}
             row |= {**trial.params, "epochs": trial.last_step, "val_nll": trial.value}
-            row |= {"val_accuracy": trial.user_attrs["val_accuracy"], "seed": self.seed}
-            row |= {
-                "seconds": round(trial.duration.total_seconds(), 1),
-                **trial.user_attrs["facts"],
-            }
-            rows.append(row)
+            row["val_accuracy"] = trial.user_attrs["val_accuracy"]
+            row["seconds"] = round(trial.duration.total_seconds(), 1)
+            rows.append(row | trial.user_attrs["facts"])
         return pd.DataFrame(rows)
 
     def compute_history(self) -> pd.DataFrame:
@@ -187,38 +200,8 @@ class ColorSearch(Study):
         return trials
 
 
-def open_study(
-    url: str, space: Space, model: str, seed: int, data: ColorizationData, place: int = 0
-) -> optuna.Study:
-    """Return a new or continued Optuna study, with the sampler of the trial at `place`.
-
-    Args:
-        url: URL of the database.
-        space: the space.
-        model: name of the network.
-        seed: seed of the search.
-        data: the data; another set is another search.
-        place: place of a trial in the search.
-
-    Raises:
-        RunError: the database is damaged, not supported or cannot be opened.
-    """
-    identity = repr((space, seed, data.fingerprint))
-    sampler = optuna.samplers.TPESampler(
-        n_startup_trials=RANDOM_TRIALS, seed=derive_seed(seed, model, place) % 2**32
-    )
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    options = {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else {}
-    with _storage_errors(url, ImportError, ValueError, RuntimeError):
-        study = optuna.create_study(
-            study_name=f"{model}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}",
-            storage=optuna.storages.RDBStorage(url, engine_kwargs=options),
-            load_if_exists=True,
-            sampler=sampler,
-            pruner=optuna.pruners.MedianPruner(UNPRUNED_TRIALS, WARM_UP_EPOCHS),
-        )
-        study.get_trials(deepcopy=False)  # reads all of them, so that damage is noticed
-    return study
+def _load_data(profile: str, data: ColorizationData | None) -> ColorizationData:
+    return (data or cifar10()).take(*IMAGES[profile])
 
 
 @contextmanager
@@ -235,21 +218,22 @@ def _storage_errors(url: str, *further: type[Exception]) -> Iterator[None]:
         ) from error
 
 
-def _run_trial(item: tuple[str, int], shared, report: pool.Report, *, device: str) -> None:
+def _run_trial(
+    item: tuple[str, int], search: ColorSearch, report: pool.Report, *, device: str
+) -> None:
     """Train the trial of a network at a place in the search; the first one is the base config."""
     model, place = item
-    url, spaces, seed, data = shared
-    base, ranges = spaces[model]
-    with _storage_errors(url):
-        study = open_study(url, spaces[model], model, seed, data, place)
+    base, ranges = search.spaces[model]
+    with _storage_errors(search.url):
+        study = search.optuna_study(model, place)
         # without the lock, two workers may take the same trial from SQLite's queue
-        with FileLock(paths.lock_file(Path(url))):
+        with FileLock(paths.lock_file(Path(search.url))):
             if place == 0:
                 study.enqueue_trial({key: getattr(base, key) for key in ranges})
             trial = study.ask(ranges)
         trial.set_user_attr("place", place)
         try:
-            value = _train(trial, base.replace(**trial.params), data, seed, choose_device(device))
+            value = _train(trial, base.replace(**trial.params), search, choose_device(device))
             study.tell(trial, value)
         except (optuna.TrialPruned, NonFiniteLossError):
             study.tell(trial, state=TrialState.PRUNED)
@@ -257,16 +241,14 @@ def _run_trial(item: tuple[str, int], shared, report: pool.Report, *, device: st
 
 
 def _train(
-    trial: optuna.Trial,
-    config: ColorizationConfig,
-    data: ColorizationData,
-    seed: int,
-    device: torch.device,
+    trial: optuna.Trial, config: ColorizationConfig, search: ColorSearch, device: torch.device
 ) -> float:
     """Train the config of a trial, store what results need, and return the validation NLL."""
-    task, model = config.build(data, seed)
+    data = search.data
+    task, model = config.build(data, search.seed)
     facts = {
         "parameters": parameter_count(model),
+        "seed": search.seed,
         "train_images": len(data.train.images),
         "data_source": data.source,
         "data_fingerprint": data.fingerprint,
@@ -288,7 +270,7 @@ def _train(
         data.train,
         data.validation,
         config,
-        seed=seed,
+        seed=search.seed,
         device=device.type,
         on_epoch=on_epoch,
     )

@@ -60,6 +60,11 @@ def over_seeds(
     return [(name, config, seed) for seed in seeds for name, config in configs.items()]
 
 
+def best_weights(study: "Study") -> dict[str, Path]:
+    """Return the file of weights of the best run, as "best"."""
+    return {"best": study.best_run.weights_file}
+
+
 class Study:
     """Runs that belong together, and their results under one profile.
 
@@ -75,8 +80,7 @@ class Study:
             best configuration, and whose value the best of its seeds.
         choose: function of the results that names the best configuration instead.
         tables: further tables by name, each a function of the study; or another "results".
-        weights: function of the study that returns the weights that `full` ships, by suffix;
-            default: those of the best run, as "best".
+        weights: function of the study that returns the weights that `full` ships, by suffix.
 
     Raises:
         ConfigError: the profile is unknown.
@@ -94,13 +98,13 @@ class Study:
         rank: str = "val_accuracy",
         choose: Callable[[pd.DataFrame], str] | None = None,
         tables: Mapping[str, Callable[["Study"], pd.DataFrame]] | None = None,
-        weights: Callable[["Study"], dict[str, Path]] | None = None,
+        weights: Callable[["Study"], dict[str, Path]] = best_weights,
     ):
         check_profile(profile)
         self.name, self.profile, self.load_data = name, profile, load_data
         self.root = paths.runs_dir() / profile / name
         self.rank, self.choose = rank, choose or self._highest_mean
-        self.weights = weights or (lambda study: {"best": study.best_run.weights_file})
+        self.weights = weights
         self.table_functions = {
             "results": type(self).compute_results,
             "history": type(self).compute_history,
@@ -291,7 +295,3 @@ def span(values: pd.Series) -> str:
     """Return "LOW to HIGH" of the values, or the value if all are equal."""
     low, high = values.min(), values.max()
     return str(low) if low == high else f"{low} to {high}"
-
-
-plan = Study  # until multitask is committed with the new name
-Run.require_result = Run.result
