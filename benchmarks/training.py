@@ -8,7 +8,7 @@ gives one ratio, so a busy minute slows all arms alike.
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -278,18 +278,22 @@ def compare(case: Case, rounds: int) -> pd.DataFrame:
     return table
 
 
-def main() -> None:
-    """Compare all networks, and record the table on request."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compare all networks, and record the table on request.
+
+    Args:
+        arguments: of the command line, by default those of this process.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="rounds of all arms (default: 5)")
     parser.add_argument("--record", action="store_true", help="write report/results/speed.csv")
-    arguments = parser.parse_args()
-    if arguments.rounds < 1:
-        parser.error(f"argument --rounds: found {arguments.rounds}, expected at least 1")
-    tables = {case.name: compare(case, arguments.rounds) for case in make_cases()}
-    if arguments.record:
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error(f"argument --rounds: found {options.rounds}, expected at least 1")
+    tables = {case.name: compare(case, options.rounds) for case in make_cases()}
+    if options.record:
         table = pd.concat(tables, names=["network", "arm"])
-        table = table.assign(cpu=processor(), torch=torch.__version__, rounds=arguments.rounds)
+        table = table.assign(cpu=processor(), torch=torch.__version__, rounds=options.rounds)
         files.write(paths.RESULTS / "speed.csv", table.to_csv())
         files.record_checksum(paths.RESULTS / "speed.csv")
 
