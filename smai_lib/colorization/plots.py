@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 
-from ..core.plots import draw_arrow, draw_box, new_axes
+from ..core.plots import draw_arrow, draw_box, legend_above, new_axes
 from .model import ColorizationUNet
 
 MARKERS = "_xo^svD"
@@ -61,8 +61,8 @@ def plot_sweep(history: pd.DataFrame, reference: float) -> Figure:
         axes.set_title(name, fontsize=9)
     for axes in grid.flat[len(runs) :]:
         axes.remove()
+    legend_above(grid[0, 0])
     figure = grid[0, 0].figure
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     figure.supxlabel("epoch")
     figure.supylabel("NLL")
     return figure
@@ -134,5 +134,5 @@ def plot_by_color(colors: pd.DataFrame, palette: torch.Tensor, names: Sequence[s
     axes.set_xticks(places, [f"{share:.0%}" for share in pixels / pixels.sum()])
     axes.set(xlabel="true colour and its share, the most frequent first")
     axes.set(ylabel="share predicted right", ylim=(-0.03, 1.03), xlim=(-0.5, len(pixels) - 0.5))
-    axes.figure.legend(loc="outside upper center", ncols=len(names))
+    legend_above(axes)
     return axes.figure
