@@ -55,10 +55,8 @@ def plot_maps(
         axes_of_column[0].set_title(f"{block.replace('block', 'b')}, {channel}", fontsize=9)
         highest = maps[block][:, channels[block]].quantile(CLIP)
         for axes, values in zip(axes_of_column, maps[block][:, channel], strict=True):
-            shown = show(axes, values, highest)
-    figure = grid[0, 0].figure
-    figure.colorbar(shown, ax=grid, shrink=0.6, extend="max", ticks=[], label="activation")
-    return figure
+            show(axes, values, highest)
+    return grid[0, 0].figure
 
 
 def plot_blocks(image: torch.Tensor, maps: Mapping[str, torch.Tensor], channels: int) -> Figure:

@@ -17,7 +17,7 @@ from .model import IMAGE_SIZE, MultiTaskCNN
 
 def plot_images(images: Sequence[torch.Tensor], titles: Sequence[str]) -> Figure:
     """Plot raw images, each (1, H, W) uint8, five a row, with titles."""
-    grid = plots.new_axes(math.ceil(len(images) / 5), 5, width=1.3, height=1.6)
+    grid = plots.new_axes(math.ceil(len(images) / 5), 5, width=1.3, height=1.7)
     for axes in grid.flat:
         axes.axis("off")
     for axes, image, title in zip(grid.flat, images, titles, strict=False):
