@@ -94,7 +94,7 @@ def show(table: pd.DataFrame, **formats: str) -> HTML:
         formats: other formats by column, such as `share="{:.1%}"`.
     """
     floats = dict.fromkeys(table.select_dtypes("float").columns, "{:.4f}")
-    style = table.style.hide(axis="index").format(floats | formats, escape="html")
+    style = table.style.hide(axis="index").format(floats | formats, escape="html", na_rep="–")
     style = style.format_index(escape="html", axis="columns")
     # without ids and classes the HTML is a third of the size, and the same in every run
     return HTML(style.to_html(exclude_styles=True))
