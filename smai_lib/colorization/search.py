@@ -35,7 +35,6 @@ from .config import ColorizationConfig
 from .data import ColorizationData, cifar10
 from .studies import REPORT_CNN, UNET
 
-SEARCHED = ("learning_rate", "batch_size", "num_filters", "kernel_size", "optimizer")
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 RANDOM_TRIALS = 8  # before the sampler learns from earlier trials
 UNPRUNED_TRIALS = 5  # complete trials before the median counts
@@ -53,29 +52,29 @@ class Space(NamedTuple):
     ranges: dict[str, BaseDistribution]
 
 
-def make_space(base: ColorizationConfig, learning_rates: tuple[float, float], **choices) -> Space:
-    """Return the space of a range of learning rates and of choices for the other keys."""
-    choices["optimizer"] = ("Adam", "AdamW")
-    ranges = {key: CategoricalDistribution(choices[key]) for key in SEARCHED[1:]}
-    return Space(base, {"learning_rate": FloatDistribution(*learning_rates, log=True), **ranges})
-
-
 SPACES = {
-    "cnn": make_space(
+    "cnn": Space(
         REPORT_CNN.replace(keep="last", epochs=4),
-        (3e-4, 1e-2),
-        batch_size=(16, 32, 64, 128),
-        num_filters=(8, 16, 32),
-        kernel_size=(3, 5, 7),
+        {
+            "learning_rate": FloatDistribution(3e-4, 1e-2, log=True),
+            "batch_size": CategoricalDistribution((16, 32, 64, 128)),
+            "num_filters": CategoricalDistribution((8, 16, 32)),
+            "kernel_size": CategoricalDistribution((3, 5, 7)),
+            "optimizer": CategoricalDistribution(("Adam", "AdamW")),
+        },
     ),
-    "unet": make_space(
+    "unet": Space(
         UNET.replace(dropout_rate=0.1, keep="last", epochs=3),
-        (5e-4, 2e-2),
-        batch_size=(32, 64, 128),
-        num_filters=(8, 12, 16),
-        kernel_size=(3, 5),
+        {
+            "learning_rate": FloatDistribution(5e-4, 2e-2, log=True),
+            "batch_size": CategoricalDistribution((32, 64, 128)),
+            "num_filters": CategoricalDistribution((8, 12, 16)),
+            "kernel_size": CategoricalDistribution((3, 5)),
+            "optimizer": CategoricalDistribution(("Adam", "AdamW")),
+        },
     ),
 }
+SEARCHED = tuple(SPACES["cnn"].ranges)
 
 
 class ColorSearch(Study):

@@ -6,28 +6,33 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from smai_lib.colorization import search as search_module
 from smai_lib.colorization.config import ColorizationConfig
-from smai_lib.colorization.search import DONE, SEARCHED, ColorSearch, make_space
+from smai_lib.colorization.search import DONE, SEARCHED, ColorSearch, Space
 from smai_lib.core.errors import NonFiniteLossError, RunError
 from smai_lib.core.files import exclusive
 from smai_lib.core.training import Fitted, fit
 from tests.conftest import make_colors
 
 BASE = ColorizationConfig(num_colors=4, num_filters=2, kernel_size=3, epochs=2, batch_size=10)
+RANGES = {
+    "learning_rate": FloatDistribution(1e-3, 1e-1, log=True),
+    "batch_size": CategoricalDistribution((5, 10)),
+    "num_filters": CategoricalDistribution((2, 3)),
+    "kernel_size": CategoricalDistribution((1, 3)),
+    "optimizer": CategoricalDistribution(("Adam", "AdamW")),
+}
 
 
 def make_search(root, trials=4, seed=0, models=("cnn",)):
     """Return a search on a few small images, with its database under `root`."""
-    choices = {"batch_size": (5, 10), "num_filters": (2, 3), "kernel_size": (1, 3)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SMAI_RUNS", str(root))
         search = ColorSearch("quick", seed, make_colors((20, 5, 5), 4, side=16))
     search.trials = trials
-    search.spaces = {
-        model: make_space(BASE.replace(model=model), (1e-3, 1e-1), **choices) for model in models
-    }
+    search.spaces = {model: Space(BASE.replace(model=model), RANGES) for model in models}
     return search
 
 
