@@ -68,10 +68,9 @@ class ToyConfig(Config):
             return ToyTask(), self.build_network()
 
     def build_network(self):
-        hidden = nn.Linear(16, self.width, bias=self.bias)
         return nn.Sequential(
             nn.Flatten(),
-            hidden,
+            nn.Linear(16, self.width, bias=self.bias),
             nn.BatchNorm1d(self.width),
             nn.ReLU(),
             nn.Dropout(0.1),
@@ -91,9 +90,9 @@ def config():
 @pytest.fixture(scope="session")
 def data():
     images = torch.randn(200, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    split = Split(images, (images[:, 0, 0, 0] > 0).long())
-    parts = (slice(80), slice(80, 140), slice(140, 200))
-    splits = [Split(*(column[part] for column in split)) for part in parts]
+    labels = (images[:, 0, 0, 0] > 0).long()
+    parts = zip(images.split([80, 60, 60]), labels.split([80, 60, 60]), strict=True)
+    splits = [Split(*part) for part in parts]
     return Dataset(*splits, "toy", None, "f" * 64)
 
 
