@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import ConfigError
+from .files import load_into, read_weights
 
 WARM_UP = 0.25  # share of training in which the learning rate of the one-cycle schedule rises
 LARGEST_SEED = 2**32 - 1
@@ -136,10 +137,14 @@ class Config(BaseModel):
         """
         raise NotImplementedError
 
+    def build_network(self) -> torch.nn.Module:
+        """Return the untrained network."""
+        raise NotImplementedError
+
     def load_model(self, file: str | os.PathLike) -> torch.nn.Module:
         """Return the network of this config with the weights in `file`, in evaluation mode.
 
         Raises:
             IntegrityError: the file is missing, altered, or holds another network's weights.
         """
-        raise NotImplementedError
+        return load_into(self.build_network(), read_weights(file), file)

@@ -1,13 +1,11 @@
 """Config of a multi-task run: what to train on Fashion-MNIST, and the network that it builds."""
 
-import os
 import warnings
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ..core.config import Config, unused_key
-from ..core.files import load_into, read_weights
 from ..core.training import seeded
 from .data import FashionMNIST
 from .model import MultiTaskCNN
@@ -110,11 +108,3 @@ class MultiTaskConfig(Config):
             ink_scale: mean and standard deviation of ink, which z-scored ink needs.
         """
         return MultiTaskCNN(self, ink_scale)
-
-    def load_model(self, file: str | os.PathLike) -> MultiTaskCNN:
-        """Return the network with the weights in `file`, in evaluation mode.
-
-        Raises:
-            IntegrityError: the file is missing, altered, or holds another network's weights.
-        """
-        return load_into(self.build_network(), read_weights(file), file)

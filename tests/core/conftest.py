@@ -13,7 +13,6 @@ from torch import nn
 from smai_lib.core import paths
 from smai_lib.core.config import Config
 from smai_lib.core.data import Dataset
-from smai_lib.core.files import load_into, read_weights
 from smai_lib.core.runs import Run
 from smai_lib.core.training import evaluate, seeded
 
@@ -76,9 +75,6 @@ class ToyConfig(Config):
             nn.Dropout(0.1),
             nn.Linear(self.width, 2),
         )
-
-    def load_model(self, file):
-        return load_into(self.build_network(), read_weights(file), file)
 
 
 @pytest.fixture(scope="session")
