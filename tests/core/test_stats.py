@@ -95,14 +95,12 @@ def test_only_shared_seeds_are_compared_and_one_is_not_enough():
 
 
 def test_pooled_steps_are_tested_against_the_residuals_of_a_two_way_model():
-    results = runs(a=[0.0] * 5, b=NOISE, c=RAISED).sample(frac=1, random_state=0)
-    results = results.sort_values("name", kind="stable")
+    results = runs(c=[0.0] * 5, b=NOISE, a=RAISED)
     table = stats.pooled_steps(results, "accuracy")
-    model = ols("accuracy ~ C(name, Diff) + C(seed)", results).fit()
-    for number, name in enumerate("bc", start=1):
-        assert table.loc[name, "t"] == pytest.approx(model.tvalues.iloc[number])
-        assert table.loc[name, "p"] == pytest.approx(model.pvalues.iloc[number])
-    assert table["step"].tolist() == pytest.approx([-0.001, 0.006])
+    assert table["step"].to_dict() == pytest.approx({"b": -0.001, "a": 0.006})
+    model = ols("accuracy ~ C(name, Diff) + C(seed)", results).fit()  # b - a, then c - b
+    assert table.loc[["a", "b"], "t"].to_numpy() == pytest.approx(-model.tvalues[1:3].to_numpy())
+    assert table.loc[["a", "b"], "p"].to_numpy() == pytest.approx(model.pvalues[1:3].to_numpy())
     assert table["p_holm"].max() == pytest.approx(min(1, table["p"].max()))
 
 
