@@ -19,7 +19,7 @@ def whole_number(name: str, value: Any, least: int = 0) -> int:
     """Return `value` as an int; integers of numpy and pandas count as whole numbers.
 
     Raises:
-        ConfigError: `value` is not a whole number from `least` to LARGEST_SEED. A bool is none.
+        ConfigError: `value` is not a whole number from `least` to LARGEST_SEED, or is a bool.
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ConfigError(f"{name}: found {value!r}, expected a whole number")

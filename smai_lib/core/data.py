@@ -2,7 +2,7 @@
 
 Every data set has several sources. The first that has all of it serves it: an explicit directory,
 the repository's `data/`, a copy on the system, or what can be downloaded. What is downloaded is
-verified before it is kept in `data/`. Where no source answers, a stand-in ships with the library.
+verified before it is kept in `data/`. If no source has it, a stand-in from the library serves.
 """
 
 import hashlib
@@ -26,17 +26,17 @@ from .errors import DataError
 
 SAMPLE = "sample"
 PATCH_SOURCE = "bundled photo patches"
-# data that stand in where no source answers, with the warning for every result on them
+# sources that ship with the library, with the warning for every result on them
 STAND_INS = {SAMPLE: "SAMPLE DATA", PATCH_SOURCE: "PHOTO PATCHES, NOT THE STUDY'S IMAGES"}
 FETCH = "`smai fetch`"
 UNVERIFIED = "unverified"  # folder in which a download is unpacked and verified
-SPLIT_SEED = 2017  # of the split into training and validation images, the same for every run
-VALIDATION_SHARE = 0.1
+SPLIT_SEED = 2017  # seed of the split into training and validation images
+VALIDATION_SHARE = 0.1  # share of the training files
 CONNECT_SECONDS = 5  # for a host to answer, or to send more
 COMMAND_SECONDS = 120  # for apt-get and the like
-LARGEST = 500_000_000  # bytes of a download; the largest archive has 170 million
-LEAST_SPEED = 100_000  # bytes a second, after the first START_SECONDS
-START_SECONDS = 10
+MOST_BYTES = 500_000_000  # of a download; the largest archive has 170 million
+LEAST_SPEED = 100_000  # bytes a second on average, after the first SLOW_SECONDS
+SLOW_SECONDS = 10
 Fetcher = Callable[[Path], Iterable[Path]]
 
 
@@ -238,7 +238,7 @@ def _read_url(url: str) -> bytearray:
         for chunk in response.raw.stream(1 << 12, decode_content=False):
             content += chunk
             seconds = time.monotonic() - start
-            if len(content) > LARGEST or len(content) < LEAST_SPEED * (seconds - START_SECONDS):
+            if len(content) > MOST_BYTES or len(content) < LEAST_SPEED * (seconds - SLOW_SECONDS):
                 raise DataError(f"given up after {len(content):,} bytes in {seconds:.0f} s")
     return content
 

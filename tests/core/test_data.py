@@ -39,7 +39,7 @@ class Host(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def host(monkeypatch, serve):
     """The address of a `Host`, with limits of few seconds and bytes, and no proxy."""
-    limits = {"CONNECT_SECONDS": 1, "START_SECONDS": 1, "LARGEST": 3_000_000}
+    limits = {"CONNECT_SECONDS": 1, "SLOW_SECONDS": 1, "MOST_BYTES": 3_000_000}
     for limit, value in limits.items():
         monkeypatch.setattr(data, limit, value)
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
