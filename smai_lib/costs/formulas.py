@@ -178,7 +178,9 @@ def markdown_table(table: pd.DataFrame) -> str:
     """Return a table of formulas, factored, as Markdown."""
     lines = [["Layer", *table.columns], ["---"] * (len(table.columns) + 1)]
     for name, formulas in table.iterrows():
-        lines.append([name, *(f"${latex(sympy.factor(formula))}$" for formula in formulas)])
+        lines.append(
+            [name, *(rf"$\displaystyle {latex(sympy.factor(formula))}$" for formula in formulas)]
+        )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -46,7 +46,7 @@ def test_sizes_outside_the_formulas_are_refused(sizes, message):
 def test_a_markdown_table_has_a_row_a_layer_and_upright_names():
     lines = formulas.markdown_table(formulas.formula_table()[["weights"]]).splitlines()
     assert lines[:2] == ["| Layer | weights |", "| --- | --- |"] and len(lines) == 10
-    assert lines[7] == r"| Deconv3 | $4 \, \mathrm{NC} \, \mathrm{NF}$ |"
+    assert lines[7] == r"| Deconv3 | $\displaystyle 4 \, \mathrm{NC} \, \mathrm{NF}$ |"
 
 
 def test_a_derivation_shows_factors_products_and_what_they_share():
