@@ -71,6 +71,6 @@ def _row(match: re.Match) -> str:
     """Return figures side by side: a grid in typst, and a div in HTML."""
     figures = match[0].splitlines()
     columns = ", ".join(["1fr"] * len(figures))
-    start = f"```{{=typst}}\n#grid(columns: ({columns}), column-gutter: 1.2em, [\n```"
+    start = f"```{{=typst}}\n#grid(columns: ({columns}), [\n```"
     between = "\n\n```{=typst}\n], [\n```\n\n"
     return f"::: row\n\n{start}\n\n{between.join(figures)}\n\n```{{=typst}}\n])\n```\n\n:::\n"
