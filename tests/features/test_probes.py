@@ -47,6 +47,17 @@ def test_the_strength_is_not_chosen_on_the_images_reported(splits):
     assert first["accuracy"] > second["accuracy"] and first["rmse"] < second["rmse"]
 
 
+def test_the_strength_is_the_best_on_the_images_to_choose_on(splits, monkeypatch):
+    fit, choose, _ = splits
+    splits = [fit, choose, choose]
+    features = [split.images.float() for split in splits]
+    best = probes.probe(features, splits)
+    for strength in probes.STRENGTHS:
+        monkeypatch.setattr(probes, "STRENGTHS", [strength])
+        alone = probes.probe(features, splits)
+        assert alone["accuracy"] <= best["accuracy"] and alone["rmse"] >= best["rmse"]
+
+
 def test_every_block_is_probed_beside_the_pixels(network, splits):
     networks = {"a": network(), "b": network(num_layers=3)}
     table = probes.probe_blocks(networks, splits)
