@@ -14,6 +14,7 @@ from .colorization.images import color_images
 from .colorization.palette import SUPPLIED
 from .colorization.studies import REPORT_CNN
 from .core.config import Config
+from .core.data import Dataset
 from .core.runs import train as train_run
 from .core.tracking import requested_mode
 from .multitask.data import fashion_mnist
@@ -64,12 +65,17 @@ def _option(key: str, base: Config) -> inspect.Parameter:
     )
 
 
+def _take(data: Dataset, images: int) -> Dataset:
+    """Return the first images, or all, which are the data set itself."""
+    return data.take(images) if images < len(data.train[0]) else data
+
+
 @add_command("q1", lambda_config(1.0), "Train a multi-task network on Fashion-MNIST.")
 def train_q1(config: Config, seed: int, images: int) -> None:
     """Train a multi-task run, print its placement among recorded runs, and plot it there."""
     for table in ("results", "history"):
         lambda_study().table(table)  # damaged records are refused before the training
-    run = train_run(config, fashion_mnist().take(images), seed)
+    run = train_run(config, _take(fashion_mnist(), images), seed)
     picture = run.folder / "among_recorded.png"
     plot_among_recorded(run).savefig(picture)
     print("\n".join([*summarize(run), f"plotted among recorded runs: {picture}"]))
@@ -82,7 +88,7 @@ def train_q2(config: Config, seed: int, images: int) -> None:
         data = cifar10()
     else:
         data = prepare(color_images(), config.num_colors)
-    run = train_run(config, data.take(images), seed)
+    run = train_run(config, _take(data, images), seed)
     metrics = run.metrics
     print(
         f"test_accuracy {metrics['test_accuracy']:.4f}, test_nll {metrics['test_nll']:.4f}; "

@@ -24,7 +24,7 @@ FINISH_SECONDS = 30  # for wandb to catch up with a finished run; a tenth after 
 
 
 def requested_mode() -> str:
-    """Return the mode that WANDB_MODE asks for; default: offline.
+    """Return the mode that WANDB_MODE and WANDB_DISABLED ask for; default: offline.
 
     Raises:
         ConfigError: wandb has no such mode.
@@ -32,7 +32,8 @@ def requested_mode() -> str:
     mode = os.environ.get("WANDB_MODE") or "offline"
     if mode not in MODES:
         raise ConfigError(f"WANDB_MODE: found {mode!r}, expected one of {', '.join(MODES)}")
-    return mode
+    disabled = os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "on")
+    return "disabled" if disabled else mode
 
 
 @contextmanager

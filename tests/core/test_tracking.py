@@ -95,12 +95,20 @@ def test_an_error_marks_the_wandb_run_as_failed(toy):
     assert records(toy, "exit")[0]["exit_code"] == 1
 
 
-@pytest.mark.parametrize("mode, expected", [(None, "offline"), ("", "offline"), ("run", "run")])
-def test_tracking_is_offline_unless_asked(monkeypatch, mode, expected):
+@pytest.mark.parametrize(
+    "variables, mode",
+    [
+        ({}, "offline"),
+        ({"WANDB_MODE": ""}, "offline"),
+        ({"WANDB_MODE": "run"}, "run"),
+        ({"WANDB_MODE": "online", "WANDB_DISABLED": "true"}, "disabled"),
+    ],
+)
+def test_tracking_is_offline_unless_asked(monkeypatch, variables, mode):
     monkeypatch.delenv("WANDB_MODE")
-    if mode is not None:
-        monkeypatch.setenv("WANDB_MODE", mode)
-    assert tracking.requested_mode() == expected
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert tracking.requested_mode() == mode
 
 
 def test_a_wrong_mode_is_refused_before_training(toy, monkeypatch):
