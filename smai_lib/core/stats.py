@@ -1,7 +1,7 @@
 """Statistics of a few runs: intervals, paired differences, equivalence, corrections.
 
 Runs with the same seed share their order of images and, as far as their configurations allow, their
-initial weights. Differences are therefore taken seed by seed and tested as paired (Student's t).
+initial weights. Differences are therefore paired by seed.
 Holm's method corrects for several comparisons. Two configurations count as equal only if two
 one-sided tests put their difference within a margin (TOST, Schuirmann 1987), never because a test
 of difference fails.
@@ -80,71 +80,53 @@ def holm(p: pd.Series) -> pd.Series:
 def paired_differences(
     results: pd.DataFrame, metric: str, pairs: Sequence[tuple[str, str]], *, margin: float
 ) -> pd.DataFrame:
-    """Return the difference of a metric between pairs of configurations, seed by seed.
+    """Return the difference of a metric between pairs of configurations, paired by seed.
+
+    A few seeds estimate the variance of one difference poorly. A two-way model (configuration +
+    seed) pools the residuals of all configurations in `results`; it assumes that their variance is
+    the same. With two configurations it is Student's paired test.
 
     Args:
-        results: a row a run, with `name` and `seed`.
+        results: a row a run, with `name` and `seed`; only seeds that all configurations have count.
         metric: column of `results`.
         pairs: (first, second) names; the difference is first minus second.
         margin: differences smaller than this, either way, do not matter.
 
     Returns:
-        A row a pair: first, second, the number of `seeds` that both have, mean `difference` with
-        its 95 % interval (`low`, `high`), `p` and, for equivalence, `p_equal`, both corrected by
-        Holm's method over the pairs, and `verdict`: higher, lower, equal (within the margin), not
+        A row a pair: first, second, the number of `seeds`, mean `difference` with its 95 % interval
+        (`low`, `high`), `t`, its `p` and, for equivalence, `p_equal`, both corrected by Holm's
+        method over the pairs, and `verdict`: higher, lower, equal (within the margin), not
         resolved, or not enough seeds (a single one).
     """
-    values = results.pivot(index="seed", columns="name", values=metric)
-    table = pd.DataFrame(pairs, columns=["first", "second"])
-    first, second = values[table["first"]], values[table["second"]]
-    differences = pd.DataFrame(first.to_numpy() - second.to_numpy())  # (seeds, pairs)
-    mean, error, seeds = differences.mean(), differences.sem(), differences.count()
-    half = _t_quantile(seeds - 1) * error
-    t = (mean / error).fillna(0)  # 0 / 0: identical in all seeds
-    p = 2 * stats.t.sf(t.abs(), seeds - 1)
+    values = results.pivot(index="seed", columns="name", values=metric).dropna()
+    residuals = values.sub(values.mean(axis=1), axis=0)
+    residuals = residuals - residuals.mean()
+    seeds, configurations = values.shape
+    freedom = (seeds - 1) * (configurations - 1)
+    variance = residuals.pow(2).to_numpy().sum() / freedom if freedom else np.nan
+    error = np.sqrt(2 * variance / seeds)
+    table = pd.DataFrame(pairs, columns=["first", "second"]).assign(seeds=seeds)
+    means = values.mean()
+    difference = table["first"].map(means) - table["second"].map(means)
+    half = _t_quantile(freedom) * error
+    t = (difference / error).fillna(0) if freedom else difference / error  # 0 / 0: no difference
     # the larger p of two one-sided tests, against the nearer end of the margin
-    p_equal = stats.t.sf((margin - mean.abs()) / error, seeds - 1)
+    p_equal = stats.t.sf((margin - difference.abs()) / error, freedom)
     table = table.assign(
-        seeds=seeds,
-        difference=mean,
-        low=mean - half,
-        high=mean + half,
-        p=holm(pd.Series(p)),
+        difference=difference,
+        low=difference - half,
+        high=difference + half,
+        t=t,
+        p=holm(pd.Series(2 * stats.t.sf(t.abs(), freedom))),
         p_equal=holm(pd.Series(p_equal)),
     )
     conditions = {
-        "not enough seeds": seeds < 2,
+        "not enough seeds": table["seeds"] < 2,
         "equal": table["p_equal"] < ALPHA,
         "not resolved": table["p"] >= ALPHA,
-        "higher": mean > 0,
+        "higher": difference > 0,
     }
     return table.assign(verdict=np.select(list(conditions.values()), list(conditions), "lower"))
-
-
-def pooled_steps(results: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Test the step from each configuration to the next against the variance of all runs.
-
-    Three seeds estimate the variance of one step poorly. A two-way model (configuration + seed)
-    pools the residuals of all configurations; it assumes that their variance is the same.
-
-    Args:
-        results: a row a run, with `name` and `seed`; all configurations have the same seeds.
-        metric: column of `results`.
-
-    Returns:
-        `step`, `t`, `p` (two-sided) and `p_holm`, corrected over all steps, by name; the first
-        configuration has none.
-    """
-    values = results.pivot(index="seed", columns="name", values=metric)[results["name"].unique()]
-    centred = values.sub(values.mean(axis=1), axis=0)
-    residuals = centred - centred.mean()
-    seeds, configurations = values.shape
-    freedom = (seeds - 1) * (configurations - 1)
-    variance = (residuals**2).to_numpy().sum() / freedom
-    steps = pd.DataFrame({"step": values.mean().diff().dropna()})
-    steps["t"] = steps["step"] / (2 * variance / seeds) ** 0.5
-    steps["p"] = 2 * stats.t.sf(steps["t"].abs(), freedom)
-    return steps.assign(p_holm=holm(steps["p"]))
 
 
 def mcnemar(first, second) -> tuple[tuple[int, int], float]:
@@ -164,5 +146,5 @@ def mcnemar(first, second) -> tuple[tuple[int, int], float]:
     return (only_first, only_second), test.pvalue
 
 
-def _t_quantile(freedom: pd.Series) -> np.ndarray:
+def _t_quantile(freedom: pd.Series | int) -> np.ndarray:
     return stats.t.ppf(1 - ALPHA / 2, freedom)

@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..core.config import Config
-from ..core.stats import paired_differences, pooled_steps
+from ..core.stats import paired_differences
 from ..core.study import Study, over_seeds
 from .data import FashionMNIST
 from .model import IMAGE_SIZE, MultiTaskCNN
@@ -202,16 +202,21 @@ def ablation(study: Study) -> pd.DataFrame:
     return table
 
 
-def rungs(study: Study, metric: str = "test_accuracy") -> pd.DataFrame:
+def rungs(study: Study) -> pd.DataFrame:
     """Return the ladder's results, a row a configuration, with the step from the one before.
 
     Returns:
-        Means and standard deviations (`sd`) over seeds of accuracy and RMSE on test; of `metric`
-        the columns of `stats.pooled_steps`; `share`, the step divided by the sum of all steps.
+        Means and standard deviations (`sd`) over seeds of accuracy and RMSE on test; `step` in
+        accuracy, with `t` and `p` of `stats.paired_differences`; `share`, the step divided by the
+        sum of all steps.
     """
     groups = study.results.groupby("name", sort=False)[["test_accuracy", "test_rmse"]]
     table = groups.mean().join(groups.std().add_suffix(" sd"))
-    table = table.join(pooled_steps(study.results, metric))
+    names = list(table.index)
+    pairs = list(zip(names[1:], names[:-1], strict=True))
+    steps = paired_differences(study.results, "test_accuracy", pairs, margin=MARGINS["accuracy"])
+    steps = steps.set_index("first").rename(columns={"difference": "step"})
+    table = table.join(steps[["step", "t", "p"]])
     table["share"] = table["step"] / table["step"].sum()
     return table.rename_axis("rung").reset_index()
 

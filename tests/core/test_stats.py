@@ -69,7 +69,9 @@ def test_several_comparisons_are_corrected_by_holm():
     alone = {name: compare_with_a(name, **shifts)["p"].item() for name in shifts}
     assert alone["b"] < alone["d"] < alone["c"]
     together = compare_with_a(*shifts, **shifts)["p"].tolist()
-    assert together == pytest.approx([3 * alone["b"], alone["c"], 2 * alone["d"]], rel=1e-6)
+    ranked = [3 * alone["b"], 2 * alone["d"], alone["c"]]
+    expected = np.maximum.accumulate(ranked)[[0, 2, 1]]
+    assert together == pytest.approx(np.minimum(expected, 1), rel=1e-6)
 
 
 def test_ours_stand_beside_the_published_values():
@@ -85,23 +87,27 @@ def test_ours_stand_beside_the_published_values():
     assert agreement["mean_absolute_difference"] == pytest.approx(-agreement["mean_difference"])
 
 
-def test_only_shared_seeds_are_compared_and_one_is_not_enough():
-    table = compare_with_a("b", "c", b=RAISED[:3], c=[0.001])
-    assert table["seeds"].tolist() == [3, 1]
-    assert table["difference"].tolist() == pytest.approx([sum(RAISED[:3]) / 3, 0.001])
-    assert table["verdict"].tolist() == ["higher", "not enough seeds"]
-    assert table.loc[0, "p"] == compare_with_a("b", b=RAISED[:3])["p"].item()  # one test
-    assert table.loc[1, ["low", "high", "p", "p_equal"]].isna().all()
+def test_only_shared_seeds_are_compared():
+    row = compare_with_a("b", b=RAISED[:3]).iloc[0]
+    assert row["seeds"] == 3 and row["difference"] == pytest.approx(sum(RAISED[:3]) / 3)
+    assert row["p"] == pytest.approx(ttest_1samp(RAISED[:3], 0).pvalue, rel=1e-6)
 
 
-def test_pooled_steps_are_tested_against_the_residuals_of_a_two_way_model():
+def test_one_seed_is_not_enough_for_a_verdict():
+    row = compare_with_a("b", b=[0.001]).iloc[0]
+    assert row["difference"] == pytest.approx(0.001)
+    assert row["verdict"] == "not enough seeds" and row[["low", "high", "p"]].isna().all()
+
+
+def test_pairs_share_the_residual_variance_of_a_two_way_model():
     results = runs(c=[0.0] * 5, b=NOISE, a=RAISED)
-    table = stats.pooled_steps(results, "accuracy")
-    assert table["step"].to_dict() == pytest.approx({"b": -0.001, "a": 0.006})
+    pairs = [("b", "a"), ("c", "b")]
+    table = stats.paired_differences(results, "accuracy", pairs, margin=0.003)
     model = ols("accuracy ~ C(name, Diff) + C(seed)", results).fit()  # b - a, then c - b
-    assert table.loc[["a", "b"], "t"].to_numpy() == pytest.approx(-model.tvalues[1:3].to_numpy())
-    assert table.loc[["a", "b"], "p"].to_numpy() == pytest.approx(model.pvalues[1:3].to_numpy())
-    assert table["p_holm"].max() == pytest.approx(min(1, table["p"].max()))
+    assert table["difference"].to_numpy() == pytest.approx(model.params[1:3].to_numpy())
+    assert table["t"].to_numpy() == pytest.approx(model.tvalues[1:3].to_numpy())
+    intervals = model.conf_int().iloc[1:3].to_numpy()
+    assert table[["low", "high"]].to_numpy() == pytest.approx(intervals)
 
 
 def test_mcnemar_counts_the_images_on_which_two_networks_differ():

