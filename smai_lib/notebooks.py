@@ -105,11 +105,13 @@ def run_in_place(names: Sequence[str] = NOTEBOOKS) -> None:
 
     Raises:
         ConfigError: a name is unknown.
-        ReportError: a cell failed; that notebook stays as it was.
+        ReportError: the folder cannot be written, or a cell failed; that notebook stays as it was.
     """
     for name in names:
         if name not in NOTEBOOKS:
             raise ConfigError(f"notebook: found {name!r}, expected one of {', '.join(NOTEBOOKS)}")
+    if not os.access(paths.NOTEBOOKS, os.W_OK):
+        raise ReportError(f"cannot write to {paths.NOTEBOOKS}; use a folder you may write to")
     for name in names:
         file = paths.NOTEBOOKS / f"{name}.ipynb"
         print(f"{file.name}: running", flush=True)

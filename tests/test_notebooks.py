@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import re
 from types import SimpleNamespace
 
@@ -156,6 +157,13 @@ def test_a_notebook_that_fails_stays_as_it_was(folder):
         notebooks.run_in_place(["bad"])
     assert (folder / "bad.ipynb").read_bytes() == before
     assert "division by zero" in (paths.runs_dir() / "failed_bad.ipynb").read_text(encoding="utf-8")
+
+
+def test_a_folder_that_is_read_only_is_refused_before_the_work(folder, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(notebooks, "_run", lambda *_: pytest.fail("ran"))
+    with pytest.raises(ReportError, match="cannot write to"):
+        notebooks.run_in_place(["good"])
 
 
 def test_a_batch_is_run_once_at_a_time_and_leaves_nothing_for_a_bad_seed(folder):
