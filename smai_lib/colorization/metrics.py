@@ -12,7 +12,7 @@ import torch
 
 from ..core.errors import ConfigError
 from .data import ColorSplit
-from .palette import ANNEALED, decode, expected_rgb, keep_grey
+from .palette import decode, expected_rgb, keep_grey
 
 BINS = 15  # of confidence, as in Guo et al. 2017
 RESAMPLES = 2000  # of the bootstrap
@@ -89,7 +89,7 @@ def _score_batch(log_probs: torch.Tensor, split: ColorSplit, palette: torch.Tens
     colors = split.colors.long().flatten(1)  # (B, HW)
     best, predicted = log_probs.max(1)
     predicted_rgb = decode(predicted, palette)
-    mean_rgb = expected_rgb(log_probs, palette, ANNEALED)
+    mean_rgb = expected_rgb(log_probs, palette)
     nll = -log_probs.gather(1, split.colors.long().unsqueeze(1)).flatten(1).double()  # (B, HW)
     correct = (predicted.flatten(1) == colors).double()
     confidence = best.flatten(1).double().exp()

@@ -1,7 +1,7 @@
 """Palettes of a few colours, supplied or fitted: encoding, decoding and expected colours.
 
 A palette is (NC, 3) RGB from 0 to 255. A fitted one is uint8, from dark to light, so that ties go
-to the darker colour. The supplied one is float32, in whole thousandths.
+to the darker colour. The supplied one is float32. All are in whole thousandths.
 """
 
 import numpy as np
@@ -12,13 +12,14 @@ from threadpoolctl import threadpool_limits
 from ..core.errors import ConfigError
 
 PALETTE_SEED = 2012
-# of k-means, the least error is kept; minima whose errors differ by half a percent put the lookup
-# table's accuracy anywhere from 59 to 64 %, so results compare within one palette only
+# starts of k-means, of which the best is kept. Palettes that are equally good to half a percent
+# change the lookup table's accuracy by up to 5 points, so results compare within one palette only
 STARTS = 10
 SAMPLED_PIXELS = 200_000  # for k-means in seconds; a million end in the same range of errors
-BLOCK_IMAGES, BLOCK_COLORS = 1 << 12, 1 << 18  # encoded at once, which bounds the memory
+BLOCK_IMAGES = 1 << 10  # images that are encoded at once, which bounds the memory
+BLOCK_COLORS = 1 << 18  # colours that are compared with the palette at once, likewise
 GREY_LEVELS = 256
-ANNEALED = 0.38  # the temperature of Zhang, Isola and Efros 2016
+TEMPERATURE = 0.38  # of the annealed mean in Zhang, Isola and Efros 2016
 # the 24 colours that the assignment supplies for CIFAR-10, to a thousandth and in its row order;
 # results in them compare with published ones of that assignment
 SUPPLIED = torch.tensor(
@@ -72,7 +73,8 @@ def check_palette(palette: torch.Tensor) -> None:
     """Check the shape and the values of a palette.
 
     Raises:
-        ConfigError: the shape is not (2 to 256, 3), or a value is outside 0 to 255.
+        ConfigError: the shape is not (2 to 256, 3), or a value is outside 0 to 255 or finer than a
+            thousandth.
     """
     if palette.ndim != 2 or palette.shape[1] != 3 or not 2 <= len(palette) <= 256:
         raise ConfigError(
@@ -81,6 +83,9 @@ def check_palette(palette: torch.Tensor) -> None:
     low, high = palette.min(), palette.max()
     if not (low >= 0 and high <= 255):  # also if a value is NaN
         raise ConfigError(f"palette: found values from {low:g} to {high:g}, expected 0 to 255")
+    thousandths = palette.double() * 1000
+    if (thousandths - thousandths.round()).abs().max() > 0.01:  # float32 is at least that precise
+        raise ConfigError("palette: found values finer than thousandths; round them")
 
 
 def fit_palette(images: torch.Tensor, num_colors: int, seed: int = PALETTE_SEED) -> torch.Tensor:
@@ -100,53 +105,51 @@ def fit_palette(images: torch.Tensor, num_colors: int, seed: int = PALETTE_SEED)
     if not 2 <= num_colors <= 256:
         raise ConfigError(f"num_colors: found {num_colors}, expected 2 to 256")
     pixels = images.permute(0, 2, 3, 1).reshape(-1, 3).numpy()
-    distinct = len(np.unique(pixels @ np.array([1, 256, 65536], np.int32)))
-    _check_enough(num_colors, distinct, "distinct colours in the images")
-    generator = np.random.default_rng(seed)
     if len(pixels) > SAMPLED_PIXELS:
+        generator = np.random.default_rng(seed)
         pixels = pixels[generator.choice(len(pixels), SAMPLED_PIXELS, replace=False)]
     with threadpool_limits(1):  # more threads add in another order, and find another minimum
         kmeans = KMeans(num_colors, n_init=STARTS, random_state=seed).fit(pixels.astype(np.float32))
     centres = np.unique(kmeans.cluster_centers_.round().astype(np.uint8), axis=0)
-    _check_enough(num_colors, len(centres), "centres that differ once rounded")
-    return torch.from_numpy(centres[np.argsort(centres.sum(1, dtype=int), kind="stable")])
-
-
-def _check_enough(num_colors: int, most: int, of_what: str) -> None:
-    if num_colors > most:
+    if len(centres) < num_colors:
         raise ConfigError(
-            f"num_colors: found {num_colors}, expected at most {most}, the number of {of_what}"
+            f"num_colors: found {num_colors}, expected at most {len(centres)}: k-means finds no "
+            "more distinct colours in the images"
         )
+    return torch.from_numpy(centres[np.argsort(centres.sum(1, dtype=int), kind="stable")])
 
 
 def encode(images: torch.Tensor, palette: torch.Tensor) -> torch.Tensor:
     """Return the index of the nearest colour of every pixel, exactly.
 
-    Each distinct colour is looked up once: CIFAR-10 has fewer than a tenth as many as pixels. A
-    palette has whole thousandths. In these units every term is an integer, exact in float64.
+    Each distinct colour is looked up once: CIFAR-10 has fewer than a tenth as many as pixels. In
+    thousandths every term is an integer, exact in float64.
 
     Args:
         images: (N, 3, H, W) uint8.
-        palette: (NC, 3).
+        palette: (NC, 3) in whole thousandths, see `check_palette`.
 
     Returns:
         (N, H, W) uint8.
     """
-    codes = torch.zeros(images.shape[0], *images.shape[2:], dtype=torch.int32)
-    for channel in range(3):
-        codes = (codes << 8) | images[:, channel]
+    blocks = images.split(BLOCK_IMAGES)
     present = torch.zeros(1 << 24, dtype=torch.bool)
-    for part in codes.split(BLOCK_IMAGES):
-        present[part.flatten().long()] = True
-    colors = present.nonzero().flatten()
+    for block in blocks:
+        present[_color_numbers(block)] = True
     centres = (palette.double() * 1000).round()
     half_squared = centres.square().sum(1) / 2
     nearest = torch.zeros(1 << 24, dtype=torch.uint8)
-    for part in colors.split(BLOCK_COLORS):
-        rgb = torch.stack([part >> 16, part >> 8 & 255, part & 255], 1).double() * 1000
+    for numbers in present.nonzero().flatten().split(BLOCK_COLORS):
+        rgb = torch.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], 1).double() * 1000
         # argmin |p - c|^2 = argmax p.c - |c|^2 / 2
-        nearest[part] = (rgb @ centres.T).sub_(half_squared).argmax(1).byte()
-    return torch.cat([nearest[part.long()] for part in codes.split(BLOCK_IMAGES)])
+        nearest[numbers] = (rgb @ centres.T).sub_(half_squared).argmax(1).byte()
+    return torch.cat([nearest[_color_numbers(block)] for block in blocks])
+
+
+def _color_numbers(images: torch.Tensor) -> torch.Tensor:
+    """Return colours as one number of 24 bits, (B, 3, H, W) uint8 -> (B, H, W) int64."""
+    red, green, blue = images.long().unbind(1)
+    return red << 16 | green << 8 | blue
 
 
 def decode(colors: torch.Tensor, palette: torch.Tensor) -> torch.Tensor:
@@ -155,7 +158,7 @@ def decode(colors: torch.Tensor, palette: torch.Tensor) -> torch.Tensor:
 
 
 def expected_rgb(
-    log_probs: torch.Tensor, palette: torch.Tensor, temperature: float
+    log_probs: torch.Tensor, palette: torch.Tensor, temperature: float = TEMPERATURE
 ) -> torch.Tensor:
     """Return the annealed mean colour (Zhang, Isola and Efros 2016).
 
@@ -170,12 +173,7 @@ def expected_rgb(
 
     Returns:
         (B, 3, H, W) float32, 0 to 255.
-
-    Raises:
-        ConfigError: the temperature is not positive.
     """
-    if not temperature > 0:
-        raise ConfigError(f"temperature: found {temperature}, expected more than 0")
     weights = (log_probs.float() / temperature).softmax(1)
     return torch.einsum("bnhw,nc->bchw", weights, palette.to(weights.device).float())
 
@@ -196,9 +194,3 @@ def keep_grey(rgb: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
     room = torch.where(chroma > 0, 255.0 - grey, grey)
     share = (room / chroma.abs().clamp_min(1e-6)).amin(1, keepdim=True).clamp_max(1)
     return (grey + share * chroma).clamp(0, 255)  # against rounding in the last bit
-
-
-def round_trip_error(images: torch.Tensor, palette: torch.Tensor) -> float:
-    """Return the root mean square error of the palette alone, in grey levels of 0 to 255."""
-    error = decode(encode(images, palette), palette).float().sub_(images)
-    return error.square_().mean(dtype=torch.float64).sqrt().item()

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_limits
@@ -13,7 +12,6 @@ from smai_lib.colorization.palette import (
     fit_palette,
     grey_of,
     keep_grey,
-    round_trip_error,
 )
 from smai_lib.core.errors import ConfigError
 
@@ -29,20 +27,20 @@ def test_grey_is_the_rounded_mean():
     assert grey_of(rgb.view(4, 3, 1, 1)).flatten().tolist() == [0, 1, 255, 100]
 
 
-def test_a_fitted_palette_is_seeded_and_sorted_from_dark_to_light(images):
-    palette = fit_palette(images, 24)
-    assert palette.shape == (24, 3) and palette.dtype == torch.uint8
-    assert (palette.sum(1, dtype=torch.int32).diff() >= 0).all()
-    assert not torch.equal(palette, fit_palette(images, 24, seed=1))
+@pytest.fixture(scope="module")
+def fitted(images):
+    return fit_palette(images, 24)
 
 
-def test_a_fitted_palette_does_not_depend_on_the_number_of_threads(images):
-    images = images.repeat(10, 1, 1, 1) ^ torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1)
-    fitted = []
-    for threads in (1, 2, 3):
-        with threadpool_limits(threads):
-            fitted.append(fit_palette(images, 24))
-    assert all(torch.equal(palette, fitted[0]) for palette in fitted)
+def test_a_fitted_palette_is_seeded_and_sorted_from_dark_to_light(images, fitted):
+    assert fitted.shape == (24, 3) and fitted.dtype == torch.uint8
+    assert (fitted.sum(1, dtype=torch.int32).diff() >= 0).all()
+    assert not torch.equal(fitted, fit_palette(images, 24, seed=1))
+
+
+def test_a_fitted_palette_does_not_depend_on_the_number_of_threads(images, fitted):
+    with threadpool_limits(3):
+        assert torch.equal(fit_palette(images, 24), fitted)
 
 
 def test_kmeans_finds_the_colours_of_the_images():
@@ -51,25 +49,18 @@ def test_kmeans_finds_the_colours_of_the_images():
     assert torch.equal(fit_palette(decode(colors, truth.flip(0)), 4), truth)
 
 
-@pytest.mark.parametrize("palette", [2, 24, 256, SUPPLIED])
-def test_encoding_finds_the_nearest_colour_exactly_in_bounded_memory(palette, images, monkeypatch):
-    if isinstance(palette, int):
-        palette = fit_palette(images, palette)
-    centres = (palette.double() * 1000).round().long().view(1, -1, 3, 1, 1)
-    distance = (1000 * images.long().unsqueeze(1) - centres).square().sum(2)
-    expected = distance.numpy().argmin(1)  # the first of equals
-    assert np.array_equal(encode(images, palette).numpy(), expected)
-    monkeypatch.setattr(palettes, "BLOCK_IMAGES", 1)
-    monkeypatch.setattr(palettes, "BLOCK_COLORS", 100)
-    multiply, sizes = torch.Tensor.__matmul__, []
-
-    def watched(a, b):
-        sizes.append(len(a))
-        return multiply(a, b)
-
-    monkeypatch.setattr(torch.Tensor, "__matmul__", watched)
-    assert np.array_equal(encode(images, palette).numpy(), expected)
-    assert max(sizes) == 100
+@pytest.mark.parametrize("blocks", [{}, {"BLOCK_IMAGES": 1, "BLOCK_COLORS": 100}])
+@pytest.mark.parametrize("num_colors", [2, 24, 256])
+def test_encoding_finds_the_nearest_colour_exactly(num_colors, blocks, images, monkeypatch):
+    for name, size in blocks.items():
+        monkeypatch.setattr(palettes, name, size)
+    generator = torch.Generator().manual_seed(0)
+    thousandths = torch.randint(0, 255_001, (num_colors, 3), generator=generator)
+    distances = []
+    for color in thousandths:
+        distances.append((1000 * images.long() - color.view(3, 1, 1)).square().sum(1))
+    encoded = encode(images, thousandths / 1000)
+    assert torch.equal(encoded.long(), torch.stack(distances).argmin(0))
 
 
 def test_ties_go_to_the_darker_colour():
@@ -77,8 +68,8 @@ def test_ties_go_to_the_darker_colour():
     assert encode(torch.full((1, 3, 2, 2), 15, dtype=torch.uint8), palette).eq(0).all()
 
 
-def test_encoding_inverts_decoding(images):
-    for palette in (fit_palette(images, 24), SUPPLIED):
+def test_encoding_inverts_decoding(fitted):
+    for palette in (fitted, SUPPLIED):
         colors = torch.arange(24).view(1, 4, 6)
         decoded = decode(colors, palette)
         assert decoded.dtype == torch.uint8
@@ -95,6 +86,7 @@ def test_encoding_inverts_decoding(images):
         (torch.full((24, 3), 256.0), "values"),
         (torch.full((24, 3), -1.0), "values"),
         (torch.full((24, 3), float("nan")), "values"),
+        (torch.full((24, 3), 10.0004), "values finer than thousandths"),
     ],
 )
 def test_what_is_no_palette_is_refused(palette, found):
@@ -103,21 +95,14 @@ def test_what_is_no_palette_is_refused(palette, found):
 
 
 @pytest.mark.parametrize(
-    "num_colors, expected", [(1, "2 to 256"), (257, "2 to 256"), (3, "at most 2, .*distinct")]
+    "num_colors, expected", [(1, "2 to 256"), (257, "2 to 256"), (3, "at most 2: .*distinct")]
 )
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
 def test_an_impossible_number_of_colours_is_refused(num_colors, expected):
     two_colors = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     two_colors[1, 1] = 200
     with pytest.raises(ConfigError, match=f"found {num_colors}, expected {expected}"):
         fit_palette(two_colors, num_colors)
-
-
-def test_the_round_trip_error_falls_with_more_colours(images):
-    errors = [round_trip_error(images, fit_palette(images, n)) for n in (2, 24, 256)]
-    assert errors[0] > errors[1] > errors[2] > 0
-    two = torch.tensor([[0, 0, 0], [255, 255, 255]], dtype=torch.uint8)
-    flat = torch.full((1, 3, 4, 4), 3, dtype=torch.uint8)
-    assert round_trip_error(flat, two) == pytest.approx(3)
 
 
 def test_temperature_goes_from_the_mean_to_the_likeliest_colour():
@@ -126,8 +111,6 @@ def test_temperature_goes_from_the_mean_to_the_likeliest_colour():
     assert expected_rgb(log_probs, palette, 1).flatten().tolist() == pytest.approx([60, 120, 30])
     cold = expected_rgb(log_probs, palette, 0.01).flatten().tolist()
     assert cold == pytest.approx([100, 200, 50], abs=1e-3)
-    with pytest.raises(ConfigError, match="temperature: found 0"):
-        expected_rgb(log_probs, palette, 0)
 
 
 def test_the_known_grey_value_is_kept(images):
