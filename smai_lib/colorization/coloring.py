@@ -22,7 +22,7 @@ from PIL import Image
 from ..core.errors import ConfigError, RunError
 from ..core.study import read_table
 from .data import ColorSplit
-from .images import FORMATS, open_picture
+from .images import FORMATS, open_picture, to_image, to_tensor
 from .model import Colorizer
 from .palette import SUPPLIED, decode, expected_rgb, grey_of, keep_grey
 from .patches import SIZE
@@ -32,46 +32,40 @@ STRIP_PIXELS = 1 << 20  # of a large picture are coloured at once, which bounds 
 PANEL_PIXELS = 480  # longest side of a picture in the comparison
 
 
-def vivid_logits(logits: torch.Tensor, log_frequency: torch.Tensor, alpha: float) -> torch.Tensor:
-    """Return logits (B, NC, H, W) minus alpha times the log-frequency (NC,) of the colours."""
-    return logits - alpha * log_frequency.view(1, -1, 1, 1)
+def vivid_bias(frequency: pd.DataFrame, alpha: float) -> torch.Tensor:
+    """Return the bias of the logits that makes rare colours likelier, (1, NC, 1, 1).
+
+    Args:
+        frequency: the study's table "frequency", the share of every colour in training.
+        alpha: factor of the log-frequency, see `vivid_alpha`.
+    """
+    share = torch.tensor(frequency["share"].to_numpy())
+    return -alpha * share.log().float().view(1, -1, 1, 1)
 
 
 @torch.inference_mode()
 def colorize(
     model: Colorizer,
     split: ColorSplit,
-    *,
-    alpha: float = 0.0,
-    log_frequency: torch.Tensor | None = None,
+    bias: torch.Tensor | float = 0.0,
 ) -> dict[str, torch.Tensor]:
     """Return colourings of a split, (N, 3, H, W) uint8 each.
 
     Args:
         model: the trained network.
         split: N images.
-        alpha: see `vivid_logits`.
-        log_frequency: (NC,) of the training pixels' colours, needed if alpha is not 0.
+        bias: added to the logits, (1, NC, 1, 1); see `vivid_bias`.
 
     Returns:
         "most likely": the likeliest colour of every pixel; "annealed mean": the mean of sharpened
         probabilities, with the pixel's known grey value.
     """
-    logits = model.eval()(split.inputs(slice(None)))
-    if alpha:
-        logits = vivid_logits(logits, log_frequency, alpha)
-    log_probs = logits.log_softmax(1)
+    log_probs = (model.eval()(split.inputs(slice(None))) + bias).log_softmax(1)
     mean = keep_grey(expected_rgb(log_probs, model.palette), split.grey)
     return {
         "most likely": decode(log_probs.argmax(1), model.palette),
         "annealed mean": mean.round().byte(),
     }
-
-
-def recorded_log_frequency() -> torch.Tensor:
-    """Return the log-frequency (NC,) of the supplied colours among CIFAR-10's training pixels."""
-    share = read_table("q2_models_frequency.csv")["share"]
-    return torch.tensor(share.to_numpy()).log().float()
 
 
 def vivid_alpha(vividness: float, table: pd.DataFrame | None = None) -> float:
@@ -116,28 +110,28 @@ def color_picture(
         ConfigError: the vividness is outside 0 to 1, or the network has other colours than the 24
             supplied ones and the vividness is not 0.
     """
-    alpha = vivid_alpha(vividness)
-    if alpha and len(model.palette) != len(SUPPLIED):
-        raise ConfigError(
-            f"vividness: found {vividness}, but it is known for the {len(SUPPLIED)} supplied "
-            f"colours only, and the network has {len(model.palette)}; use 0"
-        )
+    bias, alpha = 0.0, vivid_alpha(vividness)
+    if alpha:
+        if len(model.palette) != len(SUPPLIED):
+            raise ConfigError(
+                f"vividness: found {vividness}, but it is known for the {len(SUPPLIED)} supplied "
+                f"colours only, and the network has {len(model.palette)}; use 0"
+            )
+        bias = vivid_bias(read_table("q2_models_frequency.csv"), alpha)
     if not isinstance(picture, torch.Tensor):
         picture = open_picture(picture)
-    grey = torch.cat([grey_of(strip[None]) for strip in _strips(picture)], 2)  # (1, 1, H, W)
+    height, width = picture.shape[1:]
+    rows = max(1, STRIP_PIXELS // width)  # of a strip
+    grey = torch.cat([grey_of(strip[None]) for strip in picture.split(rows, 1)], 2)  # (1, 1, H, W)
     small = F.interpolate(grey.float(), size=(SIZE, SIZE), mode="bicubic", antialias=True)
-    logits = model(small.clamp(0, 255).round().div(255))
-    if alpha:
-        logits = vivid_logits(logits, recorded_log_frequency(), alpha)
-    rgb = expected_rgb(logits.log_softmax(1), model.palette)
-    height, width = grey.shape[-2:]
+    log_probs = (model(small.clamp(0, 255).round().div(255)) + bias).log_softmax(1)
+    rgb = expected_rgb(log_probs, model.palette)
     rgb = F.interpolate(rgb, size=(height, SIZE), mode="bicubic")  # enlarge one axis first
     strips = []
-    for colors, known in zip(_strips(rgb[0], width), _strips(grey[0]), strict=True):
-        size = (colors.shape[1], width)
-        colors = F.interpolate(colors[None], size=size, mode="bicubic")
-        strips.append(keep_grey(colors, known[None]).round().byte()[0])
-    return torch.cat(strips, 1)
+    for colors, known in zip(rgb.split(rows, 2), grey.split(rows, 2), strict=True):
+        colors = F.interpolate(colors, size=known.shape[2:], mode="bicubic")
+        strips.append(keep_grey(colors, known).round().byte())
+    return torch.cat(strips, 2)[0]
 
 
 def color(
@@ -168,13 +162,11 @@ def color(
     out = Path(out or f"{picture.stem}_colored.png")
     compared = out.with_name(f"{out.stem}_compared.png")
     _check_output(picture, out, compared)
-    vivid_alpha(vividness)
-    original = open_picture(picture)
-    colored = color_picture(color_models().best_network(), original, vividness)
-    shown = _panel(original)
+    colored = color_picture(color_models().best_network(), picture, vividness)
+    shown = _panel(open_picture(picture))
     panels = torch.stack([shown, grey_of(shown[None])[0].expand_as(shown), _panel(colored)])
     figure = plot_colorizations({"": panels}, ["original", "grey", "coloured"], width=4)
-    _save(out, Image.fromarray(colored.permute(1, 2, 0).numpy()).save)
+    _save(out, to_image(colored).save)
     _save(compared, partial(figure.savefig, dpi=150))
     return figure, out, compared
 
@@ -207,14 +199,8 @@ def _check_output(picture: Path, out: Path, compared: Path) -> None:
         raise ConfigError(f"out: cannot write {out}; choose a file in a folder you may write to")
 
 
-def _strips(pixels: torch.Tensor, width: int = 0) -> tuple[torch.Tensor, ...]:
-    """Split (C, H, W) into strips of rows, of about STRIP_PIXELS at `width` (by default W)."""
-    rows = max(1, STRIP_PIXELS // (width or pixels.shape[2]))
-    return pixels.split(rows, dim=1)
-
-
 def _panel(picture: torch.Tensor) -> torch.Tensor:
     """Return (3, h, w) uint8 whose longest side has at most PANEL_PIXELS."""
-    image = Image.fromarray(picture.permute(1, 2, 0).numpy())
+    image = to_image(picture)
     image.thumbnail((PANEL_PIXELS, PANEL_PIXELS))
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return to_tensor(image)

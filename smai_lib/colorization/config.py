@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
+from torch import nn
 
 from ..core.config import Config, unused_key
 from ..core.errors import ConfigError
@@ -13,7 +14,7 @@ from ..core.training import seeded
 from .baselines import GreyTable, luminance_table, row_table
 from .data import ColorizationData
 from .model import ColorizationCNN, ColorizationUNet, Colorizer
-from .palette import GREY_LEVELS
+from .palette import SUPPLIED
 from .task import Colorization
 
 # model -> function of the training images that makes its prior
@@ -86,11 +87,12 @@ class ColorizationConfig(Config):
                 "the height and width of the images"
             )
         make_prior = PRIORS[self.model]
-        prior = None
-        if make_prior:
-            prior = make_prior(data.train, self.num_colors)
+        prior = make_prior(data.train, self.num_colors) if make_prior else None
         with seeded(seed, "model"):
             network = self.build_network(len(data.names) if self.class_weight else 0)
+            if self.model != "cnn":  # untrained, it predicts its prior, or all colours alike
+                nn.init.zeros_(network.classifier.weight)
+                nn.init.zeros_(network.classifier.bias)
             return Colorization(self), Colorizer(network, data.palette, prior)
 
     def load_model(self, file: str | os.PathLike) -> Colorizer:
@@ -108,10 +110,10 @@ class ColorizationConfig(Config):
                 state[name] = value.float() if value.is_floating_point() else value
         prior = None
         if PRIORS[self.model]:
-            empty = torch.zeros(1, GREY_LEVELS, self.num_colors)
-            prior = GreyTable(torch.zeros_like(state.get("prior.log_probs", empty)))
-        kind = state["palette"].dtype if "palette" in state else torch.uint8
-        palette = torch.zeros(self.num_colors, 3, dtype=kind)
+            prior = GreyTable(torch.zeros_like(state.get("prior.log_probs", torch.empty(0))))
+        # fitted palettes are uint8, the supplied one is float32
+        dtype = state.get("palette", SUPPLIED).dtype
+        palette = torch.zeros(self.num_colors, 3, dtype=dtype)
         return load_into(Colorizer(self.build_network(), palette, prior), state, file)
 
     def build_network(self, num_classes: int = 0) -> ColorizationCNN | ColorizationUNet:
@@ -120,11 +122,7 @@ class ColorizationConfig(Config):
         Args:
             num_classes: classes of the auxiliary head; 0: no head.
         """
-        sizes = {
-            "num_filters": self.num_filters,
-            "num_colors": self.num_colors,
-            "kernel_size": self.kernel_size,
-        }
+        sizes = self.model_dump(include={"num_filters", "num_colors", "kernel_size"})
         if self.is_unet:
             return ColorizationUNet(
                 **sizes, dropout_rate=self.dropout_rate, num_classes=num_classes

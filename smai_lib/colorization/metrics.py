@@ -56,7 +56,7 @@ def score(
         split: N images.
         palette: (NC, 3) RGB, 0 to 255.
         mirror: average the probabilities of an image and its mirror image.
-        bias: added to the logits, (1, NC, 1, 1); see `coloring.vivid_logits`.
+        bias: added to the logits, (1, NC, 1, 1); see `coloring.vivid_bias`.
 
     Returns:
         Means over the pixels of an image, (N,): `accuracy` and `nll` (in nats).

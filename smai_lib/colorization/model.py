@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..core.errors import ConfigError
 from ..core.layers import PatchDeconv2d, conv_block, deconv_block, unit
 
 
@@ -27,9 +26,6 @@ class ColorizationCNN(nn.Module):
         num_filters: NF, channels after the first block.
         num_colors: NC, number of colours.
         kernel_size: k of the encoder's convolutions, odd, so that padding k // 2 keeps the size.
-
-    Raises:
-        ConfigError: a size is below 1, or the kernel is even.
     """
 
     def __init__(
@@ -41,7 +37,6 @@ class ColorizationCNN(nn.Module):
         kernel_size: int = 3,
     ):
         super().__init__()
-        _check_sizes(kernel_size, in_channels, num_filters, num_colors)
         nf = num_filters
         self.encoder = nn.Sequential(
             OrderedDict(
@@ -71,8 +66,7 @@ class ColorizationUNet(nn.Module):
 
     That path keeps every pixel's own luminance, which an encoder-decoder loses. Skips are added,
     not concatenated, which halves the decoder's work. Two more input channels give a pixel's row
-    and its distance from the vertical axis, which an image shares with its mirror image. The last
-    layer starts at zero, so that above a prior the untrained network predicts the prior.
+    and its distance from the vertical axis, which an image shares with its mirror image.
 
     Args:
         num_filters: NF, channels at full resolution; the pooled levels have 3, 6 and 8 NF.
@@ -80,9 +74,6 @@ class ColorizationUNet(nn.Module):
         kernel_size: k of all convolutions, odd.
         dropout_rate: dropout of whole channels, on the pooled levels and in the decoder.
         num_classes: classes of an auxiliary head on the averages of the deepest maps; 0: no head.
-
-    Raises:
-        ConfigError: a size is below 1, or the kernel is even.
     """
 
     widths = (1, 3, 6, 8)
@@ -97,7 +88,6 @@ class ColorizationUNet(nn.Module):
         num_classes: int = 0,
     ):
         super().__init__()
-        _check_sizes(kernel_size, num_filters, num_colors)
         widths = [num_filters * width for width in self.widths]
         self.encoder = nn.ModuleList(
             nn.Sequential(unit(c_in, c_out, kernel_size), unit(c_out, c_out, kernel_size))
@@ -112,7 +102,6 @@ class ColorizationUNet(nn.Module):
         )
         self.dropout = nn.Dropout2d(dropout_rate)
         self.classifier = nn.Conv2d(widths[0], num_colors, kernel_size=1)
-        _zero(self.classifier)
         # created last, so that all other initial weights are those of a network without it
         self.class_head = nn.Linear(widths[-1], num_classes) if num_classes else None
 
@@ -144,8 +133,7 @@ class Colorizer(nn.Module):
         network: grey images -> logits.
         palette: (NC, 3) RGB, 0 to 255.
         prior: log-probabilities of the colours by grey level. They are added to the logits, so that
-            the network learns only what a pixel's own luminance does not tell. The network's last
-            layer is then set to zero.
+            the network learns only what a pixel's own luminance does not tell.
     """
 
     def __init__(self, network: nn.Module, palette: torch.Tensor, prior: nn.Module | None = None):
@@ -153,8 +141,6 @@ class Colorizer(nn.Module):
         self.network = network
         self.register_buffer("palette", palette)
         self.prior = prior
-        if prior is not None:
-            _zero(network.classifier)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | ColorOutput:
         """Return logits (B, NC, H, W) float32 of images (B, 1, H, W), prior included."""
@@ -164,19 +150,6 @@ class Colorizer(nn.Module):
         if isinstance(output, ColorOutput):
             return output._replace(logits=output.logits + self.prior(images))
         return output + self.prior(images)
-
-
-def _check_sizes(kernel_size: int, *sizes: int) -> None:
-    if min(kernel_size, *sizes) < 1 or kernel_size % 2 == 0:
-        raise ConfigError(
-            f"sizes: found kernel_size {kernel_size} and {sizes}, expected at least 1 and an odd "
-            "kernel_size; an even one makes every map a pixel larger before it is pooled"
-        )
-
-
-def _zero(layer: nn.Conv2d) -> None:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
 
 
 def _positions(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

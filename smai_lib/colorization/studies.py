@@ -17,7 +17,7 @@ from ..core import paths, stats
 from ..core.study import Study, over_seeds
 from . import metrics
 from .baselines import baselines, ceiling, color_frequency, measured_baselines
-from .coloring import colorize, vivid_alpha
+from .coloring import colorize, vivid_alpha, vivid_bias
 from .config import ColorizationConfig
 from .data import ColorizationData, ColorSplit, cifar10
 from .metrics import Scores
@@ -264,11 +264,6 @@ def compute_frequency(study: Study) -> pd.DataFrame:
     return pd.DataFrame({"color": range(len(share)), "share": share.numpy()})
 
 
-def _log_frequency(study: Study) -> torch.Tensor:
-    share = torch.tensor(study.table("frequency")["share"].to_numpy())
-    return share.log().float()
-
-
 def compute_vividness(study: Study) -> pd.DataFrame:
     """Return what subtracting alpha times the log-frequency of the colours does.
 
@@ -278,7 +273,7 @@ def compute_vividness(study: Study) -> pd.DataFrame:
         `colorfulness_palette` of the true images in the palette.
     """
     network, palette = study.best_network(), study.data.palette
-    log_frequency = _log_frequency(study).view(1, -1, 1, 1)
+    frequency = study.table("frequency")
     rows = []
     for name, split in {"validation": study.data.validation, "test": study.data.test}.items():
         split = ColorSplit(*(column[:VIVID_IMAGES] for column in split))
@@ -288,7 +283,7 @@ def compute_vividness(study: Study) -> pd.DataFrame:
             "colorfulness_palette": metrics.colorfulness(in_palette).mean().item(),
         }
         for alpha in ALPHAS:
-            scored = metrics.score(network, split, palette, bias=-alpha * log_frequency)
+            scored = metrics.score(network, split, palette, bias=vivid_bias(frequency, alpha))
             rows.append({"split": name, "alpha": alpha, **metrics.aggregate(scored), **true})
     return pd.DataFrame(rows)
 
@@ -337,7 +332,7 @@ def examples(
     else:
         report = study.run_named("report CNN").load_model()
     alpha = vivid_alpha(1.0, study.table("vividness"))
-    vivid = colorize(best, few, alpha=alpha, log_frequency=_log_frequency(study))
+    vivid = colorize(best, few, vivid_bias(study.table("frequency"), alpha))
     rows = {
         "grey": few.grey,
         "truth": few.images,

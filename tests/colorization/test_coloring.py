@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from smai_lib.colorization import coloring
-from smai_lib.colorization.coloring import color, color_picture, vivid_alpha, vivid_logits
+from smai_lib.colorization.coloring import color, color_picture, vivid_alpha, vivid_bias
 from smai_lib.colorization.images import open_picture
 from smai_lib.colorization.metrics import colorfulness
 from smai_lib.colorization.studies import color_models
@@ -126,11 +126,10 @@ def test_a_picture_too_large_for_its_format_is_one_line(tmp_path):
         color(tmp_path / "in.png", tmp_path / "out.webp")
 
 
-def test_vivid_logits_by_hand():
-    logits = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
-    log_frequency = torch.tensor([0.8, 0.2]).log()
-    vivid = vivid_logits(logits, log_frequency, 0.5).flatten()
-    assert vivid.tolist() == pytest.approx([1 + 0.1115718, 0.8047190])
+def test_the_vivid_bias_by_hand():
+    bias = vivid_bias(pd.DataFrame({"share": [0.8, 0.2]}), 0.5)
+    assert bias.shape == (1, 2, 1, 1)
+    assert bias.flatten().tolist() == pytest.approx([0.1115718, 0.8047190])
 
 
 def test_vividness_one_is_the_colourfulness_of_the_truth_on_validation():
