@@ -1,7 +1,7 @@
 """The facts that report and README cite: one flat mapping of names to values and tables.
 
 All come from recorded results. `flat` makes a fact of every cell of a table, `prefix.row.column`;
-`show` makes a table of text, with the columns and formats of `tables.csv`.
+`table_fact` makes a table of text, with the columns and formats of `tables.csv`.
 """
 
 import json
@@ -16,7 +16,7 @@ from smai_lib.colorization import studies as colors
 from smai_lib.core import paths
 from smai_lib.core.study import read_table
 from smai_lib.costs import formulas
-from smai_lib.formats import SPACE, Mean, flat, means, show, show_value
+from smai_lib.formats import SPACE, Mean, flat, means, show_value, table_fact
 from smai_lib.multitask import recipe, studies, tradeoff
 from smai_lib.studies import STUDIES
 
@@ -52,9 +52,9 @@ def published() -> dict[str, object]:
         **flat("q1.chosen", runs.loc[study.best].to_dict()),
         **flat("q1.agreement", {metric: studies.agreement(study, metric) for metric in metrics}),
         **flat("q1.ink", study.table("ink_baselines").set_index("ink predicted by")),
-        **show("q1.ten_runs", runs),
-        **show("q1.rmse", runs),
-        **show("q1.selection", studies.selection(study)),
+        **table_fact("q1.ten_runs", runs),
+        **table_fact("q1.rmse", runs),
+        **table_fact("q1.selection", studies.selection(study)),
     }
 
 
@@ -67,7 +67,7 @@ def loss_weights() -> dict[str, object]:
         **flat("q1.gradients", gradients),
         **flat("q1.ratio", means(study.results)),
         **flat("q1.trend", trends.set_index(trends["falls with the ratio"] + " " + trends["ink"])),
-        **show("q1.lambda_pairs", tradeoff.pair_tests(study).replace(WORDS)),
+        **table_fact("q1.lambda_pairs", tradeoff.pair_tests(study).replace(WORDS)),
     }
 
 
@@ -90,8 +90,8 @@ def ours() -> dict[str, object]:
         **flat("q1.residual", means(beyond.results).loc[recipe.RECIPE].to_dict()),
         **flat("q1", multiply_adds),
         **flat("q1.probe", probes.set_index(probes["network"] + " " + probes["layer"])),
-        **show("q1.steps", steps),
-        **show("q1.ablation", recipe.ablation(best)),
+        **table_fact("q1.steps", steps),
+        **table_fact("q1.ablation", recipe.ablation(best)),
     }
 
 
@@ -121,10 +121,10 @@ def colorization() -> dict[str, object]:
         **flat("q2.limit", models.table("ceiling").max().to_dict()),
         **flat("q2.search", trials.groupby("model")[["val_nll"]].min()),
         **vivid(models.table("vividness")),
-        **show("q2.answers", pd.concat([mirrored, networks])),
-        **show("q2.color", pd.concat([baselines, networks])),
-        **show("q2.sweep", compared),
-        **show("q2.networks", networks),
+        **table_fact("q2.answers", pd.concat([mirrored, networks])),
+        **table_fact("q2.color", pd.concat([baselines, networks])),
+        **table_fact("q2.sweep", compared),
+        **table_fact("q2.networks", networks),
     }
 
 
@@ -159,8 +159,8 @@ def costs() -> dict[str, object]:
         "costs.published": formulas.latex(published.subs(ONE_PIXEL).expand()),
         **flat("costs", of_pixel.loc["total"].to_dict()),
         **flat("costs.ratio_k", sizes.groupby("k")["ratio"].first().to_dict()),
-        **show("costs.layers", ("$" + in_one_line + "$").rename_axis("layer")),
-        **show("costs.sizes", sizes),
+        **table_fact("costs.layers", ("$" + in_one_line + "$").rename_axis("layer")),
+        **table_fact("costs.sizes", sizes),
     }
 
 
@@ -180,8 +180,8 @@ def methods() -> dict[str, object]:
         "methods.kills": faults.filter(like="SIGKILL", axis=0)["injected"].sum(),
         **flat("methods.speed", speed["ratio to (a)"].to_dict()),
         **flat("attempt", pd.read_csv(paths.REPORT / "attempts.csv", index_col="attempt")),
-        **show("methods.studies", recorded),
-        **show("assignment", pd.read_csv(paths.REPORT / "assignment.csv")),
+        **table_fact("methods.studies", recorded),
+        **table_fact("assignment", pd.read_csv(paths.REPORT / "assignment.csv")),
     }
 
 
@@ -196,4 +196,4 @@ def targets(values: Mapping[str, object]) -> dict[str, object]:
         row["goal"] = f"{row['sign']}{SPACE}{show_value(goal, row['format'])}"
         row["reached"] = show_value(value, row["format"])
     table = pd.DataFrame(rows)
-    return show("targets", table) | flat("targets", table["verdict"].value_counts().to_dict())
+    return table_fact("targets", table) | flat("targets", table["verdict"].value_counts().to_dict())

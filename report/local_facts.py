@@ -9,7 +9,7 @@ import torch
 
 import smai_lib as smai
 from smai_lib.core import paths
-from smai_lib.formats import show
+from smai_lib.formats import table_fact
 from smai_lib.studies import STUDIES
 
 
@@ -31,7 +31,7 @@ def facts(profile: str, seed: int, pages: Sequence[str]) -> dict[str, object]:
             row["source"] = here.results["data_source"].iloc[0]
             rows.append(row | summary(here.results) | summary(recorded, "recorded_"))
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "pandas"))
-    return show("here.studies", pd.DataFrame(rows)) | {
+    return table_fact("here.studies", pd.DataFrame(rows)) | {
         "here.profile": profile,
         "here.machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
         "here.versions": f"Python {platform.python_version()}, {libraries}",

@@ -57,14 +57,14 @@ def show_value(value: object, form: str) -> str:
     return re.sub(r"(?<=\d)%", f"{SPACE}%", format(value, form))
 
 
-def show(name: str, values: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return a table as text, with the columns, headings and formats of `tables.csv`."""
+def table_fact(name: str, values: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the fact `name`: a table as text, with columns and formats as in `tables.csv`."""
     columns = pd.read_csv(paths.REPORT / "tables.csv", keep_default_na=False)
-    shown = {}
+    values, text = values.reset_index(), pd.DataFrame()
     for _, column in columns[columns["table"] == name].iterrows():
-        cells = values.reset_index()[column["column"]]
-        shown[column["heading"]] = [show_value(cell, column["format"]) for cell in cells]
-    return {name: pd.DataFrame(shown)}
+        cells = values[column["column"]]
+        text[column["heading"]] = [show_value(cell, column["format"]) for cell in cells]
+    return {name: text}
 
 
 def markdown_table(table: pd.DataFrame) -> str:
