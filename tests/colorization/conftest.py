@@ -5,6 +5,7 @@ from smai_lib.colorization.baselines import baselines
 from smai_lib.colorization.config import ColorizationConfig
 from smai_lib.colorization.data import prepare
 from smai_lib.colorization.task import Colorization
+from smai_lib.core.errors import DataError
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +48,22 @@ def metrics_of(config):
         return task.metrics(task.loss(logits, split, slice(None))[1])
 
     return measure
+
+
+@pytest.fixture
+def web(tmp_path, monkeypatch):
+    """An empty data folder, and the files that can be downloaded, by URL; without npm."""
+    files = {}
+
+    def download(urls, file, checksum):
+        for url in urls:
+            if url in files:
+                file.write_bytes(files[url])
+                return
+        raise DataError(f"{urls[0]}: no network")
+
+    monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("SMAI_COLOR_IMAGES", raising=False)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("smai_lib.colorization.cifar10.download", download)
+    return files

