@@ -93,10 +93,10 @@ def paired_differences(
         margin: differences smaller than this, either way, do not matter.
 
     Returns:
-        A row a pair: first, second, the number of `seeds`, mean `difference` with its 95 % interval
-        (`low`, `high`), `t`, its `p` and, for equivalence, `p_equal`, both corrected by Holm's
-        method over the pairs, and `verdict`: higher, lower, equal (within the margin), not
-        resolved, or not enough seeds (a single one).
+        A row a pair: first, second, the number of `seeds`, mean `difference`, the ends `low` and
+        `high` of intervals that hold all at once with 95 % (Bonferroni), `t`, its `p` and, for
+        equivalence, `p_equal`, both corrected by Holm's method over the pairs, and `verdict`:
+        higher, lower, equal (within the margin), not resolved, or not enough seeds (a single one).
     """
     values = results.pivot(index="seed", columns="name", values=metric).dropna()
     residuals = values.sub(values.mean(axis=1), axis=0)
@@ -108,7 +108,7 @@ def paired_differences(
     table = pd.DataFrame(pairs, columns=["first", "second"]).assign(seeds=seeds)
     means = values.mean()
     difference = table["first"].map(means) - table["second"].map(means)
-    half = _t_quantile(freedom) * error
+    half = _t_quantile(freedom, ALPHA / len(pairs)) * error
     t = (difference / error).fillna(0) if freedom else difference / error  # 0 / 0: no difference
     # the larger p of two one-sided tests, against the nearer end of the margin
     p_equal = stats.t.sf((margin - difference.abs()) / error, freedom)
@@ -146,5 +146,5 @@ def mcnemar(first, second) -> tuple[tuple[int, int], float]:
     return (only_first, only_second), test.pvalue
 
 
-def _t_quantile(freedom: pd.Series | int) -> np.ndarray:
-    return stats.t.ppf(1 - ALPHA / 2, freedom)
+def _t_quantile(freedom: pd.Series | int, alpha: float = ALPHA) -> np.ndarray:
+    return stats.t.ppf(1 - alpha / 2, freedom)

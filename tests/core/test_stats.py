@@ -106,7 +106,7 @@ def test_pairs_share_the_residual_variance_of_a_two_way_model():
     model = ols("accuracy ~ C(name, Diff) + C(seed)", results).fit()  # b - a, then c - b
     assert table["difference"].to_numpy() == pytest.approx(model.params[1:3].to_numpy())
     assert table["t"].to_numpy() == pytest.approx(model.tvalues[1:3].to_numpy())
-    intervals = model.conf_int().iloc[1:3].to_numpy()
+    intervals = model.conf_int(0.05 / 2).iloc[1:3].to_numpy()  # both at once with 95 %
     assert table[["low", "high"]].to_numpy() == pytest.approx(intervals)
 
 
