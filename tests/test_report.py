@@ -168,9 +168,9 @@ def test_every_picture_of_the_page_is_described_and_every_table_has_a_caption(pa
     assert page.count("<table") == page.count("<caption")
 
 
-def test_the_pdf_has_at_most_thirteen_pages():
+def test_the_pdf_has_at_most_twelve_pages():
     content = (paths.REPORT / "report.pdf").read_bytes()
-    assert int(re.search(rb"/Type ?/Pages/Count (\d+)", content)[1]) <= 13
+    assert int(re.search(rb"/Type ?/Pages/Count (\d+)", content)[1]) <= 12
 
 
 def test_a_mean_over_seeds_is_shown_with_its_deviation():
