@@ -40,8 +40,9 @@ def lookup_table_beats_published_networks(q2_sweep):
 
 @claim
 def report_network_has_more_colour_than_the_table(q2_models):
-    """The report's best network has fewer pixels right than the table, but a higher PSNR at the
-    known grey value and more than 1.5 times the colourfulness (test, one image, annealed mean)."""
+    """The reference report's best network has fewer pixels right than the table, but a higher PSNR
+    at the known grey value and more than 1.5 times the colourfulness (test, one image, annealed
+    mean)."""
     table = _table(q2_models)
     accuracy, psnr, color = (
         _mean(q2_models, f"test_{metric}")["report CNN"]
