@@ -23,7 +23,7 @@ from .data import ColorizationData, ColorSplit, cifar10
 from .metrics import Scores
 from .palette import decode
 
-QUICK_IMAGES = (4500, 500, 500)  # under the profile "quick"
+QUICK_IMAGES = (2500, 500, 500)  # under the profile "quick"
 
 # validation after the last epoch: the outputs of the reference report's notebooks
 PUBLISHED = pd.DataFrame(
@@ -98,7 +98,7 @@ VIVID_IMAGES = 2000  # of a split, for the table "vividness"
 
 
 def load_data(profile: str, data: ColorizationData | None) -> ColorizationData:
-    """Return the data of a study, by default CIFAR-10; a tenth of it under "quick"."""
+    """Return the data of a study, by default CIFAR-10; a few thousand images under "quick"."""
     data = data or cifar10()
     return data.take(*QUICK_IMAGES) if profile == "quick" else data
 
