@@ -5,6 +5,7 @@ run with a profile, and become HTML pages beside that profile's report.
 """
 
 import ast
+import asyncio
 import base64
 import io
 import os
@@ -15,6 +16,10 @@ from pathlib import Path
 import pandas as pd
 from IPython import get_ipython
 from IPython.display import HTML
+from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
+from jupyter_client.manager import AsyncKernelManager
+from traitlets import Type
 
 from .core import paths, plots, pool
 from .core.config import whole_number
@@ -39,6 +44,36 @@ CELL_SECONDS = 24 * 3600  # a full study is one cell
 QUIET_KERNEL = ["--IPKernelApp.log_level=40"]  # no warning about TCP on this machine
 LIVE = "application/vnd.jupyter.widget-view+json"  # an output that needs a running kernel
 BANNER = '<p class="banner">Profile <b>{}</b>: {}. <a href="report.html">The report</a></p>'
+
+
+class PollingChannel(AsyncZMQSocketChannel):
+    """A kernel's channel that looks for a message every second.
+
+    nbclient also sends on the channel that it waits at, for widgets, and can then miss a reply and
+    wait forever (its issue 312).
+    """
+
+    async def get_msg(self, timeout=None):
+        """Return the next message, or raise Empty after `timeout` seconds."""
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        while not await self.msg_ready():
+            if deadline and asyncio.get_running_loop().time() > deadline:
+                break
+            await self.socket.poll(1000)  # milliseconds
+        return await super().get_msg(timeout=0)
+
+
+class PollingClient(AsyncKernelClient):
+    """A client of a kernel with a PollingChannel."""
+
+    shell_channel_class = Type(PollingChannel)
+
+
+class PollingKernelManager(AsyncKernelManager):
+    """A manager of a kernel with a PollingClient."""
+
+    client_class = f"{__name__}.PollingClient"
+    client_factory = Type(PollingClient)
 
 
 def check_parameters(cells: Sequence[str], *allowed: str) -> None:
@@ -133,6 +168,7 @@ def _run(file: Path) -> str:
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,
+        kernel_manager_class=PollingKernelManager,
         extra_arguments=QUIET_KERNEL,
         resources={"metadata": {"path": str(file.parent)}},
     )
@@ -220,6 +256,7 @@ def _run_with_papermill(name: str, shared: tuple[Path, dict], report: pool.Repor
             execution_timeout=CELL_SECONDS,
             autosave_cell_every=30,
             progress_bar=False,
+            kernel_manager_class=PollingKernelManager,
             extra_arguments=QUIET_KERNEL,
         )
     except (papermill.PapermillExecutionError, DeadKernelError) as error:
