@@ -5,13 +5,15 @@ run with a profile, and become HTML pages beside that profile's report.
 """
 
 import ast
-import asyncio
 import base64
 import io
+import math
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from queue import Empty
 
 import pandas as pd
 from IPython import get_ipython
@@ -55,12 +57,14 @@ class PollingChannel(AsyncZMQSocketChannel):
 
     async def get_msg(self, timeout=None):
         """Return the next message, or raise Empty after `timeout` seconds."""
-        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        while not await self.msg_ready():
-            if deadline and asyncio.get_running_loop().time() > deadline:
-                break
-            await self.socket.poll(1000)  # milliseconds
-        return await super().get_msg(timeout=0)
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            left = max(0, end - time.monotonic())
+            try:
+                return await super().get_msg(timeout=min(1, left))
+            except Empty:
+                if left <= 1:
+                    raise
 
 
 class PollingClient(AsyncKernelClient):

@@ -1,9 +1,11 @@
 """The notebooks: their parameters, their stored outputs, and how they are run."""
 
+import asyncio
 import base64
 import io
 import os
 import re
+from queue import Empty
 from types import SimpleNamespace
 
 import nbformat
@@ -157,6 +159,42 @@ def test_a_notebook_that_fails_stays_as_it_was(folder):
         notebooks.run_in_place(["bad"])
     assert (folder / "bad.ipynb").read_bytes() == before
     assert "division by zero" in (paths.runs_dir() / "failed_bad.ipynb").read_text(encoding="utf-8")
+
+
+class Forgetful:
+    """A socket of a kernel that does not notice its message while it is being waited for."""
+
+    def __init__(self, noticed: int):
+        self.noticed, self.waits = noticed, []
+
+    async def poll(self, milliseconds):
+        self.waits.append(milliseconds)
+        return len(self.waits) > self.noticed
+
+
+def forgetful_channel(noticed: int) -> notebooks.PollingChannel:
+    """Return a channel whose socket notices its message at the wait after `noticed` others."""
+    channel = notebooks.PollingChannel.__new__(notebooks.PollingChannel)  # needs no kernel
+    channel.socket = Forgetful(noticed)
+    return channel
+
+
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_a_reply_that_was_missed_is_seen_a_second_later(monkeypatch, timeout):
+    async def receive(channel):
+        return "reply"
+
+    monkeypatch.setattr(notebooks.PollingChannel, "_recv", receive)
+    channel = forgetful_channel(1)
+    assert asyncio.run(channel.get_msg(timeout)) == "reply"
+    assert channel.socket.waits == [1000, 1000]
+
+
+def test_a_kernel_that_does_not_answer_is_given_up_in_time():
+    channel = forgetful_channel(9)
+    with pytest.raises(Empty):
+        asyncio.run(channel.get_msg(0.5))
+    assert len(channel.socket.waits) == 1 and channel.socket.waits[0] <= 500
 
 
 def test_a_folder_that_is_read_only_is_refused_before_the_work(folder, monkeypatch):

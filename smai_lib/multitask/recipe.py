@@ -181,9 +181,10 @@ def ablation(study: Study) -> pd.DataFrame:
     has no good prediction for one, so the mirror average would be unfair.
 
     Returns:
-        A row an ablation: run, seeds, and for `accuracy` and `rmse` the mean `_loss` with its 95 %
-        interval `_low`, `_high`. A loss above 0 means worse without it. `_verdict` is "worse
-        without", "better without", "equal" (within MARGINS), "not resolved", or "not enough seeds".
+        A row an ablation: run, seeds, and for `accuracy` and `rmse` the mean `_loss` with the ends
+        `_low` and `_high` of its interval, see `stats.paired_differences`. A loss above 0 means
+        worse without it. `_verdict` is "worse without", "better without", "equal" (within MARGINS),
+        "not resolved", or "not enough seeds".
     """
     names = [name for name in study.results["name"].unique() if name != RECIPE]
     pairs = {
