@@ -7,21 +7,14 @@ run with a profile, and become HTML pages beside that profile's report.
 import ast
 import base64
 import io
-import math
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from queue import Empty
 
 import pandas as pd
 from IPython import get_ipython
 from IPython.display import HTML
-from jupyter_client.asynchronous import AsyncKernelClient
-from jupyter_client.channels import AsyncZMQSocketChannel
-from jupyter_client.manager import AsyncKernelManager
-from traitlets import Type
 
 from .core import paths, plots, pool
 from .core.config import whole_number
@@ -46,38 +39,6 @@ CELL_SECONDS = 24 * 3600  # a full study is one cell
 QUIET_KERNEL = ["--IPKernelApp.log_level=40"]  # no warning about TCP on this machine
 LIVE = "application/vnd.jupyter.widget-view+json"  # an output that needs a running kernel
 BANNER = '<p class="banner">Profile <b>{}</b>: {}. <a href="report.html">The report</a></p>'
-
-
-class PollingChannel(AsyncZMQSocketChannel):
-    """A kernel's channel that looks for a message every second.
-
-    nbclient also sends on the channel that it waits at, for widgets, and can then miss a reply and
-    wait forever (its issue 312).
-    """
-
-    async def get_msg(self, timeout=None):
-        """Return the next message, or raise Empty after `timeout` seconds."""
-        end = math.inf if timeout is None else time.monotonic() + timeout
-        while True:
-            left = max(0, end - time.monotonic())
-            try:
-                return await super().get_msg(timeout=min(1, left))
-            except Empty:
-                if left <= 1:
-                    raise
-
-
-class PollingClient(AsyncKernelClient):
-    """A client of a kernel with a PollingChannel."""
-
-    shell_channel_class = Type(PollingChannel)
-
-
-class PollingKernelManager(AsyncKernelManager):
-    """A manager of a kernel with a PollingClient."""
-
-    client_class = f"{__name__}.PollingClient"
-    client_factory = Type(PollingClient)
 
 
 def check_parameters(cells: Sequence[str], *allowed: str) -> None:
@@ -172,7 +133,6 @@ def _run(file: Path) -> str:
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,
-        kernel_manager_class=PollingKernelManager,
         extra_arguments=QUIET_KERNEL,
         resources={"metadata": {"path": str(file.parent)}},
     )
@@ -260,7 +220,6 @@ def _run_with_papermill(name: str, shared: tuple[Path, dict], report: pool.Repor
             execution_timeout=CELL_SECONDS,
             autosave_cell_every=30,
             progress_bar=False,
-            kernel_manager_class=PollingKernelManager,
             extra_arguments=QUIET_KERNEL,
         )
     except (papermill.PapermillExecutionError, DeadKernelError) as error:
@@ -274,7 +233,7 @@ def _run_with_papermill(name: str, shared: tuple[Path, dict], report: pool.Repor
 def write_page(file: Path, profile: str) -> Path:
     """Write a notebook that was run as an HTML page beside it, and return the page's path.
 
-    Code is folded and formulas are MathML. Progress bars and widgets, which need a kernel, go.
+    Code is folded and formulas are MathML. Of widgets, which need a kernel, their picture stays.
     """
     import nbformat
     import pypandoc
@@ -287,6 +246,7 @@ def write_page(file: Path, profile: str) -> Path:
             cell.outputs = [output for output in cell.outputs if not _is_live(output)]
     for output in _outputs(notebook):
         data = output.get("data", {})
+        data.pop(LIVE, None)
         for kind in ("text/latex", "text/markdown"):  # pandoc would drop them
             if kind in data and "text/html" not in data:
                 data["text/html"] = pypandoc.convert_text(
@@ -304,5 +264,6 @@ def write_page(file: Path, profile: str) -> Path:
 
 
 def _is_live(output) -> bool:
-    """Return whether an output only makes sense while the kernel runs."""
-    return output.get("name") == "stderr" or LIVE in output.get("data", {})
+    """Return whether an output only makes sense while the kernel runs: progress, for example."""
+    data = output.get("data", {})
+    return output.get("name") == "stderr" or (LIVE in data and "image/png" not in data)

@@ -1,11 +1,9 @@
 """The notebooks: their parameters, their stored outputs, and how they are run."""
 
-import asyncio
 import base64
 import io
 import os
 import re
-from queue import Empty
 from types import SimpleNamespace
 
 import nbformat
@@ -22,6 +20,9 @@ from smai_lib.core.files import exclusive
 
 FILES = [paths.NOTEBOOKS / f"{name}.ipynb" for name in notebooks.NOTEBOOKS]
 MEGABYTES = 2.5
+DOT = (  # a PNG of one pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 node = nbformat.v4
 
 stored = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -161,42 +162,6 @@ def test_a_notebook_that_fails_stays_as_it_was(folder):
     assert "division by zero" in (paths.runs_dir() / "failed_bad.ipynb").read_text(encoding="utf-8")
 
 
-class Forgetful:
-    """A socket of a kernel that does not notice its message while it is being waited for."""
-
-    def __init__(self, noticed: int):
-        self.noticed, self.waits = noticed, []
-
-    async def poll(self, milliseconds):
-        self.waits.append(milliseconds)
-        return len(self.waits) > self.noticed
-
-
-def forgetful_channel(noticed: int) -> notebooks.PollingChannel:
-    """Return a channel whose socket notices its message at the wait after `noticed` others."""
-    channel = notebooks.PollingChannel.__new__(notebooks.PollingChannel)  # needs no kernel
-    channel.socket = Forgetful(noticed)
-    return channel
-
-
-@pytest.mark.parametrize("timeout", [None, 60])
-def test_a_reply_that_was_missed_is_seen_a_second_later(monkeypatch, timeout):
-    async def receive(channel):
-        return "reply"
-
-    monkeypatch.setattr(notebooks.PollingChannel, "_recv", receive)
-    channel = forgetful_channel(1)
-    assert asyncio.run(channel.get_msg(timeout)) == "reply"
-    assert channel.socket.waits == [1000, 1000]
-
-
-def test_a_kernel_that_does_not_answer_is_given_up_in_time():
-    channel = forgetful_channel(9)
-    with pytest.raises(Empty):
-        asyncio.run(channel.get_msg(0.5))
-    assert len(channel.socket.waits) == 1 and channel.socket.waits[0] <= 500
-
-
 def test_a_folder_that_is_read_only_is_refused_before_the_work(folder, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setattr(notebooks, "_run", lambda *_: pytest.fail("ran"))
@@ -218,6 +183,7 @@ def test_a_page_shows_formulas_and_conclusions_and_no_live_outputs(tmp_path):
 
     outputs = [
         shown(notebooks.LIVE, {"model_id": "1"}),
+        node.new_output("display_data", data={notebooks.LIVE: {"model_id": "2"}, "image/png": DOT}),
         node.new_output("stream", name="stderr", text="50%"),
         node.new_output("stream", name="stdout", text="kept"),
         shown("text/latex", r"$\displaystyle N_F^2$"),
@@ -228,5 +194,6 @@ def test_a_page_shows_formulas_and_conclusions_and_no_live_outputs(tmp_path):
     page = notebooks.write_page(tmp_path / "n.ipynb", "quick").read_text(encoding="utf-8")
     assert "kept" in page and "<math" in page and "<li>It <em>rains</em>.</li>" in page
     assert "50%" not in page and ">plain<" not in page and "model_id" not in page
+    assert DOT in page  # the picture of a widget
     assert '<details class="code">' in page and 'href="report.html"' in page
     assert "Profile <b>quick</b>" in page and notebooks.MEANING["quick"] in page

@@ -7,17 +7,14 @@ import torch
 from matplotlib.figure import Figure
 
 from ..core.plots import new_axes
+from ..core.widgets import Explorer, explore
 from ..multitask.model import MultiTaskCNN
 from .maps import maps
 from .plots import show, show_image
 
 
-def browse(
-    model: MultiTaskCNN, images: torch.Tensor, titles: Sequence[str]
-) -> ipywidgets.interactive:
+def browse(model: MultiTaskCNN, images: torch.Tensor, titles: Sequence[str]) -> Explorer:
     """Return a widget that shows a chosen image beside one of its maps.
-
-    The colour scale spans all maps of the image in the block, so channels can be compared.
 
     Args:
         model: the network.
@@ -31,23 +28,33 @@ def browse(
     maps_of_block = maps(model, images)
     numbers = range(len(images))
     names = [(f"{number}: {title}", number) for number, title in zip(numbers, titles, strict=True)]
-    block = ipywidgets.Dropdown(options=list(maps_of_block))
-    channel = ipywidgets.BoundedIntText()
+    blocks = ipywidgets.Dropdown(options=list(maps_of_block))
+    channels = ipywidgets.BoundedIntText()
 
     def limit_channel(change=None):
-        channel.max = maps_of_block[block.value].shape[1] - 1  # a larger value becomes this one
+        channels.max = maps_of_block[blocks.value].shape[1] - 1  # a larger value becomes this one
 
     def draw(image: int, block: str, channel: int) -> Figure:
-        values = maps_of_block[block][image]
-        left, right = new_axes(1, 2, width=3.2, height=3.2)[0]
-        show_image(left, images[image])
-        left.set_title("input")
-        shown = show(right, values[channel], values.max())
-        right.set_title(f"{block}, channel {channel}")
-        right.figure.colorbar(shown, ax=right, shrink=0.8)
-        return right.figure
+        figure = plot_map(images[image], maps_of_block[block][image], channel)
+        figure.axes[1].set_title(f"{block}, channel {channel}")
+        return figure
 
     limit_channel()
-    block.observe(limit_channel, "value")
-    options = {"auto_display": True}
-    return ipywidgets.interactive(draw, options, image=names, block=block, channel=channel)
+    blocks.observe(limit_channel, "value")
+    return explore(draw, image=names, block=blocks, channel=channels)
+
+
+def plot_map(image: torch.Tensor, maps: torch.Tensor, channel: int) -> Figure:
+    """Return an image beside one of its maps, on the colour scale of all maps of the block.
+
+    Args:
+        image: (1, 28, 28).
+        maps: (C, H, W).
+        channel: number of the map.
+    """
+    left, right = new_axes(1, 2, width=3.2, height=3.2)[0]
+    show_image(left, image)
+    left.set_title("input")
+    shown = show(right, maps[channel], maps.max())
+    right.figure.colorbar(shown, ax=right, shrink=0.8)
+    return right.figure

@@ -5,7 +5,7 @@ import torch
 from smai_lib.core.errors import ConfigError
 from smai_lib.features import maps as fm
 from smai_lib.features import plots
-from smai_lib.features.browser import browse
+from smai_lib.features.browser import browse, plot_map
 
 AS_PUBLISHED = {
     "num_layers": 3,
@@ -90,19 +90,24 @@ def test_purity_counts_the_most_common_class_and_leaves_silent_channels_out():
 
 
 def test_the_browser_follows_its_controls(network, split):
-    model = network()
-    browser = browse(model, split.images, ["item"] * len(split.images))
-    assert browser.auto_display  # otherwise nothing is shown when the controls move
+    browser = browse(network(), split.images, ["item"] * len(split.images))
     image, block, channel = browser.children[:3]
-    image.value, block.value, channel.value = 3, "block2", 7
-    left, right = browser.result.axes[:2]
-    assert right.get_title() == "block2, channel 7"
-    assert np.array_equal(left.images[0].get_array(), split.images[3, 0])
-    values = fm.maps(model, split.images[3])["block2"][0]
-    assert np.array_equal(right.images[0].get_array(), values[7])
-    assert right.images[0].get_clim() == (0, pytest.approx(values.max().item()))
+    shown = {browser.picture.value}
+    image.value, block.value = 3, "block2"
+    shown.add(browser.picture.value)
+    channel.value = 7
+    shown.add(browser.picture.value)
     block.value = "block1"  # which has four channels
-    assert channel.value == 3 and browser.result.axes[1].get_title() == "block1, channel 3"
+    assert channel.value == 3 and not browser.problem.value
+    assert len(shown | {browser.picture.value}) == 4
+
+
+def test_a_map_is_shown_beside_its_image_on_the_scale_of_its_block(network, split):
+    maps = fm.maps(network(), split.images[3])["block2"][0]
+    left, right = plot_map(split.images[3], maps, 7).axes[:2]
+    assert np.array_equal(left.images[0].get_array(), split.images[3, 0])
+    assert np.array_equal(right.images[0].get_array(), maps[7])
+    assert right.images[0].get_clim() == (0, pytest.approx(maps.max().item()))
 
 
 def test_all_maps_of_a_block_share_one_colour_scale(network, split):
