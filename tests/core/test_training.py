@@ -46,6 +46,12 @@ def test_a_last_batch_of_one_image_is_left_out(train, config, data):
     assert sizes == [32, 32]
 
 
+def test_the_learning_rate_follows_its_schedule(train, config):
+    config = config.replace(schedule="one_cycle", epochs=4)
+    rates = [row["learning_rate"] for row in train(config).rows]
+    assert rates == [config.learning_rate_at(share) for share in (0.25, 0.5, 0.75, 1.0)]
+
+
 @pytest.mark.parametrize("keep", ["last", "best"])
 def test_the_kept_epochs_weights_are_tested(make_run, data, keep):
     """A few images are overfitted, so validation is best early."""

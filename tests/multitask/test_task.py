@@ -9,8 +9,8 @@ from smai_lib.core.training import build_optimizer, fit
 from smai_lib.multitask import task as task_module
 from smai_lib.multitask.config import MultiTaskConfig
 from smai_lib.multitask.data import Split, ink_of
-from smai_lib.multitask.model import MultiTaskOutput
-from smai_lib.multitask.task import MultiTask, ink_baselines
+from smai_lib.multitask.model import MultiTaskOutput, scale_pixels
+from smai_lib.multitask.task import MirrorAverage, MultiTask, ink_baselines
 
 FEW, ALL = slice(0, 40), slice(None)
 
@@ -109,6 +109,18 @@ def test_label_smoothing_changes_the_loss_and_not_the_metric(tiny, small):
     task, _ = config.build(tiny, 0)
     sums = task.loss(output, tiny.train, FEW)[1]
     assert task.metrics(sums)["cross_entropy"] == pytest.approx(plain.item(), rel=1e-6)
+
+
+def test_mirrored_predictions_are_mean_probabilities_and_mean_ink(tiny, small):
+    _, model = small().build(tiny, 0)
+    images = scale_pixels(tiny.test.images[:4])
+    with torch.inference_mode():
+        model.classifier[-1].weight.mul_(100)  # far apart, so that a mean of logits is another
+        output = MirrorAverage(model.eval())(images)
+        pair = [model(images), model(images.flip(-1))]
+    probabilities = torch.stack([single.logits.softmax(1) for single in pair]).mean(0)
+    torch.testing.assert_close(output.logits.softmax(1), probabilities)
+    torch.testing.assert_close(output.ink, (pair[0].ink + pair[1].ink) / 2)
 
 
 def test_half_of_the_images_are_mirrored_and_keep_their_ink(tiny, small):
