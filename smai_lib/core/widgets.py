@@ -33,7 +33,7 @@ class Explorer(ipywidgets.VBox):
     def _repr_mimebundle_(self, **options):
         bundle = super()._repr_mimebundle_(**options)
         bundle["image/png"] = base64.b64encode(self.picture.value).decode()
-        return bundle
+        return bundle, {"image/png": {"width": int(self.picture.width)}}
 
 
 def explore(draw: Callable[..., Figure], **controls) -> Explorer:

@@ -44,6 +44,7 @@ def test_a_bad_value_is_told_and_leaves_the_picture(explorer):
 
 
 def test_a_stored_notebook_shows_the_picture_without_a_kernel(explorer):
-    bundle = explorer._repr_mimebundle_()
+    bundle, metadata = explorer._repr_mimebundle_()
     assert base64.b64decode(bundle["image/png"]) == explorer.picture.value
     assert bytes(explorer.picture.value).startswith(b"\x89PNG")
+    assert metadata == {"image/png": {"width": 500}}  # half its pixels
