@@ -10,14 +10,10 @@ from smai_lib.multitask.config import MultiTaskConfig
     "values, message",
     [
         ({"lambda1": -1.0}, "lambda1.*found -1.0"),
-        ({"lambda2": float("nan")}, "lambda2"),
         ({"lambda1": 0.0, "lambda2": 0.0}, "found 0 for both"),
         ({"num_layers": 4}, "num_layers.*found 4"),
-        ({"ceil_mode": 1}, "ceil_mode.*found 1"),
-        ({"ink_scaling": "log"}, "ink_scaling.*'log'.*'raw' or 'z_score'"),
         ({"pairs": 2}, "pairs.*found 2, .*backbone 'plain' has no pairs"),
         ({"rotation": 181.0}, "rotation.*found 181"),
-        ({"momentum": 0.9}, "momentum.*'Adam' does not use it"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_key(values, message):

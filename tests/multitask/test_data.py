@@ -58,18 +58,21 @@ def test_the_full_data_set_where_there_is_one():
     assert torch.bincount(full.validation.labels).tolist() == [600] * 10
 
 
-@pytest.mark.parametrize("folder", [".", "raw", "FashionMNIST/raw"])
 @pytest.mark.parametrize(
-    "rename, pack",
+    "folder, rename, pack",
     [
-        (lambda name: name, gzip.decompress),  # unpacked, as torchvision leaves them
-        (lambda name: f"{name}.gz", gzip.decompress),  # unpacked by a browser that kept the name
-        (lambda name: name, bytes),  # packed under a plain name
-        (lambda name: name.replace("-idx", ".idx"), gzip.decompress),  # unpacked by 7-zip
+        # unpacked, in torchvision's default folder
+        ("FashionMNIST/raw", lambda name: name, gzip.decompress),
+        # unpacked by a browser that kept the name
+        ("raw", lambda name: f"{name}.gz", gzip.decompress),
+        # packed under a plain name
+        (".", lambda name: name, bytes),
+        # unpacked by 7-zip
+        (".", lambda name: name.replace("-idx", ".idx"), gzip.decompress),
     ],
 )
 def test_the_files_are_found_however_they_were_unpacked(folder, rename, pack, copy, alone, sample):
-    target = alone / folder  # torchvision's default is data/FashionMNIST/raw
+    target = alone / folder
     target.mkdir(parents=True)
     for name in data.CHECKSUMS:
         (target / rename(name)).write_bytes(pack((copy / f"{name}.gz").read_bytes()))
@@ -79,18 +82,22 @@ def test_the_files_are_found_however_they_were_unpacked(folder, rename, pack, co
         assert torch.equal(dataset.test.images, sample.test.images)
 
 
-@pytest.mark.parametrize("place", ["elsewhere", "data/fashion-mnist"])
-@pytest.mark.parametrize("damage, reason", [(100, "cannot be read"), (-1, "altered: .*expected")])
-def test_a_damaged_file_is_named_with_a_fix_that_works(place, damage, reason, copy, alone):
+@pytest.mark.parametrize(
+    "place, damage, message",
+    [
+        ("elsewhere", lambda content: content[:-100], "cannot be read .*; replace it"),
+        (
+            "data/fashion-mnist",
+            lambda content: gzip.compress(gzip.decompress(content)[:-1] + b"\xff"),
+            "altered: .*expected .*; delete {file} and run .*fetch",
+        ),
+    ],
+)
+def test_a_damaged_file_is_named_with_a_fix_that_works(place, damage, message, copy, alone):
     folder = shutil.copytree(copy, alone.parent / place)
     file = folder / "t10k-images-idx3-ubyte.gz"
-    content = file.read_bytes()
-    if damage > 0:
-        file.write_bytes(content[:-damage])
-    else:
-        file.write_bytes(gzip.compress(gzip.decompress(content)[:damage] + b"\xff"))
-    fix = f"delete {file} and run .*fetch" if "data" in place else "replace it"
-    with pytest.raises(DataError, match=f"{file}.*{reason}.*{fix}"):
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(DataError, match=f"{file}.*{message.format(file=file)}"):
         fashion_mnist(None if "data" in place else folder)
 
 

@@ -31,14 +31,12 @@ def test_each_block_halves_its_maps_and_both_heads_read_the_last(small, keys, si
     assert [tuple(block.shape) for block in maps] == [
         (5, 4 * 2**number, side, side) for number, side in enumerate(sides)
     ]
-    features = maps[-1].flatten(1).shape[1]
-    assert model.classifier[0].in_features == model.regressor[0].in_features == features
     assert output.logits.shape == (5, 10) and output.ink.shape == (5,)
 
 
-@pytest.mark.parametrize("keys", [{}, {"block_dropout": 0.5}, {"backbone": "residual"}])
-def test_returned_maps_are_those_of_the_blocks_and_change_no_prediction(small, keys):
-    model = small(**keys).build_network().eval()
+@pytest.mark.parametrize("backbone", ["plain", "residual"])
+def test_returned_maps_are_those_of_the_blocks_and_change_no_prediction(small, backbone):
+    model = small(backbone=backbone).build_network().eval()
     output, maps = model(IMAGES, return_maps=True)
     assert all(torch.equal(a, b) for a, b in zip(output[:2], model(IMAGES)[:2], strict=True))
     hidden = IMAGES
@@ -62,7 +60,6 @@ def test_average_pooling_gives_the_heads_the_mean_of_each_map(small):
     model, plain = pair_of_networks(small, pooling="average")
     means = plain.backbone(IMAGES).mean((2, 3))
     torch.testing.assert_close(model(IMAGES).logits, model.classifier(means))
-    assert model.classifier[0].in_features == model.regressor[0].in_features == 16
 
 
 def test_dropout_follows_every_block_in_training_only(small):
@@ -77,7 +74,6 @@ def test_dropout_follows_every_block_in_training_only(small):
 
 
 def test_the_ink_head_has_its_own_width_and_dropout(small):
-    torch.manual_seed(0)
     model = small(hidden=20, ink_hidden=9, ink_dropout=0.5).build_network().train()
     assert (model.classifier[0].out_features, model.regressor[0].out_features) == (20, 9)
     maps = torch.rand(6, 8, 7, 7)
@@ -91,4 +87,4 @@ def test_a_residual_pair_adds_its_convolutions_to_its_input(c_out):
     maps = torch.randn(2, 4, 7, 7)
     added, skip = pair.pair(maps), pair.skip(maps)
     torch.testing.assert_close(pair(maps.clone()), (added + skip).relu())
-    assert added.abs().max() > 0 and torch.equal(skip, maps) == (c_out == 4)
+    assert torch.equal(skip, maps) == (c_out == 4)

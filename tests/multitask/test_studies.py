@@ -17,7 +17,6 @@ from smai_lib.core.study import Study
 from smai_lib.multitask import studies
 from smai_lib.multitask.studies import (
     CONFIG_7_AS_RUN,
-    LAMBDA_RATIOS,
     PUBLISHED,
     PUBLISHED_CONFIGS,
     lambda_config,
@@ -59,11 +58,9 @@ def test_comparison_and_agreement_by_hand(published):
     differences = table["val_accuracy_difference"]
     assert differences.drop("config 7").to_numpy() == pytest.approx([0.01] * 3)
     assert table.loc["config 4", ["published_val_rmse", "test_rmse"]].tolist() == [0.033, 0.02]
-    agreement = studies.agreement(study)
-    assert agreement["runs"] == 3 and agreement["rank_correlation"] == pytest.approx(1)
-    assert agreement["mean_absolute_difference"] == pytest.approx(0.01)
-    test = studies.agreement(study, "test_accuracy")
-    assert test["mean_difference"] == pytest.approx(-0.02)
+    agreement = studies.agreement(study, "test_accuracy")
+    assert agreement["runs"] == 3
+    assert agreement["mean_difference"] == pytest.approx(-0.02)
 
 
 def test_a_published_value_is_placed_within_what_one_more_seed_would_give(published):
@@ -74,8 +71,6 @@ def test_a_published_value_is_placed_within_what_one_more_seed_would_give(publis
     rows.append(("config 2", 0, 0.877, 0.03, 0.87, 0.3))  # one seed has no spread
     table = studies.placement_of_published(published(rows)).set_index("metric")
     assert set(table["run"]) == {"config 1"}
-    ends = table.loc["val_accuracy", ["low", "high"]].tolist()
-    assert ends == pytest.approx([0.882 - half, 0.882 + half])
     assert table["outside"].tolist() == [False, True, True, True]
 
 
@@ -112,7 +107,7 @@ def test_quick_trains_the_published_study_and_the_first_seed_is_its_best_run(tin
     assert right == pytest.approx(study.results["test_accuracy"][0])
 
 
-@pytest.mark.parametrize("ratio", LAMBDA_RATIOS)
+@pytest.mark.parametrize("ratio", [0.0, 10.0, math.inf])
 def test_the_lambdas_have_their_ratio_and_sum_to_one(ratio):
     config = lambda_config(ratio)
     assert config.lambda1 + config.lambda2 == pytest.approx(1)
@@ -158,20 +153,14 @@ def test_a_shipped_backbone_has_its_maps_and_makes_no_predictions(backbones):
             loaded(images)
 
 
-@pytest.mark.parametrize("name, seed", [("z_score 2", 0), ("z_score", 1), ("z_score 1", 7)])
-def test_an_unknown_backbone_is_refused_with_a_list_of_all(backbones, name, seed):
-    expected = (
-        f"no backbone '{name}/{seed}', expected one of z_score 1/0, z_score 1/1, z_score 10/0$"
-    )
-    with pytest.raises(IntegrityError, match=expected):
-        studies.backbone(backbones[0], name, seed)
+def test_an_unknown_backbone_is_refused_with_a_list_of_all(backbones):
+    names = "z_score 1/0, z_score 1/1, z_score 10/0"
+    with pytest.raises(IntegrityError, match=f"no backbone 'z_score/1', expected one of {names}$"):
+        studies.backbone(backbones[0], "z_score", 1)
 
 
-def test_backbones_that_do_not_fit_or_are_altered_are_refused(backbones, small):
+def test_altered_backbones_are_refused(backbones):
     study, _, file = backbones
-    wider = Study("small", "recorded", [("z_score 1", small(base_filters=5), 1)], lambda: None)
-    with pytest.raises(IntegrityError, match="does not fit .*block1.conv.bias"):
-        studies.backbone(wider, "z_score 1", 1)
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(IntegrityError, match="truncated or altered"):
         studies.backbone(study, "z_score 1", 0)
