@@ -4,7 +4,6 @@ from safetensors.torch import save_file
 
 from smai_lib.colorization.config import ColorizationConfig
 from smai_lib.core.errors import ConfigError, IntegrityError
-from smai_lib.core.runs import Run
 
 
 @pytest.fixture
@@ -66,11 +65,3 @@ def test_a_bad_value_is_refused(key, value):
 def test_a_key_of_the_unet_is_refused_for_the_cnn(key):
     with pytest.raises(ConfigError, match=f"{key}.*0.1.*'cnn_prior' does not use it"):
         ColorizationConfig(model="cnn_prior", **{key: 0.1})
-
-
-def test_a_class_weight_of_zero_leaves_the_run_id_as_it_was(config, tmp_path):
-    plain, auxiliary = config(model="unet"), config(model="unet", class_weight=0.1)
-    assert plain.class_weight == 0 and list(plain.to_dict())[-1] == "class_weight"
-    assert "class_weight" not in plain.changed()
-    ids = {Run(choice, 0, "data", tmp_path).run_id for choice in (plain, auxiliary)}
-    assert len(ids) == 2

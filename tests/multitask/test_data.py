@@ -50,14 +50,6 @@ def test_splits_are_disjoint_stratified_and_always_the_same(sample):
     assert again.fingerprint == sample.fingerprint
 
 
-def test_the_full_data_set_where_there_is_one():
-    full = fashion_mnist(verbose=False)
-    if full.is_stand_in:
-        pytest.skip("no source of the full data set on this machine")
-    assert [len(split.ink) for split in (full.train, full.test)] == [54000, 10000]
-    assert torch.bincount(full.validation.labels).tolist() == [600] * 10
-
-
 @pytest.mark.parametrize(
     "folder, rename, pack",
     [

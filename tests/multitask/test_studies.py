@@ -1,25 +1,22 @@
-import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import save_file
 from scipy import stats
 
 import smai_lib as smai
 from smai_lib.core import paths
 from smai_lib.core.errors import IntegrityError
-from smai_lib.core.files import read_weights, record_checksum
+from smai_lib.core.files import record_checksum
 from smai_lib.core.layers import parameter_count
-from smai_lib.core.study import Study
 from smai_lib.multitask import studies
 from smai_lib.multitask.studies import (
     CONFIG_7_AS_RUN,
     PUBLISHED,
     PUBLISHED_CONFIGS,
-    lambda_config,
     published_configs,
 )
 
@@ -107,63 +104,42 @@ def test_quick_trains_the_published_study_and_the_first_seed_is_its_best_run(tin
     assert right == pytest.approx(study.results["test_accuracy"][0])
 
 
-@pytest.mark.parametrize("ratio", [0.0, 10.0, math.inf])
-def test_the_lambdas_have_their_ratio_and_sum_to_one(ratio):
-    config = lambda_config(ratio)
-    assert config.lambda1 + config.lambda2 == pytest.approx(1)
-    assert (config.lambda2 / config.lambda1 if config.lambda1 else math.inf) == pytest.approx(ratio)
-
-
-def test_a_trained_lambda_study_has_ratios_and_ships_backbones(tiny):
-    study = smai.load_study("q1_lambda", "quick", data=tiny)
-    study.runs = [run for run in study.runs if run.name == "z_score 10" and run.seed == 0]
-    study.run(engine="serial")
-    assert study.results["ratio"].tolist() == [10]
-    file = studies.save_backbones(study)["backbones"]
-    names = {key.split(".")[0] for key in read_weights(file)}
-    assert names == {"z_score 10/0/backbone"}  # and no heads
-
-
 @pytest.fixture
-def backbones(small, tmp_path, monkeypatch):
-    """A study whose three backbones ship in one file, and the networks that they are of."""
-    entries = [("z_score 1", small(), 0), ("z_score 1", small(), 1), ("z_score 10", small(), 0)]
-    study = Study("small", "recorded", entries, lambda: None)
-    networks = {(run.name, run.seed): run.config.build_network().eval() for run in study.runs}
-    tensors = {
-        f"{name}/{seed}/backbone.{key}": tensor
-        for (name, seed), network in networks.items()
-        for key, tensor in network.backbone.state_dict().items()
-    }
-    file = tmp_path / "small_backbones.safetensors"
-    save_file(tensors, file)
+def shipped(tiny, tmp_path, monkeypatch):
+    """A lambda study of two trained runs, and the file in which their backbones ship."""
+    study = smai.load_study("q1_lambda", "quick", data=tiny)
+    study.runs = [run for run in study.runs if run.name == "z_score 10"]
+    study.run(engine="serial")
+    file = tmp_path / "q1_lambda_backbones.safetensors"
+    shutil.copy(studies.save_backbones(study)["backbones"], file)
     record_checksum(file)
     monkeypatch.setattr(paths, "WEIGHTS", tmp_path)
-    return study, networks, file
+    return study, file
 
 
-def test_a_shipped_backbone_has_its_maps_and_makes_no_predictions(backbones):
-    study, networks, _ = backbones
+def test_a_shipped_backbone_has_the_maps_of_its_run_and_makes_no_predictions(shipped):
+    study, _ = shipped
+    assert study.results["ratio"].tolist() == [10, 10]
     images = torch.rand(4, 1, 28, 28)
-    for (name, seed), network in networks.items():
-        loaded = studies.backbone(study, name, seed)
-        assert not loaded.training
-        torch.testing.assert_close(loaded.backbone(images), network.backbone(images))
+    for run in study.runs:
+        loaded = studies.backbone(study, run.name, run.seed)
+        trained = run.load_model()
+        torch.testing.assert_close(loaded.backbone(images), trained.backbone(images))
         with pytest.raises(AttributeError, match="regressor|classifier"):
             loaded(images)
 
 
-def test_an_unknown_backbone_is_refused_with_a_list_of_all(backbones):
-    names = "z_score 1/0, z_score 1/1, z_score 10/0"
-    with pytest.raises(IntegrityError, match=f"no backbone 'z_score/1', expected one of {names}$"):
-        studies.backbone(backbones[0], "z_score", 1)
+def test_an_unknown_backbone_is_refused_with_a_list_of_all(shipped):
+    expected = "no backbone 'z_score 1/0', expected one of z_score 10/0, z_score 10/1$"
+    with pytest.raises(IntegrityError, match=expected):
+        studies.backbone(shipped[0], "z_score 1", 0)
 
 
-def test_altered_backbones_are_refused(backbones):
-    study, _, file = backbones
+def test_altered_backbones_are_refused(shipped):
+    study, file = shipped
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(IntegrityError, match="truncated or altered"):
-        studies.backbone(study, "z_score 1", 0)
+        studies.backbone(study, "z_score 10", 0)
 
 
 @pytest.mark.parametrize("name", ["q1_published", "q1_best", "q1_beyond"])
