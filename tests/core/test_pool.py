@@ -4,16 +4,15 @@ import re
 import subprocess
 import sys
 import textwrap
-from functools import partial
-from pathlib import Path
 
 import psutil
 import pytest
 import torch
 from tqdm import tqdm
 
-from smai_lib.core.errors import ConfigError
-from smai_lib.core.pool import Pool, _attempt, run_tasks
+from smai_lib.core import pool
+from smai_lib.core.errors import ConfigError, RunError
+from smai_lib.core.pool import run_tasks
 
 MODULE = """
     from smai_lib.core.pool import cores, run_tasks
@@ -32,17 +31,20 @@ class UnreadableError(Exception):
 
 def task(item, folder, report):
     """Note the try, then succeed, fail or die, as the item says."""
-    tries = Path(folder, item)
-    with open(tries, "a", encoding="utf-8") as file:
-        file.write("x")
+    tries = len(list(folder.iterdir())) + 1
+    (folder / f"{item} {tries}").touch()
     report(1)
     if item == "fails":
         raise ValueError("no such value")
     if item == "fails unreadably":
         raise UnreadableError(1, 2)
-    if item == "kills" or (item == "kills once" and tries.read_text("utf-8") == "x"):
+    if item == "kills" or (item == "kills once" and tries == 1):
         os._exit(7)
     return item.upper()
+
+
+def names(folder):
+    return sorted(file.name for file in folder.iterdir())
 
 
 def inspect(item, images, report):
@@ -66,47 +68,32 @@ def run_script(tmp_path, text, *, stdin=False, prefix=()):
     )
 
 
-@pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
-    """A function that returns result or error, and tries, of an item; they end in every way."""
-    folder = tmp_path_factory.mktemp("tries")
-    items = ["kills", "good", "fails", "fails unreadably", "kills once"]
-    with tqdm(file=io.StringIO()) as bar:
-        pool = Pool(partial(_attempt, task), items, folder, 2, bar)
-        outcomes = dict(zip(items, pool.run(), strict=True))
-    assert bar.n == 4  # a lost try does not count
-
-    def of(item):
-        value, error = outcomes[item]
-        return value or str(error), len((folder / item).read_text("utf-8"))
-
-    return of
-
-
-def test_a_failing_item_does_not_stop_the_others(outcome):
-    assert outcome("fails") == ("no such value", 1)
-    assert outcome("good") == ("GOOD", 1)
-
-
-def test_an_error_that_cannot_be_unpickled_is_one_of_its_item(outcome):
-    assert "missing 1 required" in outcome("fails unreadably")[0]
-
-
-def test_an_item_whose_worker_died_is_retried_in_a_new_one(outcome):
-    assert outcome("kills once") == ("KILLS ONCE", 2)
-
-
-def test_an_item_that_kills_three_workers_is_given_up(outcome):
-    error, tries = outcome("kills")
-    assert "3 workers died over the same item, the last with exit code 7" in error and tries == 3
-
-
 def test_the_first_failure_is_raised_with_what_helps_once_all_are_done(tmp_path):
     with pytest.raises(ValueError, match="no such value") as caught:
         run_tasks(task, ["fails", "good"], tmp_path, workers=1, hint=lambda item: f"in {item}")
     traceback, hint = caught.value.__notes__
     assert "raise ValueError" in traceback and hint == "in fails"
-    assert (tmp_path / "good").exists()
+    assert names(tmp_path) == ["fails 1", "good 2"]
+
+
+def test_an_error_that_cannot_be_unpickled_is_one_of_its_item(tmp_path):
+    with pytest.raises(TypeError, match="missing 1 required"):
+        run_tasks(task, ["fails unreadably"], tmp_path, workers=1)
+
+
+def test_an_item_whose_worker_died_is_retried_in_a_new_one(tmp_path, monkeypatch):
+    bar = tqdm(file=io.StringIO())
+    monkeypatch.setattr(pool, "tqdm", lambda **_: bar)
+    assert run_tasks(task, ["kills once", "good"], tmp_path, workers=1) == ["KILLS ONCE", "GOOD"]
+    assert names(tmp_path) == ["good 3", "kills once 1", "kills once 2"]
+    assert bar.n == 2  # a lost try does not count
+
+
+def test_an_item_that_kills_three_workers_is_given_up(tmp_path):
+    message = "3 workers died over the same item, the last with exit code 7"
+    with pytest.raises(RunError, match=message):
+        run_tasks(task, ["kills"], tmp_path, workers=1)
+    assert names(tmp_path) == ["kills 1", "kills 2", "kills 3"]
 
 
 def test_workers_share_tensors_have_one_thread_and_end_with_the_call():
@@ -126,7 +113,7 @@ def test_workers_share_tensors_have_one_thread_and_end_with_the_call():
 def test_options_that_would_be_ignored_are_refused(tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         run_tasks(task, ["good"], tmp_path, **options)
-    assert not (tmp_path / "good").exists()
+    assert names(tmp_path) == []
 
 
 SLOW_STDIN = pytest.param(True, id="stdin", marks=pytest.mark.slow)
