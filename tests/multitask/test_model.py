@@ -19,7 +19,6 @@ def pair_of_networks(small, **keys):
 @pytest.mark.parametrize(
     "keys, sides",
     [
-        ({"num_layers": 2}, [14, 7]),
         ({"num_layers": 3}, [14, 7, 3]),
         ({"num_layers": 3, "ceil_mode": True}, [14, 7, 4]),
         ({"num_layers": 3, "backbone": "residual", "pairs": 2}, [28, 14, 7]),

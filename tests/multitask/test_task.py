@@ -181,9 +181,7 @@ def test_gradient_diagnostics_are_those_of_the_two_losses(tiny, small):
 
 
 def test_final_metrics_by_hand(tiny, small):
-    config = small(epochs=1, learning_rate=5e-3, normalize=True)
-    task, model = config.build(tiny, 0)
-    fit(model, task, tiny.train, tiny.validation, config, seed=0, device="cpu")
+    task, model = small(normalize=True).build(tiny, 0)
     final = task.final_metrics(model, tiny)
     metrics, test = final["metrics"], tiny.test
     images = task.inputs(test, ALL)
