@@ -73,14 +73,13 @@ def test_textbook_images_are_augmented_as_the_config_says(colors, mirror, shift)
     assert (len(chosen) > 1) == (mirror or shift > 0)
 
 
-def test_every_arm_has_a_speed_a_ratio_and_the_share_of_its_products(cases, monkeypatch, capsys):
+def test_every_arm_has_a_speed_a_ratio_and_the_share_of_its_products(cases, monkeypatch):
     monkeypatch.setattr(bench, "run_processes", lambda case, count: 7.0)
     monkeypatch.setattr(bench, "product_share", lambda run, case, threads: 0.4)
     table = bench.compare(cases[2], rounds=1)
     assert [name[:3] for name in table.index] == ["(a)", "(b)", "(c)"]
     assert (table["images a second"] > 0).all() and table["ratio to (a)"].iloc[0] == 1
     assert (table["share of its matmul peak"] > 0).all()
-    assert bench.processor() in capsys.readouterr().out
 
 
 def test_products_take_a_share_of_the_time_of_an_arm(cases):
@@ -93,10 +92,10 @@ def test_processes_start_together_and_all_are_measured(cases):
 
 
 def test_work_is_counted_for_every_kind_of_output(cases):
-    flops = {case.name: bench.training_flops(case) for case in cases}
+    config_1, cnn, unet = map(bench.training_flops, cases)
     # the first block of the report's CNN alone: forward and weights' gradient, 2 FLOP a MAC
-    assert flops["cnn"] > 2 * 2 * 32 * 25 * 32 * 32
-    assert flops["config 1"] > 0 and flops["unet"] > 0
+    assert cnn > 2 * 2 * 32 * 25 * 32 * 32
+    assert config_1 > 0 and unet > 0
 
 
 def test_it_refuses_no_rounds(capsys):

