@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import re
 import shutil
 from unittest.mock import Mock
 
@@ -46,9 +45,9 @@ def execute_until(moment, run, data):
         runs.execute(run, data, next_moment)
 
 
-def interrupt(run, data, **settings):
-    """Interrupt `run` in its second epoch, at the fifth batch."""
-    on_batch = Mock(side_effect=[None] * 4 + [KeyboardInterrupt])
+def interrupt(run, data, batch=5, **settings):
+    """Interrupt `run` at a batch: the fifth is in the second epoch of `config`."""
+    on_batch = Mock(side_effect=[None] * (batch - 1) + [KeyboardInterrupt])
     with pytest.raises(KeyboardInterrupt):
         runs.execute(run, data, on_batch, **settings)
 
@@ -56,8 +55,7 @@ def interrupt(run, data, **settings):
 def damage(file):
     """Yield once for each way in which a file is damaged, then restore it."""
     content = file.read_bytes()
-    other_numbers = re.sub(rb"[0-8]", b"9", content)
-    versions = [b"", b"{}", b"null", b"[]", content[:40], content[:-2], other_numbers]
+    versions = [b"", b"{}", b"[]", content[:-2]]
     for position in range(0, len(content), len(content) // 30):
         flipped = bytearray(content)
         flipped[position] ^= 16  # no digit becomes another: the last of a float may not count
@@ -69,6 +67,7 @@ def damage(file):
 
 
 def bits(run):
+    """Return all that must be bit-identical in two runs of the same config and seed."""
     files = (run.history_file, *run.weights_files.values())
     return [file.read_bytes() for file in files], run.metrics, run.result()["nested"]
 
@@ -132,8 +131,8 @@ def test_a_finished_run_is_looked_up_also_in_a_folder_that_cannot_be_written(con
 
 
 def test_integers_of_numpy_and_pandas_give_the_same_run_id(make_run):
-    one, three, eight = pd.Series([1, 3, 8])
-    run = make_run(seed=three, width=eight, learning_rate=one)
+    numbers = pd.Series([1, 3, 8])
+    run = make_run(seed=numbers[1], width=numbers[2], learning_rate=numbers[0])
     assert run.run_id == make_run(seed=3, width=8, learning_rate=1.0).run_id
 
 

@@ -1,4 +1,4 @@
-"""A study reads its results once, and publishes them for `recorded`."""
+"""A study gathers the results of its runs, and publishes them for `recorded`."""
 
 import json
 import time
