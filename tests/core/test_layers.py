@@ -7,9 +7,7 @@ from torch import nn
 from smai_lib.core.layers import PatchDeconv2d, use_torch_deconvolutions
 
 
-@pytest.mark.parametrize(
-    "size, bias, shape", [(2, True, (4, 4)), (2, False, (3, 5)), (3, True, (2, 3))]
-)
+@pytest.mark.parametrize("size, bias, shape", [(2, False, (3, 5)), (3, True, (2, 3))])
 def test_a_patch_deconvolution_has_the_outputs_and_gradients_of_torchs_own(size, bias, shape):
     torch.manual_seed(0)
     ours = PatchDeconv2d(5, 3, size, bias=bias).double()
