@@ -78,7 +78,8 @@ def test_the_first_failure_is_raised_with_what_helps_once_all_are_done(tmp_path)
 
 def test_an_error_that_cannot_be_unpickled_is_one_of_its_item(tmp_path):
     with pytest.raises(TypeError, match="missing 1 required"):
-        run_tasks(task, ["fails unreadably"], tmp_path, workers=1)
+        run_tasks(task, ["fails unreadably", "good"], tmp_path, workers=1)
+    assert names(tmp_path) == ["fails unreadably 1", "good 2"]
 
 
 def test_an_item_whose_worker_died_is_retried_in_a_new_one(tmp_path, monkeypatch):
