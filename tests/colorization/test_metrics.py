@@ -96,6 +96,7 @@ def test_bootstrap_intervals(data, tables):
     assert accuracy["high"] - accuracy["low"] == pytest.approx(2 * half, rel=0.2)
     difference = bootstrap(high, low)
     assert difference.loc["accuracy", "low"] > 0 > difference.loc["nll", "high"]
+    assert (bootstrap(high, high) == 0).all(axis=None)  # resamples are paired
     with pytest.raises(ConfigError, match="same images"):
         bootstrap(high, score(tables[names[0]], data.validation, data.palette))
 
