@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from smai_lib.cli import app
 from smai_lib.core import paths
+from tests.colorization.test_images import write_images
 
 TEXT = (paths.ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -60,12 +60,9 @@ def folder(tmp_path_factory):
     """A folder with the files that README's commands name."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "notebooks").symlink_to(paths.NOTEBOOKS)
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 90, 120, 3), dtype=np.uint8)
-    Image.fromarray(pixels[0]).save(folder / "picture.jpg")
-    for number, split in enumerate(("train", "train", "test", "test")):
-        file = folder / "photos" / split / "cat" / f"{number}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels[number]).save(file)
+    Image.new("RGB", (120, 90), "teal").save(folder / "picture.jpg")
+    write_images(folder / "photos/train/cat", 2, size=(120, 90))
+    write_images(folder / "photos/test/cat", 2, size=(120, 90))
     return folder
 
 
