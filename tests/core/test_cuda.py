@@ -1,7 +1,5 @@
 """Runs on a GPU: bit-identical where they share it, and after an interrupt. Skipped without one."""
 
-from itertools import count
-
 import pytest
 import torch
 
@@ -12,6 +10,7 @@ from smai_lib.core.runs import Run
 from smai_lib.core.training import evaluate
 from smai_lib.multitask.recipe import BEST, RESIDUAL
 from smai_lib.multitask.studies import TEN_CONFIGS
+from tests.core.test_runs import bits, interrupt
 
 pytestmark = [
     pytest.mark.gpu,
@@ -33,24 +32,6 @@ def task(request, sample, made_up_colors):
     return [config.replace(epochs=2, batch_size=64) for config in configs], data
 
 
-def interrupt_in_second_epoch(run, data):
-    batches = count(1)
-
-    def on_batch(images):
-        if next(batches) == 13:  # an epoch has 10
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        runs.execute(run, data, on_batch, device="cuda")
-    assert len(run.history) == 1
-
-
-def outcome_of(run):
-    result = run.result()
-    files = [file.read_bytes() for file in (run.history_file, *run.weights_files.values())]
-    return [result["device"], result["precision"], result["metrics"], *files]
-
-
 def test_runs_that_share_a_gpu_equal_those_alone_and_those_resumed(task, tmp_path):
     configs, data = task
     alone, together, resumed = (
@@ -60,12 +41,13 @@ def test_runs_that_share_a_gpu_equal_those_alone_and_those_resumed(task, tmp_pat
     runs.run_all(alone, data, device="cuda", engine="serial")
     runs.run_all(together, data, device="cuda", engine="processes", workers=4)
     for run in resumed:
-        interrupt_in_second_epoch(run, data)
+        interrupt(run, data, batch=13, device="cuda")  # an epoch has 10
+        assert len(run.history) == 1
         runs.execute(run, data)
+    table = runs.results_table([run.result() for run in [*alone, *together, *resumed]])
+    assert set(table["device"]) == {"cuda"} and set(table["precision"]) == {"bfloat16"}
     for first, second, third in zip(alone, together, resumed, strict=True):
-        outcome = outcome_of(first)
-        assert outcome[:2] == ["cuda", "bfloat16"]
-        assert outcome == outcome_of(second) == outcome_of(third), first.config
+        assert bits(first) == bits(second) == bits(third), first.config
 
 
 def test_a_network_has_the_same_metrics_on_a_gpu(task):
