@@ -12,16 +12,17 @@ import pytest
 from smai_lib.core import paths
 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-SUMS = ("report/results", "report/weights")
 
 
 def run(*command, **settings) -> str:
+    """Run a command that must succeed, and return what it prints."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, **settings)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def requirements(name: str) -> list[str]:
+    """Return the lines of a file of requirements without comments."""
     lines = (paths.ROOT / name).read_text(encoding="utf-8").splitlines()
     return [re.split(r"\s+#", line)[0] for line in lines if line and not line.startswith("#")]
 
@@ -46,8 +47,9 @@ def test_a_clone_that_converts_line_ends_keeps_every_recorded_byte(tmp_path):
     if not (paths.ROOT / ".git").exists():
         pytest.skip("needs a clone of the repository")
     run("git", "clone", "-q", "-c", "core.autocrlf=true", paths.ROOT, tmp_path / "clone")
-    for folder in SUMS:
-        run("sha256sum", "--check", "--quiet", "SHA256SUMS", cwd=tmp_path / "clone" / folder)
+    for folder in ("results", "weights"):
+        copy = tmp_path / "clone" / "report" / folder
+        run("sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS", cwd=copy)
 
 
 @pytest.fixture(scope="module")
@@ -65,23 +67,19 @@ def installed(tmp_path_factory):
 @pytest.mark.slow
 def test_an_installed_package_uses_the_repository_around_the_current_folder(installed, tmp_path):
     code = "import smai_lib as smai; print(smai.__file__); smai.load_study('q1_lambda').results"
+    command = [sys.executable, "-c", code]
     environment = os.environ | {"PYTHONPATH": str(installed)}
-    inside = run(sys.executable, "-c", code, cwd=paths.ROOT / "notebooks", env=environment)
-    assert str(installed) in inside
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert "IntegrityError: no recorded results" in done.stderr.splitlines()[-1]
+    assert str(installed) in run(*command, cwd=paths.NOTEBOOKS, env=environment)
+    with pytest.raises(AssertionError, match="IntegrityError: no recorded results"):
+        run(*command, cwd=tmp_path, env=environment)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 def test_the_requirements_resolve_for_python_3_14(tmp_path):
     wheels = [line for line in requirements("requirements.txt") if not line.startswith("fvcore")]
-    if subprocess.run(
-        [*PIP, "index", "versions", "numpy"], capture_output=True, check=False
-    ).returncode:
+    lookup = [*PIP, "index", "versions", "numpy"]
+    if subprocess.run(lookup, capture_output=True, check=False).returncode:
         pytest.skip("needs a package index")
     only_3_14 = ["--python-version", "3.14", "--only-binary", ":all:", "--target", tmp_path]
     out = run(*PIP, "install", "--dry-run", "--ignore-installed", *only_3_14, *wheels)
