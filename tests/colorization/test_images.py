@@ -169,8 +169,9 @@ def test_a_picture_is_upright_as_its_exif_data_say(turned):
         assert picture[:, :10].float().mean() > 250 and picture[:, -10:].float().mean() < 5
 
 
-def test_a_picture_with_damaged_exif_data_stays_as_it_is(turned, recwarn):
-    file = turned(b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01")
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01"])
+def test_a_picture_with_damaged_exif_data_stays_as_it_is(exif, turned, recwarn):
+    file = turned(exif)
     recwarn.clear()
     picture = open_picture(file)
     assert picture.shape == (3, 64, 96) and picture[:, :, :40].float().mean() > 250

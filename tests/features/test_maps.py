@@ -93,6 +93,7 @@ def test_the_browser_follows_its_controls(network, split):
         control.value = value
         pictures.append(browser.picture.value)
     assert len(set(pictures)) == 4
+    assert channel.value == 7
     block.value = "block1"  # which has four channels
     assert channel.value == 3 and not browser.problem.value
 
