@@ -82,11 +82,11 @@ MODELS = {
     # chosen on validation, in single runs of five epochs: a kernel of 5 with 48 filters was better
     # than 3 with 64 and 7 with 32, at about the same cost
     "tuned CNN": _RECIPE.replace(num_filters=48, epochs=15),
-    "CNN + prior": CNN_PRIOR,
-    "U-Net": UNET,
-    # without the prior, but otherwise the same
+    # each network without and with the prior, otherwise the same
     "CNN": CNN_PRIOR.replace(model="cnn"),
+    "CNN + prior": CNN_PRIOR,
     "U-Net without prior": UNET.replace(model="unet_no_prior"),
+    "U-Net": UNET,
 }
 QUICK_EPOCHS = {"report CNN": 2, "U-Net": 2}
 MODEL_SEEDS = 3
@@ -237,6 +237,19 @@ def differences(study: Study, metric: str) -> pd.DataFrame:
     rows = study.table("intervals").query("metric == @metric and name != @TABLE").set_index("name")
     columns = {"difference": "mean", "difference_low": "low", "difference_high": "high"}
     return rows[list(columns)].rename(columns=columns)
+
+
+def prior_by_network(study: Study, metric: str) -> pd.DataFrame:
+    """Return a metric of the CNN and the U-Net, each without and with the prior.
+
+    Returns:
+        A row a seed; columns (network, "without prior" or "with prior").
+    """
+    values = study.results.pivot(index="seed", columns="name", values=metric)
+    table = values[["CNN", "CNN + prior", "U-Net without prior", "U-Net"]]
+    pairs = [("CNN", "U-Net"), ("without prior", "with prior")]
+    columns = pd.MultiIndex.from_product(pairs, names=["network", None])
+    return table.set_axis(columns, axis=1)
 
 
 def compute_images(study: Study) -> pd.DataFrame:
