@@ -30,6 +30,7 @@ from torch import multiprocessing
 from tqdm.auto import tqdm
 
 from . import ray_pool
+from .config import whole_number
 from .errors import ConfigError, RunError
 
 ENGINES = ("processes", "serial", "ray")
@@ -107,13 +108,15 @@ def run_tasks(
         resources: address, cpus and gpus for Ray, as in `ray_pool.connect`.
 
     Raises:
-        ConfigError: the engine is unknown, or has no such resources.
+        ConfigError: the engine is unknown or has no such resources, or `workers` is not a whole
+            number.
         RunError: no worker can start, or an item killed TRIES workers.
     """
     if engine not in ENGINES:
         raise ConfigError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
     if resources and engine != "ray":
         raise ConfigError(f"{', '.join(resources)}: only for the engine 'ray', found {engine!r}")
+    workers = whole_number("workers", workers)
     if not items:
         return []
     bar = tqdm(

@@ -6,6 +6,7 @@ retries, and keeps the shared data once a machine.
 """
 
 import logging
+import math
 import os
 import socket
 import subprocess
@@ -39,9 +40,13 @@ def connect(workers: int = 0, *, address: str = "", cpus: float = 1, gpus: float
 
     Raises:
         ConfigError: Ray is not installed, does not answer within seconds, or has no machine with
-            so many cores and GPUs.
+            so many cores and GPUs; or these are not possible numbers.
         RunError: Ray does not start on this machine.
     """
+    if not 0 < cpus < math.inf:
+        raise ConfigError(f"cpus: found {cpus:g}, expected more than 0")
+    if not 0 <= gpus < math.inf:
+        raise ConfigError(f"gpus: found {gpus:g}, expected 0 or more")
     try:
         import ray
     except ImportError as error:

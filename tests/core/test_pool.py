@@ -109,9 +109,11 @@ def test_workers_share_tensors_have_one_thread_and_end_with_the_call():
     [
         ({"engine": "warp"}, "engine: found 'warp', expected one of processes, serial, ray"),
         ({"cpus": 2, "gpus": 0.5}, "cpus, gpus: only for the engine 'ray', found 'processes'"),
+        ({"workers": -1}, "workers: found -1, expected 0 to"),  # joblib's "all cores" would hang
+        ({"workers": 1.5}, "workers: found 1.5, expected a whole number"),
     ],
 )
-def test_options_that_would_be_ignored_are_refused(tmp_path, options, message):
+def test_options_that_cannot_be_met_are_refused(tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         run_tasks(task, ["good"], tmp_path, **options)
     assert names(tmp_path) == []

@@ -1,5 +1,6 @@
 """A Ray cluster of two machines, both on this one, by the commands of README."""
 
+import math
 import re
 import shlex
 import signal
@@ -211,6 +212,21 @@ def test_a_search_on_two_machines_shares_a_database(address, tmp_path):
 def test_a_run_that_fits_on_no_machine_is_refused_at_once(address, resources):
     with pytest.raises(ConfigError, match="no machine of the Ray cluster has .*99 "):
         ray_pool.connect(address=address, **resources)
+
+
+@pytest.mark.parametrize(
+    "resources, found",
+    [
+        ({"cpus": math.nan}, "nan"),
+        ({"cpus": 0}, "0"),
+        ({"gpus": -1}, "-1"),
+        ({"gpus": math.inf}, "inf"),
+    ],
+)
+def test_impossible_resources_are_refused_before_ray_starts(monkeypatch, resources, found):
+    monkeypatch.setattr("ray.is_initialized", lambda: pytest.fail("Ray was asked"))
+    with pytest.raises(ConfigError, match=f"{next(iter(resources))}: found {found}, expected"):
+        ray_pool.connect(**resources)
 
 
 @pytest.mark.parametrize("listening", [False, True], ids=["nobody", "another server"])
