@@ -67,6 +67,7 @@ class Dataset:
         Raises:
             ConfigError: a number is negative, or no whole number.
         """
+        train = whole_number("train", train)
         if not (train or validation or test):
             return self
         sixth = max(train // 6, 1) if train else 0

@@ -8,6 +8,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from .errors import ConfigError
+
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -16,7 +18,10 @@ def _find_root() -> Path:
 
     Without a repository, it is the current folder itself.
     """
-    current = Path.cwd()
+    try:
+        current = Path.cwd()
+    except FileNotFoundError:  # it has been deleted
+        current = PACKAGE.parent
     for folder in (PACKAGE.parent, current, *current.parents):
         if (folder / "report" / "results").is_dir():
             return folder
@@ -34,12 +39,25 @@ SAMPLE = PACKAGE / "sample"
 
 def data_dir() -> Path:
     """Return the folder of the data sets: the environment variable SMAI_DATA, else `data/`."""
-    return Path(os.environ.get("SMAI_DATA") or ROOT / "data").expanduser().resolve()
+    return _find_folder("SMAI_DATA", ROOT / "data")
 
 
 def runs_dir() -> Path:
     """Return the folder of all runs: the environment variable SMAI_RUNS, else `runs/`."""
-    return Path(os.environ.get("SMAI_RUNS") or ROOT / "runs").expanduser().resolve()
+    return _find_folder("SMAI_RUNS", ROOT / "runs")
+
+
+def _find_folder(variable: str, default: Path) -> Path:
+    """Return the folder that an environment variable names, else the default.
+
+    Raises:
+        ConfigError: it is the home of an unknown user, or links to itself.
+    """
+    name = os.environ.get(variable)
+    try:
+        return Path(name or default).expanduser().resolve()
+    except (RuntimeError, OSError) as error:
+        raise ConfigError(f"{variable}: found {name!r}, expected a folder ({error})") from error
 
 
 def lock_file(path: Path) -> Path:

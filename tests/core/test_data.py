@@ -11,6 +11,7 @@ import pytest
 
 from smai_lib.core import data
 from smai_lib.core.errors import ConfigError, DataError
+from smai_lib.core.paths import data_dir, runs_dir
 
 CONTENT = b"the data set"
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -43,6 +44,18 @@ def host(monkeypatch, serve):
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     return serve(Host)
+
+
+@pytest.mark.parametrize("variable, folder", [("SMAI_DATA", data_dir), ("SMAI_RUNS", runs_dir)])
+@pytest.mark.parametrize("named, reason", [("~nobody_of_that_name/x", "home"), ("loop", "loop")])
+def test_a_folder_that_cannot_be_found_is_refused_by_its_variable(
+    variable, folder, named, reason, tmp_path, monkeypatch
+):
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, named)
+    with pytest.raises(ConfigError, match=f"{variable}: found '{named}', expected a .*{reason}"):
+        folder()
 
 
 @pytest.mark.parametrize("habit", ["silent", "dripping", "endless"])
@@ -163,6 +176,7 @@ def test_take_keeps_the_first_images_and_marks_the_fingerprint(sample):
     assert sample.take(0).fingerprint == sample.fingerprint
 
 
-def test_take_refuses_a_negative_number_of_images(sample):
-    with pytest.raises(ConfigError, match="train: found -1"):
-        sample.take(-1)
+@pytest.mark.parametrize("images", [-1, "60", 6.0, None])
+def test_take_refuses_what_is_no_number_of_images(images, sample):
+    with pytest.raises(ConfigError, match=f"train: found {images!r}"):
+        sample.take(images)
