@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from ..core.config import Config, unused_key
+from ..core.errors import ConfigError
 from ..core.training import seeded
 from .data import FashionMNIST
 from .model import MultiTaskCNN
@@ -28,7 +29,7 @@ class MultiTaskConfig(Config):
     )
     num_layers: int = Field(3, ge=2, le=3, description="blocks of the shared backbone")
     base_filters: int = Field(
-        32, ge=1, description="channels of the first block; each further block doubles them"
+        32, ge=1, le=1024, description="channels of the first block; each further one doubles them"
     )
     ink_scaling: Literal["raw", "z_score"] = Field(
         "raw", description="unit of the ink loss; z_score: the training images' standard deviation"
@@ -43,7 +44,7 @@ class MultiTaskConfig(Config):
     shift: int = Field(
         0, ge=0, le=8, description="largest random shift in pixels, zero-padded (a random crop)"
     )
-    hidden: int = Field(128, ge=1, description="units of each head's hidden layer")
+    hidden: int = Field(128, ge=1, le=2**14, description="units of each head's hidden layer")
     ceil_mode: bool = Field(
         False, description="pools round up and keep the border: 28 -> 14 -> 7 -> 4 instead of 3"
     )
@@ -54,13 +55,13 @@ class MultiTaskConfig(Config):
         "augmented", description="image whose ink is the target: the augmented or the original one"
     )
     backbone: Literal["plain", "residual"] = Field("plain", description="kind of blocks")
-    pairs: int = Field(1, ge=1, description="residual pairs of convolutions in a block")
+    pairs: int = Field(1, ge=1, le=64, description="residual pairs of convolutions in a block")
     pooling: Literal["flatten", "average"] = Field(
         "flatten", description="features of the heads: all values of the last maps, or their means"
     )
     block_dropout: float = Field(0.0, ge=0, lt=1, description="dropout after every block")
     ink_hidden: int = Field(
-        0, ge=0, description="units of the ink head's hidden layer; 0: as many as hidden"
+        0, ge=0, le=2**14, description="units of the ink head's hidden layer; 0: as many as hidden"
     )
     ink_dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout before the ink head's last layer"
@@ -89,6 +90,9 @@ class MultiTaskConfig(Config):
         Args:
             data: its training images give mean and standard deviation of ink.
             seed: seed of the initial weights.
+
+        Raises:
+            ConfigError: ink is to be z-scored, but all training images have the same.
         """
         if self.ink_target == "original" and (self.shift or self.rotation):
             warnings.warn(
@@ -97,6 +101,11 @@ class MultiTaskConfig(Config):
                 stacklevel=2,
             )
         mean, deviation = data.train.ink.mean().item(), data.train.ink.std(correction=0).item()
+        if self.ink_scaling == "z_score" and not deviation:
+            raise ConfigError(
+                "config key 'ink_scaling': found 'z_score', but all training images have the same "
+                "ink; use 'raw', or more images"
+            )
         with seeded(seed, "model"):
             network = self.build_network((mean, deviation))
         return MultiTask(self, deviation**2), network

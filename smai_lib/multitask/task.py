@@ -4,6 +4,8 @@ Metrics are computed from sums over all images of a split. A short last batch th
 right weight, and an RMSE is the root of a mean over images, not a mean of RMSEs of batches.
 """
 
+import math
+
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -92,11 +94,12 @@ class MultiTask:
         """Return means over images: accuracy in [0, 1], errors in units of ink.
 
         `loss` is always lambda1 * cross_entropy + lambda2 * mse, also if training minimizes a
-        variant of it.
+        variant of it. R² is NaN if all images have the same ink.
         """
         n, cross_entropy, correct, squared, absolute, ink, ink_squared = sums.tolist()
         mse = squared / n
-        variance = ink_squared / n - (ink / n) ** 2
+        mean_square, squared_mean = ink_squared / n, (ink / n) ** 2
+        same_ink = math.isclose(mean_square, squared_mean)
         return {
             "loss": self.config.lambda1 * cross_entropy / n + self.config.lambda2 * mse,
             "cross_entropy": cross_entropy / n,
@@ -104,7 +107,7 @@ class MultiTask:
             "mse": mse,
             "mae": absolute / n,
             "rmse": mse**0.5,
-            "r2": 1 - mse / variance,
+            "r2": math.nan if same_ink else 1 - mse / (mean_square - squared_mean),
         }
 
     def epoch_diagnostics(self, model: MultiTaskCNN, train: Split) -> dict[str, float]:

@@ -12,6 +12,9 @@ from smai_lib.multitask.config import MultiTaskConfig
         ({"lambda1": -1.0}, "lambda1.*found -1.0"),
         ({"lambda1": 0.0, "lambda2": 0.0}, "found 0 for both"),
         ({"num_layers": 4}, "num_layers.*found 4"),
+        ({"base_filters": 100_000}, "base_filters.*found 100000"),  # 720 GB of weights
+        ({"hidden": 10**9}, "hidden.*found 1000000000"),
+        ({"backbone": "residual", "pairs": 10**6}, "pairs.*found 1000000"),
         ({"pairs": 2}, "pairs.*found 2, .*backbone 'plain' has no pairs"),
         ({"rotation": 181.0}, "rotation.*found 181"),
     ],
@@ -19,6 +22,11 @@ from smai_lib.multitask.config import MultiTaskConfig
 def test_a_bad_value_is_refused_by_its_key(values, message):
     with pytest.raises(ConfigError, match=message):
         MultiTaskConfig(**values)
+
+
+def test_images_of_the_same_ink_cannot_be_z_scored(sample, small):
+    with pytest.raises(ConfigError, match="ink_scaling.*same ink; use 'raw', or more images"):
+        small(ink_scaling="z_score").build(sample.take(1), 0)
 
 
 @pytest.mark.parametrize("moves", [{"shift": 2}, {"rotation": 10.0}])

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms import functional as torchvision
 
-from smai_lib.core.training import build_optimizer, fit
+from smai_lib.core.training import build_optimizer, evaluate, fit
 from smai_lib.multitask import task as task_module
 from smai_lib.multitask.config import MultiTaskConfig
 from smai_lib.multitask.data import Split, ink_of
@@ -66,6 +66,23 @@ def test_metrics_are_over_images_not_over_batches():
         "loss": 2 * cross_entropy + 0.5 * 0.12,
     }
     assert task.metrics(sums) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_r2_is_undefined_where_all_images_have_the_same_ink(count, sample, small):
+    image = sample.train._make(column[:1].repeat_interleave(count, 0) for column in sample.train)
+    task, model = small().build(sample, 0)
+    metrics = evaluate(model, task, image)
+    assert math.isnan(metrics.pop("r2")) and all(map(math.isfinite, metrics.values()))
+
+
+@pytest.mark.parametrize("keys", [{}, {"weighting": "uncertainty"}, {"normalize": True}])
+def test_a_few_images_can_be_trained(keys, sample, small):
+    data = sample.take(1)
+    config = small(epochs=1, **keys)
+    task, model = config.build(data, 0)
+    row = fit(model, task, data.train, data.validation, config, seed=0).rows[0]
+    assert math.isfinite(row["train_loss"]) and math.isfinite(row["val_rmse"])
 
 
 def test_the_loss_weighs_both_tasks_by_the_lambdas(tiny, small):
