@@ -9,6 +9,7 @@ images. The annealed mean, which pictures show, has about three quarters of that
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -107,8 +108,8 @@ def color_picture(
 
     Raises:
         ImageError: the file cannot be read as a picture.
-        ConfigError: the vividness is outside 0 to 1, or the network has other colours than the 24
-            supplied ones and the vividness is not 0.
+        ConfigError: the pixels have another type or shape, the vividness is outside 0 to 1, or the
+            network has other colours than the 24 supplied ones and the vividness is not 0.
     """
     bias, alpha = 0.0, vivid_alpha(vividness)
     if alpha:
@@ -120,6 +121,7 @@ def color_picture(
         bias = vivid_bias(read_table("q2_models_frequency.csv"), alpha)
     if not isinstance(picture, torch.Tensor):
         picture = open_picture(picture)
+    _check_pixels(picture)
     height, width = picture.shape[1:]
     rows = max(1, STRIP_PIXELS // width)  # of a strip
     grey = torch.cat([grey_of(strip[None]) for strip in picture.split(rows, 1)], 2)  # (1, 1, H, W)
@@ -132,6 +134,17 @@ def color_picture(
         colors = F.interpolate(colors, size=known.shape[2:], mode="bicubic")
         strips.append(keep_grey(colors, known).round().byte())
     return torch.cat(strips, 2)[0]
+
+
+def _check_pixels(picture: torch.Tensor) -> None:
+    """Check that pixels are (3, H, W) uint8; floats in [0, 1] would all be black.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    shape = tuple(picture.shape)
+    if picture.dtype != torch.uint8 or picture.ndim != 3 or shape[0] != 3 or 0 in shape:
+        raise ConfigError(f"picture: found {picture.dtype} {shape}, expected (3, H, W) uint8")
 
 
 def color(
@@ -159,8 +172,8 @@ def color(
     from .studies import color_models
 
     picture = Path(picture)
-    out = Path(out or f"{picture.stem}_colored.png")
-    compared = out.with_name(f"{out.stem}_compared.png")
+    out = Path(f"{picture.stem}_colored.png" if out is None else out)
+    compared = out.parent / f"{out.stem}_compared.png"
     _check_output(picture, out, compared)
     colored = color_picture(color_models().best_network(), picture, vividness)
     shown = _panel(open_picture(picture))
@@ -178,7 +191,8 @@ def _save(file: Path, save: Callable[[Path], None]) -> None:
         save(part)
         part.replace(file)
     except (OSError, ValueError) as error:  # ValueError: too large for the format
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise RunError(
             f"cannot write {file} ({error}); make room there, or choose another file or format"
         ) from error
@@ -194,7 +208,7 @@ def _check_output(picture: Path, out: Path, compared: Path) -> None:
         if file.exists() and picture.exists() and file.samefile(picture):
             raise ConfigError(f"out: {file} is the picture itself; choose another file")
     if Image.registered_extensions().get(out.suffix.lower()) not in (*FORMATS, "TIFF"):
-        raise ConfigError(f"out: found {out.name!r}, expected an image file such as NAME.png")
+        raise ConfigError(f"out: found {str(out)!r}, expected an image file such as NAME.png")
     if out.is_dir() or not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise ConfigError(f"out: cannot write {out}; choose a file in a folder you may write to")
 

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from ..core.data import Dataset
@@ -60,7 +61,7 @@ def prepare(images: ColorImages, palette: torch.Tensor | int = 24) -> Colorizati
     Raises:
         ConfigError: not 2 to 256 colours, more than the images have, or values outside 0 to 255.
     """
-    if isinstance(palette, int):
+    if isinstance(palette, (int, np.integer)):
         palette = fit_palette(images.train.images, palette)
     else:
         check_palette(palette)

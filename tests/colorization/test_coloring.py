@@ -84,6 +84,9 @@ def test_time_and_memory_of_a_large_picture_are_bounded(tmp_path):
         ("out.txt", 0),
         ("missing/out.png", 0),
         ("sub.png", 0),
+        ("", 0),
+        (".", 0),
+        ("/", 0),
         ("out.png", float("nan")),
     ],
 )
@@ -120,6 +123,27 @@ def test_a_picture_too_large_for_its_format_is_one_line(tmp_path):
     Image.new("RGB", (17000, 2)).save(tmp_path / "in.png")
     with pytest.raises(RunError, match="cannot write .*out.webp.*another file or format"):
         color(tmp_path / "in.png", tmp_path / "out.webp")
+
+
+def test_a_name_that_is_too_long_for_the_comparison_is_one_line(picture):
+    with pytest.raises(RunError, match="cannot write x*_compared.png .*too long.*another file"):
+        color(picture, f"{'x' * 240}.png")
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        torch.rand(3, 40, 40),
+        torch.zeros(40, 40, 3, dtype=torch.uint8),
+        torch.zeros(1, 40, 40, dtype=torch.uint8),
+        torch.zeros(2, 3, 40, 40, dtype=torch.uint8),
+        torch.zeros(3, 40, 0, dtype=torch.uint8),
+    ],
+    ids=["floats", "channels last", "grey", "batch", "empty"],
+)
+def test_pixels_of_another_type_or_shape_are_refused(pixels, network):
+    with pytest.raises(ConfigError, match=r"picture: found torch.*, expected \(3, H, W\) uint8"):
+        color_picture(network, pixels)
 
 
 def test_the_vivid_bias_by_hand():
