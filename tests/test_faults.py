@@ -17,6 +17,7 @@ from smai_lib import multitask
 from smai_lib.core import runs
 from smai_lib.core.files import exclusive
 from smai_lib.core.runs import Run
+from tests.core.test_runs import bits
 
 pytestmark = [
     pytest.mark.slow,
@@ -150,12 +151,6 @@ def test_workers_end_with_a_killed_process_even_while_they_report_nothing(start,
     check_workers_end(process, process.kill)
 
 
-def files_of(run):
-    return [run.metrics] + [
-        file.read_bytes() for file in (run.history_file, *run.weights_files.values())
-    ]
-
-
 def test_the_run_of_a_killed_worker_is_continued_by_another(tiny, tmp_path):
     config = multitask.Config(num_layers=2, base_filters=4, batch_size=32, epochs=12)
     killed, undisturbed = (
@@ -175,7 +170,7 @@ def test_the_run_of_a_killed_worker_is_continued_by_another(tiny, tmp_path):
     thread.join()
     runs.execute(undisturbed, tiny)
     assert len(victims) == 1
-    assert files_of(killed) == files_of(undisturbed)
+    assert bits(killed) == bits(undisturbed)
 
 
 @pytest.mark.parametrize("fault", ["SIGSTOP", "SIGKILL"])

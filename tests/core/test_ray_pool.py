@@ -12,19 +12,19 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import torch
-from PIL import Image
 
 from smai_lib import multitask
 from smai_lib.colorization.studies import color_models
 from smai_lib.core import paths, ray_pool, runs
 from smai_lib.core.errors import ConfigError, RunError
 from smai_lib.core.runs import Run
+from tests.colorization.test_images import write_images
 from tests.colorization.test_search import make_search
-from tests.test_faults import PATIENCE, files_of, wait_until
+from tests.core.test_runs import bits
+from tests.test_faults import PATIENCE, wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -116,14 +116,8 @@ def make_run(tiny, tmp_path):
 @pytest.fixture
 def pictures(tmp_path, monkeypatch):
     """A folder of few colour images, as the data of Q2."""
-    generator = np.random.default_rng(0)
-    for part, count in (("train", 60), ("test", 20)):
-        for name in ("cat", "horse"):
-            folder = tmp_path / "pictures" / part / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    write_images(tmp_path / "pictures/train/cat", 120)
+    write_images(tmp_path / "pictures/test/cat", 40)
     monkeypatch.setenv("SMAI_COLOR_IMAGES", str(tmp_path / "pictures"))
 
 
@@ -142,7 +136,7 @@ def test_the_readmes_study_is_bit_identical_to_one_by_worker_processes(
         done = run(command)
         assert done.returncode == 0, done.stderr
         study = color_models("quick")
-        outcomes.append([files_of(run) for run in study.runs])
+        outcomes.append([bits(run) for run in study.runs])
     assert len(outcomes[0]) > 1
     assert outcomes[0] == outcomes[1]
 
@@ -168,7 +162,7 @@ def test_the_run_of_a_lost_worker_is_continued_elsewhere(address, make_run, tiny
     torch.set_num_threads(1)
     runs.run_all(here, tiny, engine="serial")
     for first, second in zip(on_ray, here, strict=True):
-        assert files_of(first) == files_of(second)
+        assert bits(first) == bits(second)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
