@@ -49,7 +49,7 @@ def exclusive(folder: Path):
     """Hold the only lock on `folder`, which is created if need be.
 
     Raises:
-        RunError: another process holds it, or the folder is not writable.
+        RunError: another process holds it, or the folder is not writable or no folder.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,6 +57,8 @@ def exclusive(folder: Path):
     except Timeout as error:
         message = f"{folder} is in use by another process; wait for it, or stop it"
         raise RunError(message) from error
+    except FileExistsError as error:
+        raise RunError(f"{folder} is no folder; delete it") from error
     except OSError as error:
         message = f"cannot write to {folder} ({error}); set SMAI_RUNS to a folder you may write to"
         raise RunError(message) from error

@@ -160,6 +160,16 @@ def test_a_folder_that_cannot_be_made_is_named(make_run, data):
         runs.execute(run, data)
 
 
+@pytest.mark.parametrize("target", ["file", "missing"])
+def test_what_is_in_the_place_of_a_folder_is_to_be_deleted(make_run, data, target):
+    run = make_run()
+    run.root.mkdir(parents=True)
+    (run.root / "file").touch()
+    run.folder.symlink_to(target)
+    with pytest.raises(RunError, match=f"{run.folder} is no folder; delete it"):
+        runs.execute(run, data)
+
+
 FILES = ("config.json", "history.csv", "last.safetensors", "best.safetensors", "result.json")
 
 
