@@ -33,6 +33,7 @@ Flag = Annotated[bool, Parameter(negative=())]
 StudyName = Literal[tuple(STUDIES)]
 Profile = Literal["quick", "full"]
 INTERRUPTED = 128 + signal.SIGINT
+NO_READER = 128 + 13  # SIGPIPE, which Windows lacks
 
 app = App(
     name="smai",
@@ -211,6 +212,17 @@ def _exit_on_sigterm(*_) -> None:
     sys.exit(128 + signal.SIGTERM)
 
 
+def _replace_closed_streams() -> None:
+    """Open the null device in place of closed standard streams, as under `smai … >&-`.
+
+    Their numbers would otherwise go to the next files opened, which then get what is printed.
+    """
+    for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+        if getattr(sys, name) is None:
+            null = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115  until the command ends
+            setattr(sys, name, null)
+
+
 def _describe(error: Exception) -> str:
     """Return an error in one line, with the notes that say where it happened."""
     notes = [note for note in getattr(error, "__notes__", []) if "\n" not in note]
@@ -219,6 +231,7 @@ def _describe(error: Exception) -> str:
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Run a command; a foreseen error is one line on stderr and exit code 2."""
+    _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # names of files may be in any encoding
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
@@ -227,6 +240,8 @@ def main(tokens: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("smai: interrupted; the same command continues", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # `smai … | head` has read enough
+        sys.exit(NO_READER)
     except (SmaiError, CycloptsError, OSError) as error:
         print(f"smai: {_describe(error)}", file=sys.stderr)
         sys.exit(2)

@@ -13,6 +13,7 @@ from .colorization.data import cifar10, prepare
 from .colorization.images import color_images
 from .colorization.palette import SUPPLIED
 from .colorization.studies import REPORT_CNN
+from .core import plots
 from .core.config import Config
 from .core.data import Dataset
 from .core.runs import train as train_run
@@ -77,7 +78,8 @@ def train_q1(config: Config, seed: int, images: int) -> None:
         lambda_study().table(table)  # damaged records are refused before the training
     run = train_run(config, _take(fashion_mnist(), images), seed)
     picture = run.folder / "among_recorded.png"
-    plot_among_recorded(run).savefig(picture)
+    with plots.style():
+        plot_among_recorded(run).savefig(picture)
     print("\n".join([*summarize(run), f"plotted among recorded runs: {picture}"]))
 
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from unittest.mock import Mock
 
+import matplotlib
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -126,6 +128,19 @@ def test_an_interrupt_is_one_line_and_exit_code_130(smai_run):
     assert smai_run(KeyboardInterrupt) == (130, [line])
 
 
+def test_a_reader_that_has_read_enough_ends_a_command_in_silence(smai_run):
+    """As in `smai … | head`."""
+    assert smai_run(BrokenPipeError) == (141, [])
+
+
+@pytest.mark.parametrize("stream, command", [("stdout", "--version"), ("stderr", "color no.png")])
+def test_a_closed_stream_changes_no_exit_code(smai, monkeypatch, stream, command):
+    """As under `smai … >&-`, where Python has None in place of the stream."""
+    code = smai(*command.split())[0]
+    monkeypatch.setattr(sys, stream, None)
+    assert smai(*command.split()) == (code, [], [])
+
+
 def test_an_unforeseen_error_keeps_its_traceback(smai_run):
     with pytest.raises(ZeroDivisionError):
         smai_run(ZeroDivisionError)
@@ -175,6 +190,37 @@ def test_a_picture_in_a_folder_with_any_name_is_coloured(smai, picture, monkeypa
     assert [line[-8:] for line in out] == ["/new.png", "ared.png"] and "caf\\udce9" in out[0]
     with Image.open("new.png") as image:
         assert image.size == (120, 90)
+
+
+@pytest.mark.parametrize(
+    "command, name",
+    [
+        ("color {picture} --out new.png", "new_compared.png"),
+        ("train q1 --images 60 --epochs 1 --base-filters 4", "among_recorded.png"),
+    ],
+)
+def test_a_users_matplotlibrc_changes_no_figure(
+    smai, monkeypatch, tmp_path, picture, command, name
+):
+    monkeypatch.chdir(tmp_path)
+    odd = {"text.usetex": True, "savefig.facecolor": "red", "lines.linewidth": 9}
+    figures = []
+    for settings in ({}, odd):
+        with matplotlib.rc_context(settings):
+            code, _, err = smai(*command.format(picture=picture).split())
+        assert code == 0, err
+        (file,) = tmp_path.rglob(name)
+        with Image.open(file) as image:
+            figures.append(np.array(image))
+    assert np.array_equal(*figures)
+
+
+def test_a_current_folder_that_was_deleted_is_not_needed(tmp_path):
+    code = "import os; os.rmdir(os.getcwd()); from smai_lib.core.paths import ROOT; print(ROOT)"
+    command = [sys.executable, "-P", "-c", code]
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(command, cwd=tmp_path / "gone", capture_output=True, check=True)
+    assert done.stdout.decode().strip() == str(paths.ROOT)
 
 
 def test_names_are_printed_where_stdout_is_not_utf8(monkeypatch):

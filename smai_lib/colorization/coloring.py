@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..core.errors import ConfigError, RunError
+from ..core.plots import style
 from ..core.study import read_table
 from .data import ColorSplit
 from .images import FORMATS, open_picture, to_image, to_tensor
@@ -178,9 +179,10 @@ def color(
     colored = color_picture(color_models().best_network(), picture, vividness)
     shown = _panel(open_picture(picture))
     panels = torch.stack([shown, grey_of(shown[None])[0].expand_as(shown), _panel(colored)])
-    figure = plot_colorizations({"": panels}, ["original", "grey", "coloured"], width=4)
     _save(out, to_image(colored).save)
-    _save(compared, partial(figure.savefig, dpi=150))
+    with style():
+        figure = plot_colorizations({"": panels}, ["original", "grey", "coloured"], width=4)
+        _save(compared, partial(figure.savefig, dpi=150))
     return figure, out, compared
 
 
