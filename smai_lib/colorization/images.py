@@ -29,6 +29,9 @@ MOST_PIXELS = 2**26  # of a picture: 200 MB once decoded
 MOST_SIDE = 2**16  # narrower pictures of as many pixels take several times the memory
 # what macOS and Windows leave in folders and archives, in lower case
 SYSTEM_FILES = {"__macosx", "thumbs.db", "desktop.ini"}
+# patterns of files in a split's folder, without hidden ones: in a class; beside or below classes
+IN_CLASS = "[!.]*/[!.]*"
+BESIDE_CLASS = ("[!.]*", "[!.]*/[!.]*/[!.]*")
 
 
 class Photos(NamedTuple):
@@ -204,7 +207,7 @@ def _read(folder: Path) -> tuple[tuple[str, ...], Photos, Photos, tuple[str, ...
     if cifar10.is_in(folder):
         development, test = (Photos(*part) for part in cifar10.read(folder))
         return cifar10.CLASSES, development, test, ()
-    files = {part: _list_pictures(folder / part) for part in ("train", "test")}
+    files = {part: _list_files(folder / part, IN_CLASS) for part in ("train", "test")}
     names = sorted({file.parent.name for file in files["train"] + files["test"]})
     splits, skipped = [], []
     for part, least in (("train", 2), ("test", 1)):
@@ -215,6 +218,9 @@ def _read(folder: Path) -> tuple[tuple[str, ...], Photos, Photos, tuple[str, ...
                 labels.append(names.index(file.parent.name))
             except ImageError as error:
                 skipped.append(str(error))
+        for pattern in BESIDE_CLASS:
+            misplaced = _list_files(folder / part, pattern)
+            skipped += [f"{file} is not in {part}/<class>/" for file in misplaced]
         if len(images) < least:
             raise DataError(
                 f"{folder / part}/<class>/: found {len(images)} usable pictures, expected at "
@@ -224,13 +230,13 @@ def _read(folder: Path) -> tuple[tuple[str, ...], Photos, Photos, tuple[str, ...
     return tuple(names), *splits, tuple(skipped)
 
 
-def _list_pictures(folder: Path) -> list[Path]:
-    """Return the files in folders of classes, in order, without hidden and system files."""
-    files = [
-        file
-        for file in folder.glob("[!.]*/[!.]*")
-        if os.path.isfile(file) and not SYSTEM_FILES & {file.name.lower(), file.parent.name.lower()}
-    ]
+def _list_files(folder: Path, pattern: str) -> list[Path]:
+    """Return the files that match a pattern, in order, without system files."""
+    files = []
+    for file in folder.glob(pattern):
+        names = {part.lower() for part in file.relative_to(folder).parts}
+        if os.path.isfile(file) and not SYSTEM_FILES & names:
+            files.append(file)
     return sorted(files, key=lambda file: file.parts)
 
 

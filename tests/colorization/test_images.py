@@ -76,6 +76,26 @@ def test_what_cannot_be_used_is_skipped_by_name(folder, capfd):
     assert "caf\\udce9.png cannot be used" in printed
 
 
+@pytest.mark.parametrize("place", ["train", "test", "train/horse/more"])
+def test_pictures_beside_or_below_the_classes_are_named(place, folder):
+    before = color_images(folder, verbose=False)
+    write_images(folder / place, 1)
+    (folder / place / ".DS_Store").touch()
+    after = color_images(folder, verbose=False)
+    part = place.split("/")[0]
+    assert after.skipped == (f"{folder / place / '000.png'} is not in {part}/<class>/",)
+    assert after.fingerprint == before.fingerprint
+
+
+def test_pictures_without_classes_are_named(folder):
+    for part in ("train", "test"):
+        (folder / part / "horse").rename(folder / f"{part}_horse")
+        (folder / part).rmdir()
+        (folder / f"{part}_horse").rename(folder / part)
+    with pytest.raises(DataError, match="found 0 usable .*skipped 20 .* is not in train/<class>/"):
+        color_images(folder)
+
+
 def test_no_decoder_of_another_format_sees_a_file(folder, monkeypatch):
     """Pillow hands EPS to Ghostscript; here, opening one at all would fail the test."""
 
