@@ -23,7 +23,7 @@ from .data import ColorizationData, ColorSplit, cifar10
 from .metrics import Scores
 from .palette import decode
 
-QUICK_IMAGES = (2500, 500, 500)  # under the profile "quick"
+QUICK_IMAGES = (2000, 500, 500)  # under the profile "quick"
 
 # validation after the last epoch: the outputs of the reference report's notebooks
 PUBLISHED = pd.DataFrame(
