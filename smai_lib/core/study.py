@@ -172,9 +172,13 @@ class Study:
         It is read or computed once.
 
         Raises:
+            ConfigError: the study has no such table.
             IntegrityError: the recorded table is missing or altered.
             RunError: a run has not finished.
         """
+        if name not in self.table_functions:
+            names = ", ".join(self.table_functions)
+            raise ConfigError(f"table: found {name!r}, expected one of {names}")
         if name not in self._tables:
             recorded = self.profile == "recorded"
             function = self.table_functions[name]

@@ -60,8 +60,9 @@ def place(
         train_images: number of the run's training images, to name it as a reason.
 
     Raises:
-        ConfigError: no run is recorded for this config.
+        ConfigError: no run is recorded for this config, or the history lacks columns or epochs.
     """
+    _check_history(history)
     same = alike(config, study)
     if not same:
         names = ", ".join(dict.fromkeys(run.name for run in study.runs))
@@ -85,6 +86,21 @@ def place(
             f"It was trained on {train_images:,} images, the recorded runs on {recorded_images:,}."
         )
     return Placement(False, explanation + _reasons(metrics.tail(1).set_index("metric")), band)
+
+
+def _check_history(history: pd.DataFrame) -> None:
+    """Check that a history can be compared epoch by epoch.
+
+    Raises:
+        ConfigError: a column is missing, or the epochs are not 1, 2, 3 and so on.
+    """
+    missing = [column for column in ("epoch", *METRICS) if column not in history]
+    if missing:
+        raise ConfigError(f"history: columns: found no {', '.join(missing)}, expected all of them")
+    epochs = history["epoch"].tolist()
+    if not epochs or sorted(epochs) != list(range(1, len(epochs) + 1)):
+        found = ", ".join(map(str, epochs)) or "none"
+        raise ConfigError(f"history: epochs: found {found:.40}, expected 1, 2, 3 and so on")
 
 
 def ratio_of(config: MultiTaskConfig) -> float:

@@ -228,7 +228,8 @@ def ink_baselines(data: FashionMNIST) -> pd.DataFrame:
     """Return RMSE and R² on the test images of three predictions of ink without a network.
 
     The constant and the class means are those of the training images. The mean of the true class
-    is what perfect classification alone would give. `x.mean()` is the definition of ink.
+    is what perfect classification alone would give. `x.mean()` is the definition of ink. R² is NaN
+    if all test images have the same ink.
     """
     train, test = data.train, data.test
     class_means = torch.stack([train.ink[train.labels == label].mean() for label in range(10)])
@@ -241,6 +242,6 @@ def ink_baselines(data: FashionMNIST) -> pd.DataFrame:
     rows = []
     for name, prediction in predictions.items():
         mse = (prediction - test.ink).double().square().mean()
-        r2 = 1 - mse / variance
+        r2 = 1 - mse / variance if variance else torch.tensor(math.nan)
         rows.append({"ink predicted by": name, "rmse": mse.sqrt().item(), "r2": r2.item()})
     return pd.DataFrame(rows)

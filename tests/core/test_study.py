@@ -71,6 +71,8 @@ def test_the_best_run_is_the_best_seed_of_the_best_configuration(make_study):
         assert study.run_named(name).seed == losses[name].idxmin()
     with pytest.raises(ConfigError, match="run: found 'wider', expected one of narrow, wide"):
         study.run_named("wider")
+    with pytest.raises(ConfigError, match="table: found 'result', expected one of results, hist"):
+        study.table("result")
 
 
 def test_what_full_publishes_is_what_recorded_reads(make_study, report, data):

@@ -52,6 +52,21 @@ def recorded():
     return lambda_study()
 
 
+@pytest.mark.parametrize(
+    "damaged, message",
+    [
+        (history(99, epoch=range(4)), "epochs: found 0, 1, 2, 3, expected 1, 2, 3"),
+        (history(99, epoch=[1, 2, 2, 3]), "epochs: found 1, 2, 2, 3, expected"),
+        (history(99).head(0), "epochs: found none, expected"),
+        (history(99).drop(columns=["val_rmse", "epoch"]), "columns: found no epoch, val_rmse"),
+    ],
+    ids=["from 0", "repeated", "empty", "columns"],
+)
+def test_a_history_that_cannot_be_compared_is_refused(made_up, damaged, message):
+    with pytest.raises(ConfigError, match=f"history: {message}"):
+        placement.place(damaged, CONFIG, made_up)
+
+
 def test_a_run_like_the_recorded_ones_is_normal(made_up):
     placed = placement.place(history(99), CONFIG, made_up)
     assert placed.normal and "5 recorded seeds" in placed.explanation[0]

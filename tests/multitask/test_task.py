@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -74,6 +75,7 @@ def test_r2_is_undefined_where_all_images_have_the_same_ink(count, sample, small
     task, model = small().build(sample, 0)
     metrics = evaluate(model, task, image)
     assert math.isnan(metrics.pop("r2")) and all(map(math.isfinite, metrics.values()))
+    assert ink_baselines(replace(sample, test=image))["r2"].isna().all()
 
 
 @pytest.mark.parametrize("keys", [{}, {"weighting": "uncertainty"}, {"normalize": True}])
