@@ -10,6 +10,7 @@ which points are tried depends on their timing; with one worker it does not.
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -123,7 +124,9 @@ class ColorSearch(Study):
                 total=len(todo),
                 unit="trial",
                 title=self.name,
-                hint=lambda item: f"in {self.url}; the same command continues the search",
+                hint=lambda item: (
+                    f"in {_hide_password(self.url)}; the same command continues the search"
+                ),
             )
         self._tables.clear()
         if self.profile == "full":
@@ -195,12 +198,18 @@ class ColorSearch(Study):
             if trial.intermediate_values
         ]
         if not trials:
-            raise RunError(f"{self.name} has no finished trial ({self.url}); run it first")
+            database = _hide_password(self.url)
+            raise RunError(f"{self.name} has no finished trial ({database}); run it first")
         return trials
 
 
 def _load_data(profile: str, data: ColorizationData | None) -> ColorizationData:
     return (data or cifar10()).take(*IMAGES[profile])
+
+
+def _hide_password(url: str) -> str:
+    """Return the URL of a database as messages and logs show it."""
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
 
 
 @contextmanager
@@ -211,9 +220,10 @@ def _storage_errors(url: str, *further: type[Exception]) -> Iterator[None]:
     except (SQLAlchemyError, StorageInternalError, *further) as error:
         cause = " ".join(str(error.__cause__ or error).split())[:200]
         raise RunError(
-            f"the search's database {url} cannot be used ({type(error).__name__}: {cause}). Make "
-            "room if the disk is full. Otherwise restore it, or move it away to start a new "
-            "search; for another database, check SMAI_OPTUNA and install its driver"
+            f"the search's database {_hide_password(url)} cannot be used "
+            f"({type(error).__name__}: {cause}). Make room if the disk is full. Otherwise restore "
+            "it, or move it away to start a new search; for another database, check SMAI_OPTUNA "
+            "and install its driver"
         ) from error
 
 

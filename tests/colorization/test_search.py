@@ -184,6 +184,16 @@ def test_a_database_without_driver_is_refused_with_the_fix(tmp_path, monkeypatch
         make_search(tmp_path).run(engine="serial")
 
 
+@pytest.mark.parametrize("password", ["secret", "s:e@cret"])
+def test_the_password_of_a_database_is_not_printed(tmp_path, monkeypatch, password):
+    monkeypatch.setenv("SMAI_OPTUNA", f"mysql://me:{password}@host:3306/db")
+    search = make_search(tmp_path)
+    for use in (functools.partial(search.run, engine="serial"), search.compute_results):
+        with pytest.raises(RunError, match=r"mysql://me:\*\*\*@host:3306/db") as caught:
+            use()
+        assert "cret" not in "".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+
+
 def test_a_full_disk_is_named_and_the_search_continues(finished, tmp_path):
     """A limit on a file's size fails like a full disk."""
     resource = pytest.importorskip("resource")
