@@ -217,10 +217,11 @@ def test_a_users_matplotlibrc_changes_no_figure(
 
 def test_a_current_folder_that_was_deleted_is_not_needed(tmp_path):
     code = "import os; os.rmdir(os.getcwd()); from smai_lib.core.paths import ROOT; print(ROOT)"
-    command = [sys.executable, "-P", "-c", code]
-    (tmp_path / "gone").mkdir()
-    done = subprocess.run(command, cwd=tmp_path / "gone", capture_output=True, check=True)
-    assert done.stdout.decode().strip() == str(paths.ROOT)
+    command, folder = [sys.executable, "-P", "-c", code], tmp_path / "gone"
+    folder.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(paths.PACKAGE.parent)}
+    output = subprocess.check_output(command, cwd=folder, env=environment, text=True)
+    assert output.strip() == str(paths.ROOT)
 
 
 def test_names_are_printed_where_stdout_is_not_utf8(monkeypatch):
