@@ -30,7 +30,7 @@ def load_study(name: str, profile: str = "recorded", seed: int = 0, data=None) -
         name: one of STUDIES.
         profile: "recorded" (results of the repository), "quick" or "full" (train; see `Study.run`).
         seed: seed of the first run of every configuration.
-        data: the data set, by default the study's own.
+        data: the data set, by default the study's own; of that, few images under "quick".
 
     Raises:
         ConfigError: the name or the profile is unknown, or the seed is not a whole number.

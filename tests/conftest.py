@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+import smai_lib.colorization.studies
+import smai_lib.multitask.studies
 from smai_lib.colorization.data import ColorizationData, prepare
 from smai_lib.colorization.images import ColorImages, Photos
 from smai_lib.multitask.data import fashion_mnist
@@ -14,6 +16,8 @@ def private_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("SMAI_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.delenv("WANDB_DIR", raising=False)
+    for topic in (smai_lib.multitask, smai_lib.colorization):
+        topic.studies.default_data.cache_clear()  # a test may choose another source
 
 
 @pytest.fixture(scope="session")

@@ -179,7 +179,7 @@ def test_a_mean_over_seeds_is_shown_with_its_deviation():
 
 
 @pytest.mark.slow
-def test_a_quick_report_shows_what_this_machine_trained(small, monkeypatch):
+def test_a_quick_report_shows_what_this_machine_trained(small, monkeypatch, capsys):
     """On the sample, with one study and one notebook; README stays as it is."""
     monkeypatch.setenv("SMAI_FASHION_MNIST", "sample")
     monkeypatch.setenv("SMAI_COLOR_IMAGES", "sample")
@@ -187,6 +187,9 @@ def test_a_quick_report_shows_what_this_machine_trained(small, monkeypatch):
     monkeypatch.setattr(cli, "STUDIES", ["q1_published"])
     cli.main(["report", "--profile", "quick", "--seed", "1"])
     page = paths.runs_dir() / "quick" / "report.html"
+    assert capsys.readouterr().out.endswith(
+        f"11 networks were trained; their accuracy stands beside the recorded one in\n{page}\n"
+    )
     text = page.read_text(encoding="utf-8")
     assert "Trained on this machine" in text and "<code>q1_published</code>" in text
     assert 'href="q1_multitask.html"' in text and page.with_name("q1_multitask.html").exists()

@@ -147,8 +147,8 @@ def encode(images: torch.Tensor, palette: torch.Tensor) -> torch.Tensor:
 
 
 def _color_numbers(images: torch.Tensor) -> torch.Tensor:
-    """Return colours as one number of 24 bits, (B, 3, H, W) uint8 -> (B, H, W) int64."""
-    red, green, blue = images.long().unbind(1)
+    """Return colours as one number of 24 bits, (B, 3, H, W) uint8 -> (B, H, W) int32."""
+    red, green, blue = images.int().unbind(1)
     return red << 16 | green << 8 | blue
 
 

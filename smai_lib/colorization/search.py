@@ -33,8 +33,8 @@ from ..core.layers import parameter_count
 from ..core.study import Study
 from ..core.training import choose_device, choose_precision, derive_seed, fit
 from .config import ColorizationConfig
-from .data import ColorizationData, cifar10
-from .studies import REPORT_CNN, UNET
+from .data import ColorizationData
+from .studies import REPORT_CNN, UNET, default_data
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 RANDOM_TRIALS = 8  # before the sampler learns from earlier trials
@@ -204,7 +204,7 @@ class ColorSearch(Study):
 
 
 def _load_data(profile: str, data: ColorizationData | None) -> ColorizationData:
-    return (data or cifar10()).take(*IMAGES[profile])
+    return (data or default_data(profile)).take(*IMAGES[profile])
 
 
 def _hide_password(url: str) -> str:

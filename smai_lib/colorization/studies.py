@@ -19,9 +19,10 @@ from . import metrics
 from .baselines import baselines, ceiling, color_frequency, measured_baselines
 from .coloring import colorize, vivid_alpha, vivid_bias
 from .config import ColorizationConfig
-from .data import ColorizationData, ColorSplit, cifar10
+from .data import ColorizationData, ColorSplit, prepare
+from .images import color_images
 from .metrics import Scores
-from .palette import decode
+from .palette import SUPPLIED, decode
 
 QUICK_IMAGES = (2000, 500, 500)  # under the profile "quick"
 
@@ -97,10 +98,13 @@ ALPHAS = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 VIVID_IMAGES = 2000  # of a split, for the table "vividness"
 
 
-def load_data(profile: str, data: ColorizationData | None) -> ColorizationData:
-    """Return the data of a study, by default CIFAR-10; a few thousand images under "quick"."""
-    data = data or cifar10()
-    return data.take(*QUICK_IMAGES) if profile == "quick" else data
+@cache
+def default_data(profile: str) -> ColorizationData:
+    """Return CIFAR-10, loaded once a process; a few thousand images of it under "quick"."""
+    images = color_images()
+    if profile == "quick":
+        images = images.take(*QUICK_IMAGES)  # before their colours are encoded, which takes seconds
+    return prepare(images, SUPPLIED)
 
 
 def color_sweep(
@@ -117,7 +121,7 @@ def color_sweep(
         "q2_sweep",
         profile,
         over_seeds(SWEEP_CONFIGS, seed),
-        lambda: load_data(profile, data),
+        lambda: data or default_data(profile),
         rank="-best_val_loss",
         tables={"baselines": lambda study: measured_baselines(study.data)},
         weights=lambda study: {},  # several seeds of run 10 ship with the study of the networks
@@ -138,7 +142,7 @@ def color_models(
         "q2_models",
         profile,
         over_seeds(MODELS, seed, 1 if profile == "quick" else MODEL_SEEDS),
-        lambda: load_data(profile, data),
+        lambda: data or default_data(profile),
         quick_epochs=QUICK_EPOCHS,
         rank="-val_mirror_nll",
         tables={

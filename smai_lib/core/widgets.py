@@ -9,6 +9,8 @@ from inspect import signature
 import ipywidgets
 from matplotlib.figure import Figure
 
+from .plots import style
+
 DPI = 200  # twice that of a display
 
 
@@ -77,5 +79,6 @@ def explore(draw: Callable[..., Figure], **controls) -> Explorer:
 def to_png(figure: Figure) -> bytes:
     """Return a figure as PNG, with twice the resolution of a display."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=DPI)
+    with style():
+        figure.savefig(buffer, dpi=DPI)
     return buffer.getvalue()

@@ -7,12 +7,13 @@ backbones of `q1_lambda`.
 import pandas as pd
 
 from ..core.study import Study
-from ..multitask.data import FashionMNIST, Split, fashion_mnist
+from ..multitask.data import FashionMNIST, Split
 from ..multitask.model import MultiTaskCNN
 from ..multitask.plots import format_ratio
 from ..multitask.studies import (
     LAMBDA_RATIOS,
     backbone,
+    default_data,
     lambda_config,
     lambda_study,
     published_configs,
@@ -35,7 +36,9 @@ class FeatureStudy(Study):
 
     def __init__(self, profile: str, seed: int, data: FashionMNIST | None):
         tables = {"channels": compute_channels, "ratios": compute_ratios}
-        super().__init__("q1_features", profile, [], lambda: data or fashion_mnist(), tables=tables)
+        super().__init__(
+            "q1_features", profile, [], lambda: data or default_data("full"), tables=tables
+        )
         del self.table_functions["history"]  # nothing is trained
         self.networks_study = published_configs(profile, seed, data)
         self.seed = seed

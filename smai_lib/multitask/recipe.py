@@ -15,7 +15,7 @@ from ..core.stats import paired_differences
 from ..core.study import Study, over_seeds
 from .data import FashionMNIST
 from .model import IMAGE_SIZE, MultiTaskCNN
-from .studies import PUBLISHED_CONFIGS, TEN_CONFIGS, load_data
+from .studies import PUBLISHED_CONFIGS, TEN_CONFIGS, default_data
 
 # The network of config 1. All else was chosen on validation, in single runs. No better were random
 # shifts and erasing, mixup, distillation, batches of 64, and six times the weight decay. Kernels
@@ -113,7 +113,7 @@ def best_recipe(
         "q1_best",
         profile,
         entries,
-        lambda: load_data(profile, data),
+        lambda: data or default_data(profile),
         choose=lambda results: RECIPE,
         rank="val_mirror_accuracy",
     )
@@ -133,7 +133,7 @@ def residual_network(
         "q1_beyond",
         profile,
         over_seeds({RECIPE: RESIDUAL}, seed, 1 if profile == "quick" else SEEDS),
-        lambda: load_data(profile, data),
+        lambda: data or default_data(profile),
         rank="val_mirror_accuracy",
     )
 
@@ -152,7 +152,7 @@ def recipe_ladder(
         "q1_ladder",
         profile,
         over_seeds(ladder_configs(), seed, 2 if profile == "quick" else LADDER_SEEDS),
-        lambda: load_data(profile, data),
+        lambda: data or default_data(profile),
         weights=lambda study: {},  # those of the recipe ship with `best_recipe`
     )
 
