@@ -258,7 +258,7 @@ def write_page(file: Path, profile: str) -> Path:
         f"--metadata=pagetitle:{file.stem}, profile {profile}",
         f"--variable=include-before:{BANNER.format(profile, MEANING[profile])}",
     ]
-    text = html_page(nbformat.writes(notebook), file.parent, reader="ipynb", options=options)
+    text = html_page(nbformat.writes(notebook), paths.NOTEBOOKS, reader="ipynb", options=options)
     write(page, text)
     return page
 

@@ -24,7 +24,7 @@ from ..core.errors import ConfigError, RunError
 from ..core.plots import style
 from ..core.study import read_table
 from .data import ColorSplit
-from .images import FORMATS, open_picture, to_image, to_tensor
+from .images import FORMATS, open_picture, to_image
 from .model import Colorizer
 from .palette import SUPPLIED, decode, expected_rgb, grey_of, keep_grey
 from .patches import SIZE
@@ -176,8 +176,11 @@ def color(
     out = Path(f"{picture.stem}_colored.png" if out is None else out)
     compared = out.parent / f"{out.stem}_compared.png"
     _check_output(picture, out, compared)
-    colored = color_picture(color_models().best_network(), picture, vividness)
-    shown = _panel(open_picture(picture))
+    vivid_alpha(vividness)  # refuses a bad one before the picture is opened
+    pixels = open_picture(picture)
+    shown = _panel(pixels)
+    colored = color_picture(color_models().best_network(), pixels, vividness)
+    del pixels  # of a large picture, it is much memory
     panels = torch.stack([shown, grey_of(shown[None])[0].expand_as(shown), _panel(colored)])
     _save(out, to_image(colored).save)
     with style():
@@ -217,6 +220,8 @@ def _check_output(picture: Path, out: Path, compared: Path) -> None:
 
 def _panel(picture: torch.Tensor) -> torch.Tensor:
     """Return (3, h, w) uint8 whose longest side has at most PANEL_PIXELS."""
-    image = to_image(picture)
-    image.thumbnail((PANEL_PIXELS, PANEL_PIXELS))
-    return to_tensor(image)
+    scale = PANEL_PIXELS / max(picture.shape)
+    if scale >= 1:
+        return picture
+    size = [max(1, round(side * scale)) for side in picture.shape[1:]]
+    return F.interpolate(picture[None], size=size, mode="bicubic", antialias=True)[0]
