@@ -42,7 +42,7 @@ UNPRUNED_TRIALS = 5  # complete trials before the median counts
 WARM_UP_EPOCHS = 2  # before a trial may be pruned
 LOCK_SECONDS = 60  # a worker waits for the database
 
-TRIALS = {"recorded": 0, "quick": 4, "full": 30}  # of each network, pruned ones included
+TRIALS = {"recorded": 0, "quick": 3, "full": 30}  # of each network, pruned ones included
 IMAGES = {"quick": (1000, 300, 100), "full": (6000, 2000, 100)}
 
 

@@ -24,7 +24,7 @@ from .images import color_images
 from .metrics import Scores
 from .palette import SUPPLIED, decode
 
-QUICK_IMAGES = (2000, 500, 500)  # under the profile "quick"
+QUICK_IMAGES = (1500, 500, 500)  # under the profile "quick"
 
 # validation after the last epoch: the outputs of the reference report's notebooks
 PUBLISHED = pd.DataFrame(

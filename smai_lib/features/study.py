@@ -4,6 +4,8 @@ It trains nothing. The networks are the chosen run of `q1_published` (network B)
 backbones of `q1_lambda`.
 """
 
+from functools import partial
+
 import pandas as pd
 
 from ..core.study import Study
@@ -22,6 +24,7 @@ from .maps import ablate
 from .probes import probe_blocks
 
 FITTED = 1500  # training images that a probe is fitted to
+QUICK_IMAGES = (300, 1200, 100)  # under the profile "quick"; probes take a minute with all
 RATIO_SEEDS = (0, 1)  # seeds whose backbones are shipped
 
 
@@ -36,9 +39,8 @@ class FeatureStudy(Study):
 
     def __init__(self, profile: str, seed: int, data: FashionMNIST | None):
         tables = {"channels": compute_channels, "ratios": compute_ratios}
-        super().__init__(
-            "q1_features", profile, [], lambda: data or default_data("full"), tables=tables
-        )
+        load_data = partial(_load_data, profile, data)
+        super().__init__("q1_features", profile, [], load_data, tables=tables)
         del self.table_functions["history"]  # nothing is trained
         self.networks_study = published_configs(profile, seed, data)
         self.seed = seed
@@ -61,6 +63,11 @@ class FeatureStudy(Study):
         splits = probe_splits(self.data)
         table = probe_blocks(self.networks(), splits)
         return table.assign(fitted=len(splits[0].labels), measured=len(splits[2].labels))
+
+
+def _load_data(profile: str, data: FashionMNIST | None) -> FashionMNIST:
+    data = data or default_data("full")
+    return data.take(*QUICK_IMAGES) if profile == "quick" else data
 
 
 def take(split: Split, first: int, last: int) -> Split:

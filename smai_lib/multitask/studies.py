@@ -17,7 +17,7 @@ from .data import FashionMNIST, fashion_mnist
 from .model import MultiTaskCNN
 from .task import ink_baselines
 
-QUICK_IMAGES = 2000  # training images under the profile "quick"
+QUICK_IMAGES = 1500  # training images under the profile "quick"
 
 _BASE = MultiTaskConfig(learning_rate=0.001, dropout_rate=0.3, num_layers=3, base_filters=32)
 _SHALLOW = _BASE.replace(learning_rate=0.0008, batch_size=64, num_layers=2)
