@@ -16,11 +16,12 @@ def _probes(study, metric: str):
 
 @claim
 def class_becomes_easier_to_read(q1_features):
-    """In the trained network a linear probe reads the class better after every further block, and
-    after the last one more than three points better than with random weights."""
+    """In the trained network a linear probe reads the class more than three points better after the
+    second and the third block than after the first, and than with random weights after the last."""
     accuracy = _probes(q1_features, "accuracy")
-    trained = accuracy["trained"].dropna()
-    rises = trained.is_monotonic_increasing
+    trained = accuracy["trained"]
+    # three points are more than twice the 95 % interval of an accuracy on 3,000 images
+    rises = trained[["block2", "block3"]].min() > trained["block1"] + 0.03
     return rises and trained["block3"] > accuracy.loc["block3", "untrained"] + 0.03
 
 
