@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-import smai_lib.colorization.studies
-import smai_lib.multitask.studies
 from smai_lib.colorization.data import ColorizationData, prepare
 from smai_lib.colorization.images import ColorImages, Photos
+from smai_lib.colorization.studies import default_data
 from smai_lib.multitask.data import fashion_mnist
+from smai_lib.multitask.studies import all_data
 
 torch.set_num_threads(1)  # small tensors: on a busy machine threads wait for each other
 
@@ -16,8 +16,8 @@ def private_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("SMAI_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.delenv("WANDB_DIR", raising=False)
-    for topic in (smai_lib.multitask, smai_lib.colorization):
-        topic.studies.default_data.cache_clear()  # a test may choose another source
+    for load in (all_data, default_data):
+        load.cache_clear()  # a test may choose another source
 
 
 @pytest.fixture(scope="session")

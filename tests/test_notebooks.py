@@ -21,7 +21,8 @@ from smai_lib.core.files import exclusive
 FILES = [paths.NOTEBOOKS / f"{name}.ipynb" for name in notebooks.NOTEBOOKS]
 MEGABYTES = 2.5
 DOT = (  # a PNG of one pixel
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4"
+    "2mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 node = nbformat.v4
 

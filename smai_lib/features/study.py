@@ -14,8 +14,8 @@ from ..multitask.model import MultiTaskCNN
 from ..multitask.plots import format_ratio
 from ..multitask.studies import (
     LAMBDA_RATIOS,
+    all_data,
     backbone,
-    default_data,
     lambda_config,
     lambda_study,
     published_configs,
@@ -66,7 +66,7 @@ class FeatureStudy(Study):
 
 
 def _load_data(profile: str, data: FashionMNIST | None) -> FashionMNIST:
-    data = data or default_data("full")
+    data = data or all_data()
     return data.take(*QUICK_IMAGES) if profile == "quick" else data
 
 

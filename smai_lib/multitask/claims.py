@@ -39,10 +39,12 @@ def more_weight_on_ink_lowers_ink_error(q1_lambda):
 @claim
 def more_weight_on_ink_lowers_accuracy_with_z_scored_ink(q1_lambda):
     """With z-scored ink, a ratio of 10 has lower accuracy and lower ink error than equal weights
-    in all five seeds (one-sided paired tests, Holm-corrected over six)."""
+    in all five seeds (one-sided paired tests, Holm-corrected over six). Over the ratios 0.1, 1 and
+    10 accuracy has a falling trend (Page's test, Holm-corrected over four)."""
     names = ["more weight on ink: lower accuracy", "more weight on ink: lower RMSE"]
     pairs = _pairs(q1_lambda).xs("z_score", level="ink").loc[names]
-    return (pairs["p_holm"] < ALPHA).all() and (pairs["seeds"] == "5 of 5").all()
+    trend = _trends(q1_lambda)["test_accuracy", "z_score"] < ALPHA
+    return trend and (pairs["p_holm"] < ALPHA).all() and (pairs["seeds"] == "5 of 5").all()
 
 
 @claim

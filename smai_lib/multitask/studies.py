@@ -86,9 +86,14 @@ PUBLISHED_CONFIGS[CONFIG_7_AS_RUN] = PUBLISHED_CONFIGS["config 7"].replace(lambd
 
 
 @cache
+def all_data() -> FashionMNIST:
+    """Return Fashion-MNIST, loaded once a process."""
+    return fashion_mnist()
+
+
 def default_data(profile: str) -> FashionMNIST:
-    """Return Fashion-MNIST, loaded once a process; fewer images of it under "quick"."""
-    data = fashion_mnist()
+    """Return the data of a study: all of Fashion-MNIST, or fewer images under "quick"."""
+    data = all_data()
     return data.take(QUICK_IMAGES) if profile == "quick" else data
 
 
