@@ -86,6 +86,7 @@ def ours() -> dict[str, object]:
     return {
         "q1.top_three": steps["share"].nlargest(3).sum(),
         "q1.recipe.changes": ", ".join(changes),
+        **flat("q1.margin", recipe.MARGINS),
         **flat("q1.recipe", means(best.results).loc[recipe.RECIPE].to_dict()),
         **flat("q1.residual", means(beyond.results).loc[recipe.RECIPE].to_dict()),
         **flat("q1", multiply_adds),
@@ -108,6 +109,8 @@ def colorization() -> dict[str, object]:
     trials = smai.load_study("q2_search").results.query("state == 'complete'")
     return {
         "q2.trials": len(trials),
+        "q2.search_images": trials["train_images"].iloc[0],
+        "q2.never_found": len(colors.never_found(models)),
         "q2.table_distance": abs(baselines.loc[colors.TABLE, "test_accuracy"] - KNOWN_ACCURACY),
         "q2.published_best_nll": colors.BEST_PUBLISHED,
         "q2.best_distance": abs(compared["best_nll"].min() - colors.BEST_PUBLISHED),
@@ -171,10 +174,12 @@ def methods() -> dict[str, object]:
     recorded["count"] = recorded["runs"].fillna(recorded["trials"])
     recorded["source"] = recorded["data"].str.split(": ").str[0]
     results = pd.concat(smai.load_study(name).results for name in STUDIES if name in provenance)
+    # studies share runs, which were trained once; trials of the search have no run_id
+    trained = results[results["run_id"].isna() | ~results["run_id"].duplicated()]
     faults = read_table("faults.csv").set_index("fault")
     speed = read_table("speed.csv").query("arm.str.startswith('(c)')").set_index("network")
     return {
-        "methods.hours": results["seconds"].sum() / 3600,
+        "methods.hours": trained["seconds"].sum() / 3600,
         "methods.faults": faults.loc["all", "injected"],
         "methods.survived": faults.loc["all", "identical"] / faults.loc["all", "injected"],
         "methods.kills": faults.filter(like="SIGKILL", axis=0)["injected"].sum(),

@@ -46,12 +46,14 @@ def means(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def show_value(value: object, form: str) -> str:
-    """Return a fact as text: in Python's format, or ".2points" for a difference of shares.
+    """Return a fact as text: in Python's format, ".2points" for a difference of shares, "p" for p.
 
     A missing value is a dash. A space that does not break stands before a unit.
     """
     if value is None or value != value:  # NaN
         return "–"
+    if form == "p":
+        return f"<{SPACE}0.001" if value < 0.001 else f"{value:.3f}"
     if form.endswith("points"):
         return f"{100 * value:{form.removesuffix('points')}f}{SPACE}points"
     return re.sub(r"(?<=\d)%", f"{SPACE}%", format(value, form))
@@ -75,7 +77,7 @@ def markdown_table(table: pd.DataFrame) -> str:
         # pandoc gives the columns of a wide table shares of the width, by the dashes in the rule
         longest = cells[column].str.replace(r"\]\([^)]*\)", "]", regex=True).str.len().max()
         dashes = "-" * (3 + max(len(column) // 2, min(55, longest)))
-        numbers = cells[column].str.fullmatch(r"[-+–≤≥]?\s?[\d.,]*.{0,9}").all()
+        numbers = cells[column].str.fullmatch(r"[-+–≤≥<]?\s?[\d.,]*.{0,9}").all()
         rules.append(f"{dashes}:" if numbers else f":{dashes}")
     rows = [list(table.columns), rules, *cells.to_numpy().tolist()]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

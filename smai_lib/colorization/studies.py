@@ -275,6 +275,12 @@ def compute_colors(study: Study) -> pd.DataFrame:
     return pd.concat(tables, names=["name", "color"]).round(4).reset_index()
 
 
+def never_found(study: Study) -> list[int]:
+    """Return the colours of which the lookup table finds less than a thousandth of the pixels."""
+    table = study.table("colors").query("name == @TABLE")
+    return table.loc[table["accuracy"] < 0.001, "color"].to_list()
+
+
 def compute_frequency(study: Study) -> pd.DataFrame:
     """Return the share of every colour among the training pixels, a row a colour."""
     share = color_frequency(study.data.train, len(study.data.palette))

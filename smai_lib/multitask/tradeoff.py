@@ -1,7 +1,7 @@
 """Tests of what the ratio of the loss weights does to accuracy and ink error.
 
-The family of tests is fixed before their results are seen: three claims of the reference report,
-each for raw and for z-scored ink. Every claim has a direction, so tests are one-sided. Holm's
+The family of tests is that of the reference report's claims: three, each for raw and for z-scored
+ink. Every claim has a direction, so tests are one-sided. Holm's
 method corrects the p-values of a family.
 """
 
