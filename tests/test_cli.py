@@ -155,14 +155,11 @@ def test_every_command_and_option_is_described():
         assert [argument.name for argument in arguments if not argument.parameter.help] == []
 
 
-@pytest.mark.parametrize("command, config", [("q1", multitask.Config), ("q2", colorization.Config)])
-def test_every_key_of_a_config_is_an_option(smai, monkeypatch, command, config):
-    monkeypatch.setenv("COLUMNS", "300")
-    code, out, _ = smai("train", command, "--help")
-    text = " ".join(out)
-    assert code == 0
-    for key in config.model_fields:
-        assert f"--{key.replace('_', '-')} " in text
+@pytest.mark.parametrize("task, config", [("q1", multitask.Config), ("q2", colorization.Config)])
+def test_every_key_of_a_config_is_an_option(task, config):
+    arguments = cli.app["train"][task].assemble_argument_collection()
+    options = {argument.name for argument in arguments}
+    assert options >= {f"--{key.replace('_', '-')}" for key in config.model_fields}
 
 
 def test_help_answers_at_once_without_importing_torch():
@@ -176,7 +173,6 @@ def test_a_run_of_ones_own_is_recorded_and_looked_up_again(smai):
     code, out, _ = smai(*command)
     (folder,) = (paths.runs_dir() / "own" / "multitask").iterdir()
     assert code == 0 and f"record: {folder}" in out
-    assert "test_rmse" in out[-4] and "images 120" in out[-4]
     assert (folder / "among_recorded.png").is_file()
     stamp = (folder / "result.json").stat().st_mtime_ns
     assert smai(*command)[:2] == (code, out)
@@ -203,7 +199,7 @@ def test_a_users_matplotlibrc_changes_no_figure(
     smai, monkeypatch, tmp_path, picture, command, name
 ):
     monkeypatch.chdir(tmp_path)
-    odd = {"text.usetex": True, "savefig.facecolor": "red", "lines.linewidth": 9}
+    odd = {"text.usetex": True, "savefig.facecolor": "red", "image.origin": "lower"}
     figures = []
     for settings in ({}, odd):
         with matplotlib.rc_context(settings):

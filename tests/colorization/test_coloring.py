@@ -32,12 +32,10 @@ def picture(tmp_path, monkeypatch):
 
 
 def test_a_picture_keeps_its_size_and_every_pixel_its_grey_value(picture):
-    figure, out, compared = color(picture, vividness=0.5)
+    _, out, compared = color(picture, vividness=0.5)
     assert (out.name, compared.name) == ("in_colored.png", "in_colored_compared.png")
     colored, original = open_picture(out), open_picture(picture)
     assert (colored.float().mean(0) - original.float().mean(0)).abs().max() < 1
-    titles = [text.get_text() for text in figure.axes[0].get_xticklabels()]
-    assert titles == ["original", "grey", "coloured"]
 
 
 def test_a_vivid_picture_has_more_colour(picture, network):
@@ -119,15 +117,17 @@ def test_a_full_disk_names_the_file_and_keeps_the_older_one(picture, monkeypatch
     assert not list(picture.parent.glob("*.part*"))
 
 
-def test_a_picture_too_large_for_its_format_is_one_line(tmp_path):
-    Image.new("RGB", (17000, 2)).save(tmp_path / "in.png")
-    with pytest.raises(RunError, match="cannot write .*out.webp.*another file or format"):
-        color(tmp_path / "in.png", tmp_path / "out.webp")
-
-
-def test_a_name_that_is_too_long_for_the_comparison_is_one_line(picture):
-    with pytest.raises(RunError, match="cannot write x*_compared.png .*too long.*another file"):
-        color(picture, f"{'x' * 240}.png")
+@pytest.mark.parametrize(
+    "out, problem",
+    [
+        ("out.webp", "out.webp"),  # WebP has at most 16,383 pixels a side
+        (f"{'x' * 240}.png", "x*_compared.png .*too long"),
+    ],
+)
+def test_what_cannot_be_saved_is_refused_with_the_fix(picture, out, problem):
+    Image.new("RGB", (17000, 2)).save(picture)
+    with pytest.raises(RunError, match=f"cannot write {problem}.*another file or format"):
+        color(picture, out)
 
 
 @pytest.mark.parametrize(

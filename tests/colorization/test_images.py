@@ -42,12 +42,11 @@ def test_a_folder_is_split_the_same_every_time(folder):
     assert found.fingerprint != color_images(folder, verbose=False).fingerprint
 
 
-def test_classes_are_labelled_by_name_and_validation_is_stratified(folder):
+def test_classes_are_labelled_by_name(folder):
     write_images(folder / "train/cat", 10)
     found = color_images(folder, verbose=False)
     assert found.names == ("cat", "horse") and found.test.labels.tolist() == [1] * 5
     assert found.train.labels.bincount().tolist() == [9, 18]
-    assert found.validation.labels.bincount().tolist() == [1, 2]
 
 
 def test_hidden_and_system_files_are_no_pictures_and_no_classes(folder):
@@ -109,7 +108,7 @@ def test_no_decoder_of_another_format_sees_a_file(folder, monkeypatch):
     file = folder / "test/horse/000.png"
     file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\n")
     assert len(color_images(folder, verbose=False).skipped) == 1
-    with pytest.raises(ImageError, match="000.png cannot be used"):
+    with pytest.raises(ImageError, match="000.png cannot be used: .*PNG, JPEG"):
         open_picture(file)
 
 
@@ -265,10 +264,3 @@ def test_a_picture_too_large_to_decode_is_refused_first(size, tmp_path, monkeypa
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # Pillow's own limit is another
     with pytest.raises(ImageError, match="huge.png .*found {} x {} pixels, .*most".format(*size)):
         open_picture(file)
-
-
-@pytest.mark.parametrize("name, reason", [("x.ppm", "cannot identify"), ("none.png", "No such")])
-def test_what_is_no_picture_is_refused_by_name(name, reason, tmp_path):
-    Image.new("RGB", (40, 40)).save(tmp_path / "x.ppm")
-    with pytest.raises(ImageError, match=f"{name} cannot be used: .*{reason}.*PNG, JPEG"):
-        open_picture(tmp_path / name)

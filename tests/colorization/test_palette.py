@@ -32,9 +32,7 @@ def fitted(images):
     return fit_palette(images, 24)
 
 
-def test_a_fitted_palette_is_seeded_and_sorted_from_dark_to_light(images, fitted):
-    assert fitted.dtype == torch.uint8
-    assert (fitted.sum(1, dtype=torch.int32).diff() >= 0).all()
+def test_a_fitted_palette_depends_on_its_seed(images, fitted):
     assert not torch.equal(fitted, fit_palette(images, 24, seed=1))
 
 
@@ -47,7 +45,7 @@ def test_a_fitted_palette_does_not_depend_on_the_number_of_threads(images, monke
         assert torch.equal(fit_palette(images, 24), fitted)
 
 
-def test_kmeans_finds_the_colours_of_the_images():
+def test_kmeans_finds_the_colours_of_the_images_from_dark_to_light():
     truth = torch.tensor([[10, 20, 30], [200, 30, 30], [0, 90, 250], [250, 250, 250]]).byte()
     colors = torch.arange(4).repeat(256).view(1, 32, 32)
     assert torch.equal(fit_palette(decode(colors, truth.flip(0)), 4), truth)

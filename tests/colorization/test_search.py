@@ -177,21 +177,22 @@ def test_a_damaged_database_is_named_and_left_alone(copied, damage):
     assert database.read_bytes() == damaged
 
 
-@pytest.mark.parametrize("url", ["mysql://host/db", "no-url"])
-def test_a_database_without_driver_is_refused_with_the_fix(tmp_path, monkeypatch, url):
+@pytest.mark.parametrize(
+    "url, shown",
+    [
+        ("no-url", "no-url"),
+        ("mysql://me:secret@host:3306/db", "mysql://me:***@host:3306/db"),
+        ("mysql://me:s:e@cret@host:3306/db", "mysql://me:***@host:3306/db"),
+    ],
+)
+def test_a_database_without_driver_is_refused_with_the_fix_and_without_its_password(
+    tmp_path, monkeypatch, url, shown
+):
     monkeypatch.setenv("SMAI_OPTUNA", url)
-    with pytest.raises(RunError, match=f"{re.escape(url)} cannot be used.*install its driver"):
+    message = f"{re.escape(shown)} cannot be used.*install its driver"
+    with pytest.raises(RunError, match=message) as caught:
         make_search(tmp_path).run(engine="serial")
-
-
-@pytest.mark.parametrize("password", ["secret", "s:e@cret"])
-def test_the_password_of_a_database_is_not_printed(tmp_path, monkeypatch, password):
-    monkeypatch.setenv("SMAI_OPTUNA", f"mysql://me:{password}@host:3306/db")
-    search = make_search(tmp_path)
-    for use in (functools.partial(search.run, engine="serial"), search.compute_results):
-        with pytest.raises(RunError, match=r"mysql://me:\*\*\*@host:3306/db") as caught:
-            use()
-        assert "cret" not in "".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+    assert "cret" not in str(caught.value)
 
 
 def test_a_full_disk_is_named_and_the_search_continues(finished, tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from smai_lib.colorization import metrics, studies
 from smai_lib.colorization.studies import TABLE
@@ -10,21 +10,15 @@ from smai_lib.core import paths
 
 
 @pytest.fixture(scope="module")
-def small_data(made_up_colors):
-    return made_up_colors((16, 12, 12))
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory, small_data):
+def study(tmp_path_factory, made_up_colors):
     """A quick study, its networks trained for an epoch on a few images."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("SMAI_RUNS", str(tmp_path_factory.mktemp("runs")))
-    patch.setenv("WANDB_MODE", "disabled")
-    patch.setattr(studies, "QUICK_EPOCHS", {})
-    quick = studies.color_models("quick", 0, small_data)
-    quick.run(engine="serial")
-    yield quick
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SMAI_RUNS", str(tmp_path_factory.mktemp("runs")))
+        patch.setenv("WANDB_MODE", "disabled")
+        patch.setattr(studies, "QUICK_EPOCHS", {})
+        quick = studies.color_models("quick", data=made_up_colors((16, 12, 12)))
+        quick.run(engine="serial")
+    return quick
 
 
 @pytest.fixture
@@ -104,22 +98,15 @@ def test_summary_shows_the_spread_over_seeds_and_plain_values_of_baselines(study
     assert column[TABLE] == f"{baselines.loc[TABLE, 'test_nll']:.4f}"
 
 
-def test_shipped_weights_take_half_the_room_and_predict_the_same(study, tmp_path):
-    _, model = studies.UNET.build(study.data, 0)
-    file = tmp_path / "weights.safetensors"
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, file)
-    shipped = studies.half_precision(file)
-    state = load_file(shipped)
-    assert {x.dtype for x in state.values() if x.is_floating_point()} == {torch.float16}
-    inputs = study.data.test.inputs(slice(None))
-    predicted = studies.UNET.load_model(shipped)(inputs).softmax(1)
-    assert (predicted - model.eval()(inputs).softmax(1)).abs().max() < 0.01
-
-
-def test_shipped_networks_colour_examples_like_the_trained_ones(study, tmp_path, monkeypatch):
+def test_shipped_networks_take_half_the_room_and_colour_like_the_trained_ones(
+    study, tmp_path, monkeypatch
+):
     for name in ("RESULTS", "WEIGHTS"):
         monkeypatch.setattr(paths, name, tmp_path / name)
     study.publish(studies.shipped_weights(study))
+    for file in paths.WEIGHTS.glob("*.safetensors"):
+        floats = {x.dtype for x in load_file(file).values() if x.is_floating_point()}
+        assert floats == {torch.float16}
     recorded = studies.color_models()
     recorded.data = study.data
     shipped, trained = studies.examples(recorded)[0], studies.examples(study)[0]
@@ -139,13 +126,6 @@ def test_examples_show_each_class_with_the_accuracy_of_its_picture(study):
         assert data.test.labels[index] == label
         assert titles[label] == f"{data.names[label]}\n{accuracy[index]:.0%}"
     assert torch.equal(studies.examples(study, [3])[0]["truth"], data.test.images[3:4])
-
-
-def test_networks_without_recorded_results_break_nothing():
-    recorded = studies.color_models()
-    assert set(recorded.results["name"]) <= set(studies.MODELS)
-    assert set(studies.summary(recorded, ["test_nll"])["model"]) >= {TABLE, "U-Net"}
-    assert "epochs" in recorded.caption()
 
 
 def test_agreement_with_the_published_runs_by_hand(with_results):

@@ -1,5 +1,6 @@
 """A toy task, so that the core is tested without a topic: classify random points by one of them."""
 
+import os
 import threading
 from http.server import ThreadingHTTPServer
 from typing import ClassVar, NamedTuple
@@ -107,6 +108,21 @@ def report(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         monkeypatch.setattr(paths, name.upper(), tmp_path / name)
     return tmp_path
+
+
+class Hostile:
+    """It makes a folder when it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("was run",)
+
+
+@pytest.fixture
+def hostile(tmp_path, monkeypatch):
+    """An object whose code must not run when a file is read."""
+    monkeypatch.chdir(tmp_path)
+    yield Hostile()
+    assert not (tmp_path / "was run").exists()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -133,16 +134,13 @@ def test_an_unknown_source_is_called_the_data_folder(tmp_path):
     assert find(tmp_path, network=serve_images) == ("data folder", tmp_path)
 
 
-def test_an_explicit_folder_without_the_data_is_a_data_error(tmp_path):
-    with pytest.raises(DataError, match="~nobody99/set has no images"):
-        data.find_source(tmp_path, missing, {}, explicit="~nobody99/set", local={})
-
-
 def test_an_explicit_folder_may_be_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
+    find_at_home = partial(data.find_source, tmp_path / "set", missing, {}, explicit="~", local={})
+    with pytest.raises(DataError, match=f"{tmp_path} has no images"):
+        find_at_home()
     serve_images(tmp_path)
-    found = data.find_source(tmp_path / "set", missing, {}, explicit="~", local={})
-    assert found == ("explicit directory", tmp_path)
+    assert find_at_home() == ("explicit directory", tmp_path)
 
 
 def test_two_notebooks_that_start_at_once_download_once(tmp_path):
@@ -174,9 +172,5 @@ def test_take_keeps_the_first_images_and_marks_the_fingerprint(sample):
     part = sample.take(2, test=0)
     assert [len(split.ink) for split in (part.train, part.validation, part.test)] == [2, 1, 1000]
     assert sample.take(0).fingerprint == sample.fingerprint
-
-
-@pytest.mark.parametrize("images", [-1, "60", 6.0, None])
-def test_take_refuses_what_is_no_number_of_images(images, sample):
-    with pytest.raises(ConfigError, match=f"train: found {images!r}"):
-        sample.take(images)
+    with pytest.raises(ConfigError, match="train: found '60'"):
+        sample.take("60")

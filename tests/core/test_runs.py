@@ -14,13 +14,6 @@ from smai_lib.core import runs
 from smai_lib.core.errors import ConfigError, RunError
 from smai_lib.core.files import exclusive
 
-EVERYTHING = {
-    "optimizer": "AdamW",
-    "schedule": "one_cycle",
-    "average_decay": 0.9,
-    "keep": "best",
-}
-
 
 class Killed(BaseException):
     """In place of SIGKILL."""
@@ -80,10 +73,11 @@ def finished(make_run, data):
 
 
 def test_a_run_that_is_killed_at_any_moment_continues_bit_identically(make_run, data):
-    straight = make_run("straight", **EVERYTHING)
+    keys = {"optimizer": "AdamW", "schedule": "one_cycle", "average_decay": 0.9, "keep": "best"}
+    straight = make_run("straight", **keys)
     runs.execute(straight, data)
     for moment in itertools.count():
-        run = make_run(f"killed {moment}", **EVERYTHING)
+        run = make_run(f"killed {moment}", **keys)
         try:
             execute_until(moment, run, data)
         except Killed:
@@ -210,19 +204,13 @@ def test_any_damage_to_a_checkpoint_is_refused(make_run, data):
     assert len(run.load_checkpoint()["rows"]) == 1
 
 
-def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(make_run, data, tmp_path):
+def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(make_run, data, hostile):
     """Its checksum is right, as that of an attacker would be."""
-
-    class Hostile:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "was run"),)
-
     run = make_run()
     run.folder.mkdir(parents=True)
-    run.save_checkpoint({"rows": [], "best": Hostile()})
+    run.save_checkpoint({"rows": [], "best": hostile})
     with pytest.raises(RunError, match="checkpoint.pt cannot be read"):
         runs.execute(run, data)
-    assert not (tmp_path / "was run").exists()
 
 
 @pytest.mark.parametrize("name", ["checkpoint.pt", *FILES])
