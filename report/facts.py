@@ -104,7 +104,9 @@ def colorization() -> dict[str, object]:
     mirrored = baselines.rename(columns=lambda key: key.replace("_", "_mirror_", 1))  # the same
     networks = means(models.results)
     images = models.table("images").groupby("class").mean()
-    class_gain = images[f"accuracy: {models.best}"] - images[f"accuracy: {colors.TABLE}"]
+    accuracy = images.filter(like="accuracy: ").rename(columns=lambda key: key.split(": ")[1])
+    class_gain = accuracy[models.best] - accuracy[colors.TABLE]
+    head_gain = accuracy[colors.CLASS_HEAD] - accuracy["U-Net"]
     gains = models.table("intervals").query("metric == 'accuracy'").set_index("name")
     trials = smai.load_study("q2_search").results.query("state == 'complete'")
     return {
@@ -117,10 +119,14 @@ def colorization() -> dict[str, object]:
         **flat("q2", compared),
         **flat("q2", baselines),
         **flat("q2", networks),
+        **flat("q2.best", networks.loc[models.best].to_dict()),
+        **flat("q2.class_head", colors.class_head_gain(models)),
         **flat("q2.agreement", colors.agreement(sweep)),
         **flat("q2.agreement_without_17", colors.agreement(sweep, ["run 17"])),
         **flat("q2.gain", gains),
+        **flat("q2.gain.best", gains.loc[models.best].to_dict()),
         **flat("q2.class_gain", class_gain.to_dict()),
+        **flat("q2.head_gain", head_gain.to_dict()),
         **flat("q2.limit", models.table("ceiling").max().to_dict()),
         **flat("q2.search", trials.groupby("model")[["val_nll"]].min()),
         **vivid(models.table("vividness")),

@@ -115,10 +115,29 @@ def test_shipped_networks_take_half_the_room_and_colour_like_the_trained_ones(
         assert (difference.abs() <= 8).float().mean() > 0.99
 
 
+def test_the_class_head_does_not_ship(study):
+    file = study.run_named(studies.CLASS_HEAD).weights_file
+    heads = {name for name in load_file(file) if "class_head" in name}
+    assert heads and set(load_file(file)) - set(load_file(studies.half_precision(file))) == heads
+
+
+def test_the_gain_of_the_class_head_is_paired_by_seed(study, with_results):
+    table = {
+        "name": ["U-Net"] * 3 + [studies.CLASS_HEAD] * 3,
+        "seed": [0, 1, 2, 2, 1, 0],
+        "test_mirror_accuracy": [0.1, 0.5, 0.9, 0.93, 0.52, 0.11],
+        "test_mirror_nll": [1.0, 2.0, 3.0, 2.0, 1.0, 0.0],
+    }
+    gain = studies.class_head_gain(with_results(study, table))
+    assert gain["mean"].tolist() == pytest.approx([0.02, -1.0])
+    assert gain.loc["accuracy", "high"] == pytest.approx(0.02 + 4.3027 * 0.01 / 3**0.5, abs=1e-5)
+    assert gain.loc["nll", "low"] == -1.0  # all seeds gain alike
+
+
 def test_examples_show_each_class_with_the_accuracy_of_its_picture(study):
     rows, titles = studies.examples(study)
-    best, data = study.best, study.data
-    assert list(rows) == ["grey", "truth", "reference", best, f"{best}, vivid"]
+    data = study.data
+    assert list(rows) == ["grey", "truth", "reference", "ours", "ours, vivid"]
     predicted = study.best_network()(data.test.inputs(slice(None))).argmax(1)
     accuracy = (predicted == data.test.colors).float().mean((1, 2))
     for label, truth in enumerate(rows["truth"]):
