@@ -37,11 +37,6 @@ def published(record):
     return make
 
 
-def test_config_1_has_the_published_number_of_parameters():
-    """The golden run ids pin every key of the configurations."""
-    assert parameter_count(PUBLISHED_CONFIGS["config 1"].build_network()) == 106_187
-
-
 def test_comparison_and_agreement_by_hand(published):
     shift = [0.01, 0, -0.02, 0]
     rows = [
@@ -99,9 +94,8 @@ def test_quick_trains_the_published_study_and_the_first_seed_is_its_best_run(tin
     study.runs = [replace(study.runs[0], config=small, seed=seed) for seed in (0, 1)]
     study.run(engine="serial")
     assert study.best_run.seed == 0 and study.table("ink_baselines")["rmse"].idxmin() == 2
-    counts = studies.confusion(study, "config 1")  # of the first seed
-    right = counts.trace() / len(tiny.test.labels)
-    assert right == pytest.approx(study.results["test_accuracy"][0])
+    counts = studies.confusion(study, "config 1")
+    assert counts.tolist() == study.runs[0].result()["nested"]["confusion"]
 
 
 @pytest.fixture
