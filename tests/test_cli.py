@@ -96,12 +96,6 @@ def test_a_damaged_recorded_file_is_one_line_before_any_work(
     assert not paths.runs_dir().exists()
 
 
-def test_a_wrong_data_folder_is_one_line(smai, monkeypatch, tmp_path):
-    monkeypatch.setenv("SMAI_FASHION_MNIST", str(tmp_path))
-    code, _, err = smai("fetch")
-    assert code == 2 and len(err) == 1 and str(tmp_path) in err[0]
-
-
 @pytest.fixture
 def smai_run(smai, monkeypatch):
     """Run `smai run` with an error in place of the studies; return exit code and stderr."""

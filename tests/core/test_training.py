@@ -1,4 +1,4 @@
-"""Training learns, measures what it says, and leaves the caller's process as it was."""
+"""Training measures what it says, and leaves the caller's process as it was."""
 
 import pytest
 import torch
@@ -17,11 +17,6 @@ def train(data):
         return fit(model or built, task, data.train, data.validation, config, seed=0, **options)
 
     return train
-
-
-def test_training_learns_the_task(train, config):
-    fitted = train(config.replace(epochs=30, learning_rate=0.03, width=32))
-    assert fitted.rows[-1]["val_accuracy"] > 0.8
 
 
 def test_evaluation_does_not_depend_on_the_batch_size(config, data, monkeypatch):
