@@ -1,9 +1,14 @@
+import socket
+import subprocess
+from itertools import product
+
 import pytest
 import torch
 
 from smai_lib.colorization.data import ColorizationData, prepare
 from smai_lib.colorization.images import ColorImages, Photos
 from smai_lib.colorization.studies import default_data
+from smai_lib.colorization.task import mirror_and_shift
 from smai_lib.multitask.data import fashion_mnist
 from smai_lib.multitask.studies import all_data
 
@@ -28,6 +33,28 @@ def sample():
 @pytest.fixture(scope="session")
 def tiny(sample):
     return sample.take(300, 100, 100)
+
+
+def output_of(*command, **settings) -> str:
+    """Run a command that must succeed, and return what it prints."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **settings)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def free_port() -> str:
+    """Return a port of this machine that no server uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def every_move(split, *, mirror: int, shift: int):
+    """Yield (mirrored, down, right) and the images moved so, for all moves of an augmentation."""
+    steps = range(-shift, shift + 1)
+    for move in product(range(1 + mirror), steps, steps):
+        mirrored, down, right = torch.tensor(move)[:, None].expand(3, len(split.grey))
+        yield move, mirror_and_shift(split, mirrored == 1, down, right)
 
 
 def make_images(

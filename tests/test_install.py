@@ -10,15 +10,9 @@ import tomllib
 import pytest
 
 from smai_lib.core import paths
+from tests.conftest import output_of
 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-
-
-def run(*command, **settings) -> str:
-    """Run a command that must succeed, and return what it prints."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **settings)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def requirements(name: str) -> list[str]:
@@ -46,10 +40,10 @@ def test_the_lock_has_every_requirement():
 def test_a_clone_that_converts_line_ends_keeps_every_recorded_byte(tmp_path):
     if not (paths.ROOT / ".git").exists():
         pytest.skip("needs a clone of the repository")
-    run("git", "clone", "-q", "-c", "core.autocrlf=true", paths.ROOT, tmp_path / "clone")
+    output_of("git", "clone", "-q", "-c", "core.autocrlf=true", paths.ROOT, tmp_path / "clone")
     for folder in ("results", "weights"):
         copy = tmp_path / "clone" / "report" / folder
-        run("sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS", cwd=copy)
+        output_of("sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS", cwd=copy)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +54,7 @@ def installed(tmp_path_factory):
     shutil.copy(paths.ROOT / "pyproject.toml", source)
     folder = tmp_path_factory.mktemp("site-packages")
     install = ["install", "-q", "--no-deps", "--no-build-isolation", "--target", folder]
-    run(*PIP, *install, source)
+    output_of(*PIP, *install, source)
     return folder
 
 
@@ -69,9 +63,9 @@ def test_an_installed_package_uses_the_repository_around_the_current_folder(inst
     code = "import smai_lib as smai; print(smai.__file__); smai.load_study('q1_lambda').results"
     command = [sys.executable, "-c", code]
     environment = os.environ | {"PYTHONPATH": str(installed)}
-    assert str(installed) in run(*command, cwd=paths.NOTEBOOKS, env=environment)
+    assert str(installed) in output_of(*command, cwd=paths.NOTEBOOKS, env=environment)
     with pytest.raises(AssertionError, match="IntegrityError: no recorded results"):
-        run(*command, cwd=tmp_path, env=environment)
+        output_of(*command, cwd=tmp_path, env=environment)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -82,5 +76,5 @@ def test_the_requirements_resolve_for_python_3_14(tmp_path):
     if subprocess.run(lookup, capture_output=True, check=False).returncode:
         pytest.skip("needs a package index")
     only_3_14 = ["--python-version", "3.14", "--only-binary", ":all:", "--target", tmp_path]
-    out = run(*PIP, "install", "--dry-run", "--ignore-installed", *only_3_14, *wheels)
+    out = output_of(*PIP, "install", "--dry-run", "--ignore-installed", *only_3_14, *wheels)
     assert "Would install" in out

@@ -6,7 +6,6 @@ Pictures of every screen are kept in `runs/lab/`.
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -18,6 +17,7 @@ import pytest
 
 from smai_lib import notebooks
 from smai_lib.core import paths
+from tests.conftest import free_port
 from tests.exercises import answers, solved
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs `pip install -e .[test]`")
@@ -95,9 +95,7 @@ def lab(tmp_path_factory):
         file.write_text(text, encoding="utf-8")
     for part in (paths.NOTEBOOKS, paths.FIGURES):
         shutil.copytree(part, folder / part.name, ignore=shutil.ignore_patterns(".*"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     token = secrets.token_hex()
     options = [
         "--no-browser",

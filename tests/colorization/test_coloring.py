@@ -1,4 +1,3 @@
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from smai_lib.colorization.images import open_picture
 from smai_lib.colorization.metrics import colorfulness
 from smai_lib.colorization.studies import color_models
 from smai_lib.core.errors import ConfigError, RunError
+from tests.conftest import output_of
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,8 @@ def test_time_and_memory_of_a_large_picture_are_bounded(tmp_path):
         "usage = resource.getrusage(resource.RUSAGE_SELF);"
         "print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)"
     )
-    command = [sys.executable, "-c", code]
-    output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    seconds, kilobytes = map(float, output.stdout.split()[-2:])
+    output = output_of(sys.executable, "-c", code, cwd=tmp_path)
+    seconds, kilobytes = map(float, output.split()[-2:])
     assert seconds < 30 and kilobytes < 1.5e6
 
 

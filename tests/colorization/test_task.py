@@ -7,6 +7,7 @@ import torch
 from smai_lib.colorization.data import ColorSplit
 from smai_lib.colorization.task import Colorization, mirror_and_shift
 from smai_lib.core.training import evaluate, fit
+from tests.conftest import every_move
 
 
 def test_loss_and_metrics_by_hand(config):
@@ -72,14 +73,12 @@ def test_augmentation_is_drawn_anew_for_every_image(data, config, keys):
     torch.manual_seed(0)
     augmented, second = task.augment(data.train), task.augment(data.train)
     assert not torch.equal(augmented.grey, second.grey)
-    drawn = torch.zeros(2, 5, 5)  # images that were mirrored or not, moved down and to the right
-    for mirrored, down, right in np.ndindex(drawn.shape):
-        steps = torch.tensor([mirrored, down - 2, right - 2]).expand(40, 3).T
-        same = mirror_and_shift(data.train, steps[0] == 1, *steps[1:]).grey == augmented.grey
-        drawn[mirrored, down, right] = same.flatten(1).all(1).sum()
-    assert drawn.sum() == 40
-    assert (10 < drawn[1].sum() < 30) == ("mirror" in keys)
-    assert ((drawn > 0).sum() > 10) == ("shift" in keys)
+    drawn = {}  # number of images by move
+    for move, moved in every_move(data.train, mirror=1, shift=2):
+        drawn[move] = (moved.grey == augmented.grey).flatten(1).all(1).sum()
+    assert sum(drawn.values()) == 40
+    assert (10 < sum(drawn[move] for move in drawn if move[0]) < 30) == ("mirror" in keys)
+    assert (sum(count > 0 for count in drawn.values()) > 10) == ("shift" in keys)
 
 
 def test_images_stay_as_they_are_without_augmentation(data, config):

@@ -1,7 +1,6 @@
 """A Ray cluster of two machines, both on this one, by the commands of README."""
 
 import math
-import re
 import shlex
 import signal
 import socket
@@ -23,8 +22,10 @@ from smai_lib.core.errors import ConfigError, RunError
 from smai_lib.core.runs import Run
 from tests.colorization.test_images import write_images
 from tests.colorization.test_search import make_search
+from tests.conftest import free_port, output_of
 from tests.core.test_runs import bits
 from tests.test_faults import PATIENCE, wait_until
+from tests.test_readme import BLOCK, TEXT
 
 pytestmark = pytest.mark.ray
 
@@ -45,12 +46,8 @@ def ray(tmp_path_factory):
 @pytest.fixture(scope="module")
 def commands():
     """README's commands by their first words, at a free port of this machine."""
-    section = paths.ROOT.joinpath("README.md").read_text("utf-8").split("## Beyond one machine")[1]
-    block = re.search(r"^```\w*\n(.*?)^```", section, re.DOTALL | re.MULTILINE)[1]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    block = block.replace("HOST", "127.0.0.1").replace("6379", port)
+    block = BLOCK.search(TEXT.split("## Beyond one machine")[1])[2]
+    block = block.replace("HOST", "127.0.0.1").replace("6379", free_port())
     _, _, *lines = [shlex.split(line, comments=True) for line in block.splitlines()]
     keys = ("token", "head", "other", "study")
     return {key: [str(BIN / line[0]), *line[1:]] for key, line in zip(keys, lines, strict=True)}
@@ -77,7 +74,7 @@ def start_machine(command):
 @pytest.fixture(scope="module")
 def address(ray, commands, tmp_path_factory):
     """Address of a running cluster of two machines with a core each."""
-    subprocess.run(commands["token"], check=True, capture_output=True)
+    output_of(*commands["token"])
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
         for key in ("head", "other"):

@@ -3,7 +3,6 @@
 import functools
 import http.server
 import json
-import subprocess
 import sys
 import threading
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ import wandb
 from smai_lib import multitask
 from smai_lib.core import runs, tracking
 from smai_lib.core.runs import Run
+from tests.conftest import output_of
 
 DATA = SimpleNamespace(source="sample", fingerprint="f")
 
@@ -52,9 +52,8 @@ def folder_of(run):
 @functools.cache
 def read_log(folder):
     """Return the lines of an offline run's log, by wandb's own reader."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+    lines = output_of(sys.executable, "-m", "wandb", "leet", "inspect", "--json", folder)
+    return [json.loads(line) for line in lines.splitlines() if line.strip()]
 
 
 def records(run, kind):

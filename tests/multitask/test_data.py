@@ -1,7 +1,6 @@
 import gzip
 import os
 import shutil
-import subprocess
 import tracemalloc
 
 import pytest
@@ -11,6 +10,7 @@ from smai_lib.core import paths
 from smai_lib.core.errors import DataError
 from smai_lib.multitask import data
 from smai_lib.multitask.data import fashion_mnist
+from tests.conftest import output_of
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_debians_package_is_unpacked_without_root(copy, alone, tmp_path, monkeyp
     fields = ["Package: x", "Version: 0", "Architecture: all", "Maintainer: x", "Description: x"]
     (tree / "DEBIAN/control").write_text("\n".join([*fields, ""]))
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.defpath}")
-    subprocess.run(["dpkg-deb", "-b", tree, package], check=True, capture_output=True)
+    output_of("dpkg-deb", "-b", tree, package)
     apt.write_text(f'#!/bin/sh\ncase "$*" in *"download dataset"*) cp {package} . ;; esac\n')
     apt.chmod(0o755)
     assert fashion_mnist(verbose=False).source == "Debian package dataset-fashion-mnist"

@@ -37,11 +37,6 @@ def published(record):
     return make
 
 
-def test_config_1_has_the_published_number_of_parameters():
-    """The golden run ids pin every key of the configurations."""
-    assert parameter_count(PUBLISHED_CONFIGS["config 1"].build_network()) == 106_187
-
-
 def test_comparison_and_agreement_by_hand(published):
     shift = [0.01, 0, -0.02, 0]
     rows = [
@@ -99,14 +94,13 @@ def test_quick_trains_the_published_study_and_the_first_seed_is_its_best_run(tin
     study.runs = [replace(study.runs[0], config=small, seed=seed) for seed in (0, 1)]
     study.run(engine="serial")
     assert study.best_run.seed == 0 and study.table("ink_baselines")["rmse"].idxmin() == 2
-    counts = studies.confusion(study, "config 1")  # of the first seed
-    right = counts.trace() / len(tiny.test.labels)
-    assert right == pytest.approx(study.results["test_accuracy"][0])
+    counts = studies.confusion(study, "config 1")
+    assert counts.tolist() == study.runs[0].result()["nested"]["confusion"]
 
 
 @pytest.fixture
 def shipped(tiny, tmp_path, monkeypatch):
-    """A lambda study of two trained runs, and the file in which their backbones ship."""
+    """A lambda study of two trained runs, whose backbones ship."""
     study = smai.load_study("q1_lambda", "quick", data=tiny)
     study.runs = [run for run in study.runs if run.name == "z_score 10"]
     study.run(engine="serial")
@@ -114,15 +108,14 @@ def shipped(tiny, tmp_path, monkeypatch):
     shutil.copy(studies.save_backbones(study)["backbones"], file)
     record_checksum(file)
     monkeypatch.setattr(paths, "WEIGHTS", tmp_path)
-    return study, file
+    return study
 
 
 def test_a_shipped_backbone_has_the_maps_of_its_run_and_makes_no_predictions(shipped):
-    study, _ = shipped
-    assert study.results["ratio"].tolist() == [10, 10]
+    assert shipped.results["ratio"].tolist() == [10, 10]
     images = torch.rand(4, 1, 28, 28)
-    for run in study.runs:
-        loaded = studies.backbone(study, run.name, run.seed)
+    for run in shipped.runs:
+        loaded = studies.backbone(shipped, run.name, run.seed)
         trained = run.load_model()
         torch.testing.assert_close(loaded.backbone(images), trained.backbone(images))
         with pytest.raises(AttributeError, match="regressor|classifier"):
@@ -132,14 +125,7 @@ def test_a_shipped_backbone_has_the_maps_of_its_run_and_makes_no_predictions(shi
 def test_an_unknown_backbone_is_refused_with_a_list_of_all(shipped):
     expected = "no backbone 'z_score 1/0', expected one of z_score 10/0, z_score 10/1$"
     with pytest.raises(IntegrityError, match=expected):
-        studies.backbone(shipped[0], "z_score 1", 0)
-
-
-def test_altered_backbones_are_refused(shipped):
-    study, file = shipped
-    file.write_bytes(file.read_bytes()[:-1] + b"x")
-    with pytest.raises(IntegrityError, match="truncated or altered"):
-        studies.backbone(study, "z_score 10", 0)
+        studies.backbone(shipped, "z_score 1", 0)
 
 
 @pytest.mark.parametrize("name", ["q1_published", "q1_best", "q1_beyond"])
