@@ -130,11 +130,12 @@ def color_picture(
     log_probs = (model(small.clamp(0, 255).round().div(255)) + bias).log_softmax(1)
     rgb = expected_rgb(log_probs, model.palette)
     rgb = F.interpolate(rgb, size=(height, SIZE), mode="bicubic")  # enlarge one axis first
-    strips = []
-    for colors, known in zip(rgb.split(rows, 2), grey.split(rows, 2), strict=True):
+    colored = torch.empty_like(picture)
+    parts = zip(colored.split(rows, 1), rgb.split(rows, 2), grey.split(rows, 2), strict=True)
+    for part, colors, known in parts:
         colors = F.interpolate(colors, size=known.shape[2:], mode="bicubic")
-        strips.append(keep_grey(colors, known).round().byte())
-    return torch.cat(strips, 2)[0]
+        part.copy_(keep_grey(colors, known)[0].round())
+    return colored
 
 
 def _check_pixels(picture: torch.Tensor) -> None:
