@@ -112,6 +112,7 @@ def colorization() -> dict[str, object]:
     return {
         "q2.trials": len(trials),
         "q2.search_images": trials["train_images"].iloc[0],
+        "q2.vivid_images": colors.VIVID_IMAGES,
         "q2.never_found": len(colors.never_found(models)),
         "q2.table_distance": abs(baselines.loc[colors.TABLE, "test_accuracy"] - KNOWN_ACCURACY),
         "q2.published_best_nll": colors.BEST_PUBLISHED,

@@ -64,13 +64,16 @@ def more_weight_on_class_is_not_shown_to_raise_accuracy(q1_lambda):
 
 @claim
 def ratio_100_costs_more_than_a_point_of_accuracy(q1_lambda):
-    """With z-scored ink, a ratio of 100 costs more than one point of accuracy against equal
-    weights, and lowers the ink error by more than a third."""
-    means = q1_lambda.results.groupby("name")[["test_accuracy", "test_rmse"]].mean()
+    """With z-scored ink, a ratio of 100 costs more than one point of accuracy on average against
+    equal weights, and some in each of five seeds. It lowers the ink error by more than a third."""
+    runs = q1_lambda.results.set_index(["name", "seed"])[["test_accuracy", "test_rmse"]]
+    means = runs.groupby("name").mean()
     equal, extreme = means.loc["z_score 1"], means.loc["z_score 100"]
+    lost = (runs.loc["z_score 1"] - runs.loc["z_score 100"])["test_accuracy"]
     # seeds of one configuration have a standard deviation of about 0.2 points of accuracy
     cost = equal["test_accuracy"] - extreme["test_accuracy"]
-    return cost > 0.01 and extreme["test_rmse"] < equal["test_rmse"] * 2 / 3
+    lower_error = extreme["test_rmse"] < equal["test_rmse"] * 2 / 3
+    return cost > 0.01 and (lost > 0).all() and lower_error
 
 
 @claim
