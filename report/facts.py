@@ -46,6 +46,7 @@ def published() -> dict[str, object]:
         "q1.chosen.name": study.best,
         "q1.chosen.errors": errors.sum(),
         "q1.chosen.worst_pair": (errors + errors.T).max(),
+        "q1.config_3.mean_test_accuracy": means(study.results).loc["config 3", "test_accuracy"],
         "q1.placed": len(placed),
         "q1.outside": placed["outside"].sum(),
         **flat("q1", runs),
@@ -110,7 +111,6 @@ def colorization() -> dict[str, object]:
     gains = models.table("intervals").query("metric == 'accuracy'").set_index("name")
     trials = smai.load_study("q2_search").results.query("state == 'complete'")
     return {
-        "q2.trials": len(trials),
         "q2.search_images": trials["train_images"].iloc[0],
         "q2.vivid_images": colors.VIVID_IMAGES,
         "q2.never_found": len(colors.never_found(models)),
@@ -129,7 +129,8 @@ def colorization() -> dict[str, object]:
         **flat("q2.class_gain", class_gain.to_dict()),
         **flat("q2.head_gain", head_gain.to_dict()),
         **flat("q2.limit", models.table("ceiling").max().to_dict()),
-        **flat("q2.search", trials.groupby("model")[["val_nll"]].min()),
+        **flat("q2.search", trials.groupby("model")[["val_nll", "epochs"]].min()),
+        **flat("q2.trials", trials["model"].value_counts().to_dict()),
         **vivid(models.table("vividness")),
         **table_fact("q2.answers", pd.concat([mirrored, networks])),
         **table_fact("q2.color", pd.concat([baselines, networks])),
