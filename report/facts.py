@@ -104,10 +104,8 @@ def colorization() -> dict[str, object]:
     baselines = models.table("baselines").set_index("name")
     mirrored = baselines.rename(columns=lambda key: key.replace("_", "_mirror_", 1))  # the same
     networks = means(models.results)
-    images = models.table("images").groupby("class").mean()
-    accuracy = images.filter(like="accuracy: ").rename(columns=lambda key: key.split(": ")[1])
-    class_gain = accuracy[models.best] - accuracy[colors.TABLE]
-    head_gain = accuracy[colors.CLASS_HEAD] - accuracy["U-Net"]
+    class_gain = colors.gain_by_class(models, models.best, colors.TABLE)
+    head_gain = colors.gain_by_class(models, colors.CLASS_HEAD, "U-Net")
     gains = models.table("intervals").query("metric == 'accuracy'").set_index("name")
     trials = smai.load_study("q2_search").results.query("state == 'complete'")
     return {
@@ -129,7 +127,7 @@ def colorization() -> dict[str, object]:
         **flat("q2.class_gain", class_gain.to_dict()),
         **flat("q2.head_gain", head_gain.to_dict()),
         **flat("q2.limit", models.table("ceiling").max().to_dict()),
-        **flat("q2.search", trials.groupby("model")[["val_nll", "epochs"]].min()),
+        **flat("q2.search", trials.groupby("model")[["val_nll"]].min()),
         **flat("q2.trials", trials["model"].value_counts().to_dict()),
         **vivid(models.table("vividness")),
         **table_fact("q2.answers", pd.concat([mirrored, networks])),

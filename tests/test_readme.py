@@ -74,10 +74,16 @@ def test_a_command_does_what_it_says(command, folder):
     own = {"PATH": activated, "SMAI_RUNS": str(folder / "runs"), "WANDB_MODE": "offline"}
     sample = {"SMAI_FASHION_MNIST": "sample", "SMAI_COLOR_IMAGES": "sample", "OMP_NUM_THREADS": "1"}
     printed = output_of("bash", "-c", command, cwd=folder, env=inherited | own | sample)
+    if "smai train" in command and "--help" not in command:
+        assert re.search(r"record: .*/runs/own/\w+/\w+$", printed, re.MULTILINE)
+        assert list(folder.glob("runs/wandb/offline-run-*/*.wandb"))
     if "leet inspect" in command:
         assert "val_accuracy" in printed
     if "papermill" in command:
         assert (folder / "out.ipynb").is_file()
+    if "smai color" in command:
+        out = "vivid" if "--out" in command else "picture_colored"
+        assert (folder / f"{out}_compared.png").is_file()
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from .task import Colorization
 
 # model -> function of the training images that makes its prior
 PRIORS = {"cnn": None, "cnn_prior": luminance_table, "unet": row_table, "unet_no_prior": None}
+CLASS_HEAD_WEIGHTS = "network.class_head."  # how their names begin; colouring does without them
 
 
 class ColorizationConfig(Config):
@@ -106,7 +107,7 @@ class ColorizationConfig(Config):
         """
         state = {}
         for name, value in read_weights(file).items():
-            if not name.startswith("network.class_head."):
+            if not name.startswith(CLASS_HEAD_WEIGHTS):
                 state[name] = value.float() if value.is_floating_point() else value
         prior = None
         if PRIORS[self.model]:

@@ -18,7 +18,7 @@ from ..core.study import Study, over_seeds
 from . import metrics
 from .baselines import baselines, ceiling, color_frequency, measured_baselines
 from .coloring import colorize, vivid_alpha, vivid_bias
-from .config import ColorizationConfig
+from .config import CLASS_HEAD_WEIGHTS, ColorizationConfig
 from .data import ColorizationData, ColorSplit, prepare
 from .images import color_images
 from .metrics import Scores
@@ -263,15 +263,17 @@ def class_head_gain(study: Study) -> pd.DataFrame:
     """Return what training with a class head changes in the U-Net on test, mirrored.
 
     Returns:
-        Accuracy and NLL, a row each: the mean difference over seeds, and its 95 % interval; see
-        `stats.mean_intervals`.
+        Accuracy and NLL, a row each, with `seeds`, `difference`, `low` and `high` of
+        `stats.paired_differences`.
     """
-    differences = []
-    for metric in ("accuracy", "nll"):
-        values = study.results.pivot(index="seed", columns="name", values=f"test_mirror_{metric}")
-        gain = values[CLASS_HEAD] - values["U-Net"]
-        differences.append(pd.DataFrame({"metric": metric, "difference": gain}))
-    return stats.mean_intervals(pd.concat(differences), "difference", "metric")
+    pair = (CLASS_HEAD, "U-Net")
+    two = study.results[study.results["name"].isin(pair)]
+    gains = {
+        metric: stats.paired_differences(two, f"test_mirror_{metric}", [pair], margin=0)
+        for metric in ("accuracy", "nll")
+    }
+    table = pd.concat(gains, names=["metric"]).droplevel(1)
+    return table[["seeds", "difference", "low", "high"]]
 
 
 def compute_images(study: Study) -> pd.DataFrame:
@@ -291,6 +293,12 @@ def compute_colors(study: Study) -> pd.DataFrame:
         accuracy, nll = scores["correct"].sum(0) / pixels, scores["color_nll"].sum(0) / pixels
         tables[name] = pd.DataFrame({"pixels": pixels, "accuracy": accuracy, "nll": nll})
     return pd.concat(tables, names=["name", "color"]).round(4).reset_index()
+
+
+def gain_by_class(study: Study, name: str, reference: str) -> pd.Series:
+    """Return how much more accurate a model is than another, by class: mean over test images."""
+    images = study.table("images").groupby("class").mean()
+    return images[f"accuracy: {name}"] - images[f"accuracy: {reference}"]
 
 
 def never_found(study: Study) -> list[int]:
@@ -346,7 +354,7 @@ def half_precision(file: Path) -> Path:
     for name, value in load_file(file).items():
         if value.is_floating_point() and name != "palette":
             value = value.half()
-        if not name.startswith("network.class_head."):
+        if not name.startswith(CLASS_HEAD_WEIGHTS):
             state[name] = value
     target = file.with_name("half." + file.name)
     save_file(state, target)

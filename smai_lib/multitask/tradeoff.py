@@ -1,8 +1,8 @@
 """Tests of what the ratio of the loss weights does to accuracy and ink error.
 
 The family of tests is that of the reference report's claims: three, each for raw and for z-scored
-ink. Every claim has a direction, so tests are one-sided. Holm's
-method corrects the p-values of a family.
+ink. Every claim has a direction, so tests are one-sided. Holm's method corrects the p-values of a
+family.
 """
 
 from itertools import product

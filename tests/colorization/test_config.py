@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import save_file
 
 from smai_lib.colorization.config import ColorizationConfig
-from smai_lib.core.errors import ConfigError
+from smai_lib.core.errors import ConfigError, IntegrityError
 
 
 @pytest.fixture
@@ -24,6 +24,19 @@ def test_weights_come_back_with_palette_and_prior_but_without_class_head(saved, 
     inputs = data.test.inputs(slice(None))
     assert torch.equal(loaded(inputs), model(inputs))
     assert torch.equal(loaded.palette, data.palette)
+
+
+@pytest.mark.parametrize(
+    "keys, problem",
+    [
+        ({"num_colors": 9}, r"palette: .*\[8, 3\].*\[9, 3\]"),
+        ({"model": "unet_no_prior"}, r"Unexpected key.*prior.log_probs"),
+    ],
+)
+def test_weights_of_another_network_are_refused(saved, keys, problem):
+    choice, _, file = saved
+    with pytest.raises(IntegrityError, match=f"does not fit.*{problem}"):
+        choice.replace(**keys).load_model(file)
 
 
 def test_build_checks_data_and_kernel(data, config):

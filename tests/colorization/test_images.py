@@ -42,11 +42,12 @@ def test_a_folder_is_split_the_same_every_time(folder):
     assert found.fingerprint != color_images(folder, verbose=False).fingerprint
 
 
-def test_classes_are_labelled_by_name(folder):
+def test_classes_are_labelled_by_name_and_validation_is_stratified(folder):
     write_images(folder / "train/cat", 10)
     found = color_images(folder, verbose=False)
     assert found.names == ("cat", "horse") and found.test.labels.tolist() == [1] * 5
     assert found.train.labels.bincount().tolist() == [9, 18]
+    assert found.validation.labels.bincount().tolist() == [1, 2]
 
 
 def test_hidden_and_system_files_are_no_pictures_and_no_classes(folder):
@@ -75,13 +76,14 @@ def test_what_cannot_be_used_is_skipped_by_name(folder, capfd):
     assert "caf\\udce9.png cannot be used" in printed
 
 
-@pytest.mark.parametrize("place", ["train", "train/horse/more"])
+@pytest.mark.parametrize("place", ["train", "test", "train/horse/more"])
 def test_pictures_beside_or_below_the_classes_are_named(place, folder):
     before = color_images(folder, verbose=False)
     write_images(folder / place, 1)
     (folder / place / ".DS_Store").touch()
     after = color_images(folder, verbose=False)
-    assert after.skipped == (f"{folder / place / '000.png'} is not in train/<class>/",)
+    part = place.split("/")[0]
+    assert after.skipped == (f"{folder / place / '000.png'} is not in {part}/<class>/",)
     assert after.fingerprint == before.fingerprint
 
 
@@ -263,3 +265,10 @@ def test_a_picture_too_large_to_decode_is_refused_first(size, tmp_path, monkeypa
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # Pillow's own limit is another
     with pytest.raises(ImageError, match="huge.png .*found {} x {} pixels, .*most".format(*size)):
         open_picture(file)
+
+
+@pytest.mark.parametrize("name, reason", [("x.ppm", "cannot identify"), ("none.png", "No such")])
+def test_what_is_no_picture_is_refused_by_name(name, reason, tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "x.ppm")
+    with pytest.raises(ImageError, match=f"{name} cannot be used: .*{reason}.*PNG, JPEG"):
+        open_picture(tmp_path / name)

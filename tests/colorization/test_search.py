@@ -189,10 +189,14 @@ def test_a_database_without_driver_is_refused_with_the_fix_and_without_its_passw
     tmp_path, monkeypatch, url, shown
 ):
     monkeypatch.setenv("SMAI_OPTUNA", url)
-    message = f"{re.escape(shown)} cannot be used.*install its driver"
-    with pytest.raises(RunError, match=message) as caught:
-        make_search(tmp_path).run(engine="serial")
-    assert "cret" not in str(caught.value)
+    search, message = (
+        make_search(tmp_path),
+        f"{re.escape(shown)} cannot be used.*install its driver",
+    )
+    for use in (functools.partial(search.run, engine="serial"), search.compute_results):
+        with pytest.raises(RunError, match=message) as caught:
+            use()
+        assert "cret" not in "".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
 
 
 def test_a_full_disk_is_named_and_the_search_continues(finished, tmp_path):

@@ -129,7 +129,7 @@ def test_the_gain_of_the_class_head_is_paired_by_seed(study, with_results):
         "test_mirror_nll": [1.0, 2.0, 3.0, 2.0, 1.0, 0.0],
     }
     gain = studies.class_head_gain(with_results(study, table))
-    assert gain["mean"].tolist() == pytest.approx([0.02, -1.0])
+    assert gain["difference"].tolist() == pytest.approx([0.02, -1.0])
     assert gain.loc["accuracy", "high"] == pytest.approx(0.02 + 4.3027 * 0.01 / 3**0.5, abs=1e-5)
     assert gain.loc["nll", "low"] == -1.0  # all seeds gain alike
 

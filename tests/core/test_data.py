@@ -172,5 +172,9 @@ def test_take_keeps_the_first_images_and_marks_the_fingerprint(sample):
     part = sample.take(2, test=0)
     assert [len(split.ink) for split in (part.train, part.validation, part.test)] == [2, 1, 1000]
     assert sample.take(0).fingerprint == sample.fingerprint
-    with pytest.raises(ConfigError, match="train: found '60'"):
-        sample.take("60")
+
+
+@pytest.mark.parametrize("images", [-1, "60", 6.0, None])
+def test_take_refuses_what_is_no_number_of_images(images, sample):
+    with pytest.raises(ConfigError, match=f"train: found {images!r}"):
+        sample.take(images)

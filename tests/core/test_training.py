@@ -59,9 +59,11 @@ def test_the_kept_epochs_weights_are_tested(make_run, data, keep):
     assert epochs["best"] == metrics["best_epoch"] < 15
     assert epochs[keep] == metrics["tested_epoch"]
     task, _ = run.config.build(data, 0)
-    tested = run.load_model()
-    val_loss, test_loss = (evaluate(tested, task, x)["loss"] for x in (data.validation, data.test))
-    assert val_loss == pytest.approx(losses[epochs[keep] - 1], rel=1e-5)
+    for name, epoch in epochs.items():
+        model = run.config.load_model(run.weights_files[name])
+        loss = evaluate(model, task, data.validation)["loss"]
+        assert loss == pytest.approx(losses[epoch - 1], rel=1e-5)
+    test_loss = evaluate(run.load_model(), task, data.test)["loss"]
     assert test_loss == pytest.approx(metrics["test_loss"], rel=1e-5)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from smai_lib.core.errors import ConfigError
+from smai_lib.core.errors import ConfigError, IntegrityError
 from smai_lib.multitask.config import MultiTaskConfig
 
 
@@ -46,3 +46,5 @@ def test_saved_weights_include_the_scale_of_ink(tmp_path, tiny, small):
     images = torch.rand(4, 1, 28, 28)
     loaded = config.load_model(file)
     torch.testing.assert_close(loaded(images)[:2], model(images)[:2])
+    with pytest.raises(IntegrityError, match="does not fit .*ink_scale"):
+        config.replace(ink_scaling="raw").load_model(file)

@@ -37,6 +37,11 @@ def published(record):
     return make
 
 
+def test_config_1_has_the_published_number_of_parameters():
+    """The golden run ids pin every key of the configurations."""
+    assert parameter_count(PUBLISHED_CONFIGS["config 1"].build_network()) == 106_187
+
+
 def test_comparison_and_agreement_by_hand(published):
     shift = [0.01, 0, -0.02, 0]
     rows = [
@@ -96,6 +101,8 @@ def test_quick_trains_the_published_study_and_the_first_seed_is_its_best_run(tin
     assert study.best_run.seed == 0 and study.table("ink_baselines")["rmse"].idxmin() == 2
     counts = studies.confusion(study, "config 1")
     assert counts.tolist() == study.runs[0].result()["nested"]["confusion"]
+    right = counts.trace() / len(tiny.test.labels)
+    assert right == pytest.approx(study.results["test_accuracy"][0])
 
 
 @pytest.fixture
@@ -126,6 +133,13 @@ def test_an_unknown_backbone_is_refused_with_a_list_of_all(shipped):
     expected = "no backbone 'z_score 1/0', expected one of z_score 10/0, z_score 10/1$"
     with pytest.raises(IntegrityError, match=expected):
         studies.backbone(shipped, "z_score 1", 0)
+
+
+def test_altered_backbones_are_refused(shipped):
+    file = paths.WEIGHTS / "q1_lambda_backbones.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(IntegrityError, match="truncated or altered"):
+        studies.backbone(shipped, "z_score 10", 0)
 
 
 @pytest.mark.parametrize("name", ["q1_published", "q1_best", "q1_beyond"])
