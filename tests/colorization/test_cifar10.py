@@ -68,6 +68,7 @@ def test_the_npm_package_is_decoded_once_and_kept(npm, arrays, tmp_path):
     first = color_images(verbose=False)
     assert (first.source, first.names[1]) == ("npm package", "automobile")
     assert torch.equal(first.test.images, torch.from_numpy(arrays["test"]).permute(0, 3, 1, 2))
+    assert sorted(first.validation.labels.tolist()) == list(range(10))  # stratified
     npm.clear()
     again = color_images(verbose=False)
     assert (again.source, again.fingerprint) == (first.source, first.fingerprint)

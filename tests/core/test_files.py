@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from safetensors.torch import save_file
 
+from smai_lib.core import paths
 from smai_lib.core.errors import IntegrityError
-from smai_lib.core.files import SUMS, read_weights, record_checksum, write
+from smai_lib.core.files import SUMS, read_weights, record_checksum, verify_checksum, write
 from smai_lib.core.study import read_table
 
 
@@ -32,6 +33,14 @@ def shipped(request, report, weights):
 
 def read(file):
     return read_table(file.name) if file.suffix == ".csv" else read_weights(file)
+
+
+@pytest.mark.parametrize("folder", [paths.RESULTS, paths.WEIGHTS], ids=lambda folder: folder.name)
+def test_every_file_of_the_repository_is_what_was_recorded(folder):
+    recorded = [line.split()[1] for line in (folder / SUMS).read_text("utf-8").splitlines()]
+    assert recorded == sorted(file.name for file in folder.iterdir() if file.name != SUMS)
+    for name in recorded:
+        verify_checksum(folder / name)
 
 
 def test_a_damaged_file_is_refused(shipped):

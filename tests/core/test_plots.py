@@ -1,9 +1,21 @@
+import matplotlib
+import numpy as np
 import pandas as pd
 import pytest
 
 from smai_lib.core import paths, plots
 from smai_lib.core.errors import ConfigError
 from smai_lib.core.study import read_table
+
+
+def test_a_readers_matplotlibrc_does_not_leak_into_a_figure():
+    with matplotlib.rc_context({"image.origin": "lower", "text.usetex": True, "font.size": 4}):
+        with plots.style():
+            axes = plots.new_axes()[0, 0]
+            image = axes.imshow(np.eye(2))
+            assert image.origin == "upper" and not axes.title.get_usetex()
+            assert matplotlib.rcParams["font.size"] == plots.STYLE["font.size"]
+        assert matplotlib.rcParams["font.size"] == 4  # their settings are as before
 
 
 def test_a_caption_stays_within_its_figure():
