@@ -87,15 +87,15 @@ def prior_and_unet_help_less_together(q2_models):
 
 @claim
 def unet_is_best(q2_models):
-    """The U-Net with prior and class head has the lowest validation NLL of all networks. On test,
-    mirrored, it has the highest accuracy, at least 67.5 %, and an NLL of at most 0.770; the lookup
-    table has fewer pixels right."""
+    """The wide U-Net with prior and class head has the lowest validation NLL of all networks. On
+    test, mirrored, it has the highest accuracy, at least 67.8 %, and an NLL of at most 0.768; the
+    lookup table has fewer pixels right."""
     best = q2_models.best
     accuracy = _mean(q2_models, "test_mirror_accuracy")
     nll = _mean(q2_models, "test_mirror_nll")[best]
-    good = accuracy[best] >= max(0.675, accuracy.max()) and nll <= 0.770
+    good = accuracy[best] >= max(0.678, accuracy.max()) and nll <= 0.768
     below = _table(q2_models)["test_accuracy"] < accuracy[best]
-    return best == studies.CLASS_HEAD and good and below
+    return best == studies.WIDE_UNET and good and below
 
 
 @claim
@@ -151,7 +151,6 @@ def vivid_colours_cost_little(q2_models):
 
 @claim
 def aims_of_q2_are_missed(q2_models):
-    """Four goals are missed on test, mirrored: 67.8 % and 68.5 % of the pixels, and an NLL of 0.768
-    and of 0.750."""
+    """Two goals are missed on test, mirrored: 68.5 % of the pixels, and an NLL of 0.750."""
     accuracy = _mean(q2_models, "test_mirror_accuracy").max()
-    return accuracy < 0.678 and _mean(q2_models, "test_mirror_nll").min() > 0.768
+    return accuracy < 0.685 and _mean(q2_models, "test_mirror_nll").min() > 0.750

@@ -78,7 +78,7 @@ CNN_PRIOR = _RECIPE.replace(model="cnn_prior", epochs=8)
 # Batches of 32 were slightly better than 64. Shifts prevent overfitting up to the 20th epoch;
 # dropout of 0.1 beside them only costs (validation NLL 0.7950, mirrored). More filters are better.
 UNET = _RECIPE.replace(model="unet", num_filters=16, kernel_size=3, shift=4, epochs=20)
-CLASS_HEAD = "U-Net + class head"
+CLASS_HEAD, WIDE_UNET = "U-Net + class head", "wide U-Net + class head"
 MODELS = {
     "report CNN": REPORT_CNN,
     # chosen on validation, in single runs of five epochs: a kernel of 5 with 48 filters was better
@@ -91,6 +91,7 @@ MODELS = {
     "U-Net": UNET,
     # does it help to name what is coloured? the head is left out when colouring
     CLASS_HEAD: UNET.replace(class_weight=0.1),
+    WIDE_UNET: UNET.replace(class_weight=0.1, num_filters=20),
 }
 QUICK_EPOCHS = {"report CNN": 2, "U-Net": 2}
 MODEL_SEEDS = 3
