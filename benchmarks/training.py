@@ -278,6 +278,15 @@ def compare(case: Case, rounds: int) -> pd.DataFrame:
     return table
 
 
+def record(table: pd.DataFrame) -> None:
+    """Put the rows into report/results/speed.csv, in place of those of the same processor."""
+    file = paths.RESULTS / "speed.csv"
+    earlier = pd.read_csv(file)
+    others = earlier[~earlier["cpu"].isin(table["cpu"])]
+    files.write(file, pd.concat([others, table]).to_csv(index=False))
+    files.record_checksum(file)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare all networks, and record the table on request.
 
@@ -286,16 +295,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="rounds of all arms (default: 5)")
-    parser.add_argument("--record", action="store_true", help="write report/results/speed.csv")
+    parser.add_argument(
+        "--record", action="store_true", help="keep them in report/results/speed.csv"
+    )
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error(f"argument --rounds: found {options.rounds}, expected at least 1")
     tables = {case.name: compare(case, options.rounds) for case in make_cases()}
     if options.record:
-        table = pd.concat(tables, names=["network", "arm"])
-        table = table.assign(cpu=processor(), torch=torch.__version__, rounds=options.rounds)
-        files.write(paths.RESULTS / "speed.csv", table.to_csv())
-        files.record_checksum(paths.RESULTS / "speed.csv")
+        table = pd.concat(tables, names=["network", "arm"]).reset_index()
+        record(table.assign(cpu=processor(), torch=torch.__version__, rounds=options.rounds))
 
 
 if __name__ == "__main__":

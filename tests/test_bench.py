@@ -1,10 +1,15 @@
 """The speed comparison: both arms train the same network on the same images."""
 
+import shutil
+
+import pandas as pd
 import pytest
 import torch
 
 from benchmarks import training as bench
 from smai_lib.colorization.studies import REPORT_CNN, UNET
+from smai_lib.core import paths
+from smai_lib.core.study import read_table
 from smai_lib.multitask.studies import TEN_CONFIGS
 from tests.conftest import every_move
 
@@ -97,3 +102,14 @@ def test_it_refuses_no_rounds(capsys):
     with pytest.raises(SystemExit, match="2"):
         bench.main(["--rounds", "0"])
     assert "found 0, expected at least 1" in capsys.readouterr().err
+
+
+def test_recording_replaces_the_rows_of_this_processor_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", shutil.copytree(paths.RESULTS, tmp_path / "results"))
+    before = read_table("speed.csv")
+    row = {"network": "config 1", "arm": "(a)", "cpu": "abacus", "rounds": 1}
+    for speed in (1.0, 2.0):
+        bench.record(pd.DataFrame([row | {"images a second": speed}]))
+    after = read_table("speed.csv")
+    pd.testing.assert_frame_equal(after[: len(before)], before, check_dtype=False)
+    assert after.loc[after["cpu"] == "abacus", "images a second"].tolist() == [2.0]
