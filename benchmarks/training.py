@@ -228,13 +228,11 @@ def training_flops(case: Case) -> float:
 
 
 def processor() -> str:
-    """Return the vector instructions of the processor that torch uses."""
-    kinds = [torch.backends.cpu.get_cpu_capability()]
-    private = {"AVX512-BF16": "_is_avx512_bf16_supported", "AMX": "_is_amx_tile_supported"}
-    for kind, name in private.items():
-        if getattr(torch.cpu, name, lambda: False)():
-            kinds.append(kind)
-    return ", ".join(kinds)
+    """Return the name of the processor, and those of its instructions that torch uses."""
+    able = torch.cpu.get_capabilities()
+    kinds = [able["cpu_name"], torch.backends.cpu.get_cpu_capability()]
+    bfloat16 = {"AVX512-BF16": "avx512_bf16", "AMX": "amx_bf16"}
+    return ", ".join(kinds + [kind for kind, key in bfloat16.items() if able.get(key)])
 
 
 def compare(case: Case, rounds: int) -> pd.DataFrame:

@@ -183,13 +183,13 @@ def methods() -> dict[str, object]:
     # studies share runs, which were trained once; trials of the search have no run_id
     trained = results[results["run_id"].isna() | ~results["run_id"].duplicated()]
     faults = read_table("faults.csv").set_index("fault")
-    speed = read_table("speed.csv").query("arm.str.startswith('(c)')").set_index("network")
+    speed = read_table("speed.csv").query("arm.str.startswith('(c)')")
     return {
         "methods.hours": trained["seconds"].sum() / 3600,
         "methods.faults": faults.loc["all", "injected"],
         "methods.survived": faults.loc["all", "identical"] / faults.loc["all", "injected"],
         "methods.kills": faults.filter(like="SIGKILL", axis=0)["injected"].sum(),
-        **flat("methods.speed", speed["ratio to (a)"].to_dict()),
+        **flat("methods.speed", speed.pivot(index="cpu", columns="network", values="ratio to (a)")),
         **flat("attempt", pd.read_csv(paths.REPORT / "attempts.csv", index_col="attempt")),
         **table_fact("methods.studies", recorded),
         **table_fact("assignment", pd.read_csv(paths.REPORT / "assignment.csv")),

@@ -209,7 +209,7 @@ def train(
         data: what to train on; `data.take(2000)` is a smaller set for a quick try.
         seed: seed of the initial weights, the order of images, augmentation and dropout.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "mps".
-        precision: "auto" (bfloat16 where the hardware multiplies it), "float32" or "bfloat16".
+        precision: "auto" (bfloat16 where it is faster), "float32" or "bfloat16".
 
     Raises:
         RunError: the run's folder is damaged, in use or not writable, or the run was started on

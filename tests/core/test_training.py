@@ -106,6 +106,22 @@ def test_a_device_or_precision_that_is_not_there_is_refused(train, config, monke
         train(config, precision="half")
 
 
+@pytest.mark.parametrize(
+    "able, faster",
+    [
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, "bfloat16"),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, "float32"),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True, "amx_bf16": False}, "bfloat16"),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False, "amx_bf16": False}, "float32"),
+        ({"cpu_name": "Apple M2"}, "float32"),
+    ],
+)
+def test_a_processor_trains_in_the_precision_that_is_faster_there(able, faster, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert training.choose_precision("auto", torch.device("cpu")) == faster
+    assert training.choose_precision("bfloat16", torch.device("cpu")) == "bfloat16"
+
+
 def test_cuda_is_deterministic_until_training_ends():
     before = torch.get_deterministic_debug_mode()
     with pytest.raises(KeyboardInterrupt), training._deterministic(torch.device("cuda")):
