@@ -229,8 +229,8 @@ def training_flops(case: Case) -> float:
 
 def processor() -> str:
     """Return the name of the processor, and those of its instructions that torch uses."""
-    able = torch.cpu.get_capabilities()
-    kinds = [able["cpu_name"], torch.backends.cpu.get_cpu_capability()]
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch lack it
+    kinds = [able.get("cpu_name", "unknown"), torch.backends.cpu.get_cpu_capability()]
     bfloat16 = {"AVX512-BF16": "avx512_bf16", "AMX": "amx_bf16"}
     return ", ".join(kinds + [kind for kind, key in bfloat16.items() if able.get(key)])
 

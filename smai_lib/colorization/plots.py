@@ -40,6 +40,7 @@ def plot_colorizations(
     axes.set_xticks(range(gap + w // 2, canvas.shape[2], w + 2 * gap), titles)
     axes.set_yticks(range(gap + h // 2, canvas.shape[1], h + 2 * gap), labels)
     axes.tick_params(length=0, top=True, labeltop=True, labelbottom=False)
+    axes.tick_params("x", labelsize="small")  # names of neighbours must not touch
     axes.spines[:].set_visible(False)
     return axes.figure
 

@@ -89,10 +89,10 @@ def choose_precision(precision: str, device: torch.device) -> str:
 def has_fast_bfloat16() -> bool:
     """Return whether this CPU multiplies bfloat16 faster than float32.
 
-    It does with AMX, and with AVX512-BF16 unless Intel made it: there, without AMX, the product of
-    two matrices took nearly twice as long as in float32. Emulated bfloat16 takes ten times as long.
+    That is so with AMX, and with AVX512-BF16 unless Intel made it: on the one such processor that
+    was tried, without AMX, products of matrices took nearly twice as long as in float32.
     """
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 or later
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch lack it
     by_intel = "Intel" in able.get("cpu_name", "")
     return able.get("amx_bf16", False) or (able.get("avx512_bf16", False) and not by_intel)
 

@@ -121,14 +121,14 @@ def test_the_class_head_does_not_ship(study):
     assert heads and set(load_file(file)) - set(load_file(studies.half_precision(file))) == heads
 
 
-def test_the_gain_of_the_class_head_is_paired_by_seed(study, with_results):
+def test_a_gain_is_paired_by_seed(study, with_results):
     table = {
         "name": ["U-Net"] * 3 + [studies.CLASS_HEAD] * 3,
         "seed": [0, 1, 2, 2, 1, 0],
         "test_mirror_accuracy": [0.1, 0.5, 0.9, 0.93, 0.52, 0.11],
         "test_mirror_nll": [1.0, 2.0, 3.0, 2.0, 1.0, 0.0],
     }
-    gain = studies.class_head_gain(with_results(study, table))
+    gain = studies.gain_by_seed(with_results(study, table), studies.CLASS_HEAD, "U-Net")
     assert gain["difference"].tolist() == pytest.approx([0.02, -1.0])
     assert gain.loc["accuracy", "high"] == pytest.approx(0.02 + 4.3027 * 0.01 / 3**0.5, abs=1e-5)
     assert gain.loc["nll", "low"] == -1.0  # all seeds gain alike
