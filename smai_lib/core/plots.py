@@ -254,6 +254,6 @@ def plot_published(table: pd.DataFrame, labels: Mapping[str, str], by: str) -> F
         axes.plot(ends, ends, color="0.6", linestyle="--", label="equal")
         for name, rows in table.groupby(by):
             axes.plot(rows[f"published_{metric}"], rows[metric], "o", label=name)
-        axes.set(xlabel=f"published {label} (A)", ylabel=f"{label}, trained here (B)")
+        axes.set(xlabel=f"published {label} (A)", ylabel=f"our {label} (B)")
     grid[0, 0].legend(title=by)
     return grid[0, 0].figure
