@@ -48,7 +48,9 @@ class Config(BaseModel):
     learning_rate: float = Field(
         1e-3, gt=0, lt=10, description="learning rate of the optimizer; the schedule's highest"
     )
-    optimizer: Literal["Adam", "AdamW", "SGD"] = Field("Adam", description="optimizer")
+    optimizer: Literal["Adam", "AdamW", "SGD", "Muon"] = Field(
+        "Adam", description="optimizer; Muon: for convolutions, with AdamW for all else"
+    )
     momentum: float = Field(0.0, ge=0, lt=1, description="momentum, for SGD only")
     batch_size: int = Field(
         128, ge=2, le=2**16, description="images per step; BatchNorm needs at least 2"
@@ -57,7 +59,9 @@ class Config(BaseModel):
     schedule: Literal["constant", "one_cycle"] = Field(
         "constant", description="schedule of the learning rate"
     )
-    weight_decay: float = Field(0.01, ge=0, lt=1, description="weight decay, for AdamW only")
+    weight_decay: float = Field(
+        0.01, ge=0, lt=1, description="weight decay, for AdamW and Muon only"
+    )
     average_decay: float = Field(
         0.0, ge=0, lt=1, description="decay of the moving average of the weights; 0: no average"
     )
@@ -78,8 +82,8 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _check_optimizer(self) -> Self:
         changed = self.changed()
-        for key, optimizer in {"momentum": "SGD", "weight_decay": "AdamW"}.items():
-            if key in changed and self.optimizer != optimizer:
+        for key, users in {"momentum": ("SGD",), "weight_decay": ("AdamW", "Muon")}.items():
+            if key in changed and self.optimizer not in users:
                 reason = f"optimizer {self.optimizer!r} does not use it"
                 raise unused_key(key, changed[key], reason)
         return self

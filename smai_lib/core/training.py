@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .config import Config
 from .errors import ConfigError, NonFiniteLossError
+from .muon import Muon
 from .pool import keep_freed_memory
 
 EVALUATION_BATCH = 500  # images; larger batches fall out of the cache and are no faster
@@ -113,6 +114,8 @@ def seeded(*parts: Any):
 
 def build_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     """Return the config's optimizer for the parameters of `model`."""
+    if config.optimizer == "Muon":
+        return Muon(model.parameters(), config.learning_rate, config.weight_decay)
     options = {"lr": config.learning_rate, "fused": True}
     if config.optimizer == "AdamW":
         options["weight_decay"] = config.weight_decay

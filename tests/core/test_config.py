@@ -28,7 +28,7 @@ def test_every_problem_has_its_line_and_an_unknown_key_is_answered_with_the_know
 
 @pytest.mark.parametrize(
     "key, value, owner, others",
-    [("momentum", 0.9, "SGD", ("Adam", "AdamW")), ("weight_decay", 0.1, "AdamW", ("Adam", "SGD"))],
+    [("momentum", 0.9, "SGD", ("Adam", "Muon")), ("weight_decay", 0.1, "Muon", ("Adam", "SGD"))],
 )
 def test_a_key_that_the_optimizer_ignores_keeps_its_default(config, key, value, owner, others):
     assert config.replace(optimizer=owner, **{key: value}).changed()[key] == value

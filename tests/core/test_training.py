@@ -73,6 +73,7 @@ def test_the_kept_epochs_weights_are_tested(make_run, data, keep):
         ({"optimizer": "SGD", "momentum": 0.9}, {"momentum": 0.9, "weight_decay": 0}),
         ({"optimizer": "AdamW", "weight_decay": 0.05}, {"weight_decay": 0.05}),
         ({"optimizer": "Adam", "learning_rate": 0.02}, {"weight_decay": 0, "lr": 0.02}),
+        ({"optimizer": "Muon", "weight_decay": 0.05}, {"weight_decay": 0.05}),
     ],
 )
 def test_the_optimizer_gets_its_keys(config, keys, expected):
