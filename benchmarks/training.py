@@ -28,7 +28,7 @@ from smai_lib.colorization.studies import REPORT_CNN, UNET
 from smai_lib.core import data, files, paths, pool
 from smai_lib.core.config import Config
 from smai_lib.core.layers import use_torch_deconvolutions
-from smai_lib.core.training import choose_precision, fit
+from smai_lib.core.training import choose_precision, cpu_capabilities, fit
 from smai_lib.multitask.config import MultiTaskConfig
 from smai_lib.multitask.data import FashionMNIST, fashion_mnist
 from smai_lib.multitask.studies import TEN_CONFIGS
@@ -229,7 +229,7 @@ def training_flops(case: Case) -> float:
 
 def processor() -> str:
     """Return the name of the processor, and those of its instructions that torch uses."""
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch lack it
+    able = cpu_capabilities()
     kinds = [able.get("cpu_name", "unknown"), torch.backends.cpu.get_cpu_capability()]
     bfloat16 = {"AVX512-BF16": "avx512_bf16", "AMX": "amx_bf16"}
     return ", ".join(kinds + [kind for kind, key in bfloat16.items() if able.get(key)])

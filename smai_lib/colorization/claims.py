@@ -19,6 +19,12 @@ def _table(study):
     return study.table("baselines").set_index("name").loc[studies.TABLE]
 
 
+def _is_better(study, name: str, reference: str) -> bool:
+    """Return whether the intervals of the paired gains in accuracy and NLL exclude zero."""
+    gain = studies.gain_by_seed(study, name, reference)
+    return gain.loc["accuracy", "low"] > 0 and gain.loc["nll", "high"] < 0
+
+
 @claim
 def published_colorization_runs_come_out(q2_sweep):
     """Trained again, the 21 runs rank as published (rank correlation above 0.94); without run 17,
@@ -102,16 +108,14 @@ def unet_is_best(q2_models):
 def class_head_helps_to_colour(q2_models):
     """Trained to name the image's class as well, the U-Net has a lower NLL and more pixels right on
     test, mirrored: the 95 % intervals of both differences, paired by seed, exclude zero."""
-    gain = studies.gain_by_seed(q2_models, studies.CLASS_HEAD, "U-Net")
-    return gain.loc["accuracy", "low"] > 0 and gain.loc["nll", "high"] < 0
+    return _is_better(q2_models, studies.CLASS_HEAD, "U-Net")
 
 
 @claim
 def more_filters_help_to_colour(q2_models):
     """The U-Net with class head has a lower NLL and more pixels right with 20 filters than with 16,
     on test and mirrored: the 95 % intervals of both differences, paired by seed, exclude zero."""
-    gain = studies.gain_by_seed(q2_models, studies.WIDE_UNET, studies.CLASS_HEAD)
-    return gain.loc["accuracy", "low"] > 0 and gain.loc["nll", "high"] < 0
+    return _is_better(q2_models, studies.WIDE_UNET, studies.CLASS_HEAD)
 
 
 @claim

@@ -78,6 +78,7 @@ CNN_PRIOR = _RECIPE.replace(model="cnn_prior", epochs=8)
 # Batches of 32 were slightly better than 64. Shifts prevent overfitting up to about the 18th epoch;
 # dropout of 0.1 beside them only costs (validation NLL 0.7950, mirrored).
 UNET = _RECIPE.replace(model="unet", num_filters=16, kernel_size=3, shift=4, epochs=20)
+_WITH_HEAD = UNET.replace(class_weight=0.1)
 CLASS_HEAD, WIDE_UNET = "U-Net + class head", "wide U-Net + class head"
 MODELS = {
     "report CNN": REPORT_CNN,
@@ -90,8 +91,8 @@ MODELS = {
     "U-Net without prior": UNET.replace(model="unet_no_prior"),
     "U-Net": UNET,
     # does it help to name what is coloured? the head is left out when colouring
-    CLASS_HEAD: UNET.replace(class_weight=0.1),
-    WIDE_UNET: UNET.replace(class_weight=0.1, num_filters=20),
+    CLASS_HEAD: _WITH_HEAD,
+    WIDE_UNET: _WITH_HEAD.replace(num_filters=20),
 }
 QUICK_EPOCHS = {"report CNN": 2, "U-Net": 2}
 MODEL_SEEDS = 3

@@ -58,6 +58,7 @@ class Muon(torch.optim.Optimizer):
         return update.view_as(weight) * ROOT_MEAN_SQUARE * max(update.shape) ** 0.5
 
     def _adamw(self, parameter: torch.Tensor) -> torch.Tensor:
+        """Return AdamW's update; a step of torch's own, within this one, would run hooks twice."""
         state = self.state[parameter]
         if not state:
             state["steps"] = 0

@@ -87,13 +87,18 @@ def choose_precision(precision: str, device: torch.device) -> str:
     return "bfloat16" if faster else "float32"
 
 
+def cpu_capabilities() -> dict[str, Any]:
+    """Return torch's description of this CPU; nothing in older versions of torch."""
+    return dict(getattr(torch.cpu, "get_capabilities", dict)())
+
+
 def has_fast_bfloat16() -> bool:
     """Return whether this CPU multiplies bfloat16 faster than float32.
 
     That is so with AMX, and with AVX512-BF16 unless Intel made it: on the one such processor that
     was tried, without AMX, products of matrices took nearly twice as long as in float32.
     """
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch lack it
+    able = cpu_capabilities()
     by_intel = "Intel" in able.get("cpu_name", "")
     return able.get("amx_bf16", False) or (able.get("avx512_bf16", False) and not by_intel)
 

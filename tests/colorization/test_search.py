@@ -189,10 +189,8 @@ def test_a_database_without_driver_is_refused_with_the_fix_and_without_its_passw
     tmp_path, monkeypatch, url, shown
 ):
     monkeypatch.setenv("SMAI_OPTUNA", url)
-    search, message = (
-        make_search(tmp_path),
-        f"{re.escape(shown)} cannot be used.*install its driver",
-    )
+    search = make_search(tmp_path)
+    message = f"{re.escape(shown)} cannot be used.*install its driver"
     for use in (functools.partial(search.run, engine="serial"), search.compute_results):
         with pytest.raises(RunError, match=message) as caught:
             use()
