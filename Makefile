@@ -46,8 +46,11 @@ lab: $(VENV)/installed-lab
 notebooks: install
 	$(BIN)/smai notebooks
 
-# trains the reported studies, which takes hours and continues where it was stopped
+# trains the reported studies, which takes hours and continues where it was stopped; then draws the
+# figures of the new results, which the reports show
 full: install
+	$(BIN)/smai run --profile full
+	$(BIN)/smai notebooks
 	$(BIN)/smai report --profile full
 	$(BIN)/smai report
 

@@ -1,6 +1,7 @@
 """The facts that report and README cite: one flat mapping of names to values and tables.
 
-All come from recorded results. `flat` makes a fact of every cell of a table, `prefix.row.column`;
+They come from recorded results; costs come from formulas, and `attempts.csv` is typed by hand.
+`flat` makes a fact of every cell of a table, `prefix.row.column`;
 `table_fact` makes a table of text, with the columns and formats of `tables.csv`.
 """
 
@@ -75,10 +76,8 @@ def loss_weights() -> dict[str, object]:
 def ours() -> dict[str, object]:
     """Return facts about C (ladder, recipe, residual network) and about probes of B."""
     best, ladder, beyond = (smai.load_study(f"q1_{n}") for n in ("best", "ladder", "beyond"))
-    steps = recipe.rungs(ladder)
+    steps, residual = recipe.rungs(ladder), means(beyond.results)
     probes = read_table("q1_features.csv")
-    plain, keys = recipe.PLAIN.to_dict(), recipe.BEST.to_dict().items()
-    changes = [f"`{key}` {value} ({plain[key]})" for key, value in keys if value != plain[key]]
     networks = {"recipe": recipe.BEST, "residual": recipe.RESIDUAL} | studies.PUBLISHED_CONFIGS
     multiply_adds = {
         name: {"million_multiply_adds": recipe.multiply_adds(config.build_network()) / 1e6}
@@ -86,10 +85,11 @@ def ours() -> dict[str, object]:
     }
     return {
         "q1.top_three": steps["share"].nlargest(3).sum(),
-        "q1.recipe.changes": ", ".join(changes),
         **flat("q1.margin", recipe.MARGINS),
         **flat("q1.recipe", means(best.results).loc[recipe.RECIPE].to_dict()),
-        **flat("q1.residual", means(beyond.results).loc[recipe.RECIPE].to_dict()),
+        **flat("q1.residual", residual.loc[beyond.best].to_dict()),
+        **flat("q1.residual_adamw", residual.loc[recipe.ADAMW].to_dict()),
+        **flat("q1.muon", recipe.gain_of_muon(beyond).set_index("prediction")),
         **flat("q1", multiply_adds),
         **flat("q1.probe", probes.set_index(probes["network"] + " " + probes["layer"])),
         **table_fact("q1.steps", steps),
@@ -102,7 +102,8 @@ def colorization() -> dict[str, object]:
     sweep, models = smai.load_study("q2_sweep"), smai.load_study("q2_models")
     compared = colors.comparison(sweep).set_index("run")
     baselines = models.table("baselines").set_index("name")
-    mirrored = baselines.rename(columns=lambda key: key.replace("_", "_mirror_", 1))  # the same
+    # a table predicts the same for a mirrored image
+    mirrored = baselines.rename(columns=lambda key: key.replace("_", "_mirror_", 1))
     networks = means(models.results)
     class_gain = colors.gain_by_class(models, models.best, colors.TABLE)
     head_gain = colors.gain_by_class(models, colors.CLASS_HEAD, "U-Net")
@@ -181,8 +182,8 @@ def methods() -> dict[str, object]:
     recorded["count"] = recorded["runs"].fillna(recorded["trials"])
     recorded["source"] = recorded["data"].str.split(": ").str[0]
     results = pd.concat(smai.load_study(name).results for name in STUDIES if name in provenance)
-    # studies share runs, which were trained once; trials of the search have no run_id
-    trained = results[results["run_id"].isna() | ~results["run_id"].duplicated()]
+    # a run that another study recorded too has the same seconds; trials of the search have no id
+    trained = results[results["run_id"].isna() | ~results.duplicated(["run_id", "seconds"])]
     faults = read_table("faults.csv").set_index("fault")
     speed = read_table("speed.csv").query("arm.str.startswith('(c)')")
     return {

@@ -48,7 +48,7 @@ app.command("smai_lib.train_command:train", name="train", help="Train your own c
 
 @app.command
 def fetch() -> None:
-    """Get the data; print which source served them, with checksums and sizes."""
+    """Get the data; print their source and size, and checksums of Fashion-MNIST's files."""
     from .colorization.images import color_images
     from .multitask.data import describe
 
@@ -63,7 +63,8 @@ def color(picture: Path, /, *, out: Path | None = None, vividness: float = 0) ->
     Args:
         picture: an image file, such as JPEG or PNG.
         out: file to write; default: NAME_colored.png in the current folder.
-        vividness: 0: the likeliest colours; 1: vivid ones, as colourful as true images.
+        vividness: 0 to 1; 0: colours as predicted, often greyish; 1: about four fifths as
+            colourful as true images.
     """
     from .colorization.coloring import color as color_picture
 
@@ -83,7 +84,7 @@ def run(
     address: str | None = None,
     cpus: float | None = None,
     gpus: float | None = None,
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     oversubscribe: Flag = False,
 ) -> None:
     """Train studies, or continue them.
@@ -97,7 +98,7 @@ def run(
         address: Ray cluster, HOST:PORT or auto; default: start Ray here.
         cpus: cores of a run on Ray, which are also its threads; default: 1.
         gpus: GPUs of a run on Ray; with 0.25, four runs share one; default: 0.
-        device: device of a run; auto: a GPU where there is one.
+        device: device of a run; auto: a CUDA GPU where there is one.
         oversubscribe: allow more workers than cores, which is slower.
     """
     from .core import ray_pool
@@ -165,7 +166,8 @@ def _train_and_report(profile: str, seed: int) -> Path:
     books = run_with_profile(profile, seed)
     print("4 of 4: write the report", flush=True)
     file = pages.write(profile=profile, seed=seed, pages=[page.stem for page in books])
-    networks = sum(len(load_study(name, profile, seed).runs) for name in STUDIES)
+    results = [load_study(name, profile, seed).results for name in STUDIES]
+    networks = sum(len(table) for table in results if "val_accuracy" in table)
     print(f"{networks} networks were trained; their accuracy stands beside the recorded one in")
     return file
 
@@ -203,7 +205,7 @@ def test(*, slow: Annotated[Flag, Parameter(name="--all")] = False) -> None:
         [*pytest, "--durations=10", *marks, "tests"],
         [*pytest, *nbval, "notebooks"],
     ]:
-        print("$", *command[2:], flush=True)
+        print("$", Path(command[0]).name, *command[1:], flush=True)
         one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, cwd=paths.ROOT, env=one_thread, check=False)
         if done.returncode:
@@ -240,10 +242,12 @@ def main(tokens: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
     try:
         app(tokens, print_error=False, exit_on_error=False, result_action="return_value")
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("smai: interrupted; the same command continues", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # `smai … | head` has read enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  flushed at the exit
         sys.exit(NO_READER)
     except (SmaiError, CycloptsError, OSError) as error:
         print(f"smai: {_describe(error)}", file=sys.stderr)

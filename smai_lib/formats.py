@@ -77,7 +77,7 @@ def markdown_table(table: pd.DataFrame) -> str:
         # pandoc gives the columns of a wide table shares of the width, by the dashes in the rule
         longest = cells[column].str.replace(r"\]\([^)]*\)", "]", regex=True).str.len().max()
         dashes = "-" * (3 + max(len(column) // 2, min(55, longest)))
-        numbers = cells[column].str.fullmatch(r"[-+–≤≥<]?\s?[\d.,]*.{0,9}").all()
+        numbers = cells[column].str.fullmatch(r"–|[-+≤≥<]?\s?\d[\d.,]*.{0,9}").all()
         rules.append(f"{dashes}:" if numbers else f":{dashes}")
     rows = [list(table.columns), rules, *cells.to_numpy().tolist()]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -195,14 +195,15 @@ def run_with_profile(profile: str, seed: int = 0) -> list[Path]:
     parameters = {"profile": profile, "seed": whole_number("seed", seed)}
     folder = paths.runs_dir() / profile
     with exclusive(folder):
-        return pool.run_tasks(
+        pages = pool.run_tasks(
             _run_with_papermill,
-            NOTEBOOKS[::-1],  # the longest first
+            NOTEBOOKS[::-1],  # those of Q2 first, which take longest
             (folder, parameters),
             total=len(NOTEBOOKS),
             unit="notebook",
             title="notebooks",
         )
+        return pages[::-1]  # in the order of NOTEBOOKS
 
 
 def _run_with_papermill(name: str, shared: tuple[Path, dict], report: pool.Report) -> Path:

@@ -29,11 +29,12 @@ def load_study(name: str, profile: str = "recorded", seed: int = 0, data=None) -
     Args:
         name: one of STUDIES.
         profile: "recorded" (results of the repository), "quick" or "full" (train; see `Study.run`).
-        seed: seed of the first run of every configuration.
+        seed: seed of the first run of every configuration; "full" allows 0 only.
         data: the data set, by default the study's own; of that, few images under "quick".
 
     Raises:
-        ConfigError: the name or the profile is unknown, or the seed is not a whole number.
+        ConfigError: the name or the profile is unknown, or the seed is not a whole number, or not 0
+            under "full".
     """
     if name not in STUDIES:
         raise ConfigError(f"study: found {name!r}, expected one of {', '.join(STUDIES)}")
@@ -42,6 +43,11 @@ def load_study(name: str, profile: str = "recorded", seed: int = 0, data=None) -
     seed = whole_number("seed", seed)
     if profile == "recorded":
         seed = 0  # recorded runs begin there, whatever seed is asked for
+    elif profile == "full" and seed:
+        raise ConfigError(
+            f"seed: found {seed}, expected 0: the profile 'full' records runs that begin there; "
+            "choose the profile 'quick' for another seed"
+        )
     module, function = STUDIES[name].rsplit(".", 1)
     return getattr(import_module(f"{__package__}.{module}"), function)(profile, seed, data)
 

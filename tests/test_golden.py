@@ -8,6 +8,7 @@ import pytest
 
 import smai_lib as smai
 from smai_lib.core import paths
+from smai_lib.core.errors import ConfigError
 from smai_lib.core.files import sha256
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text("utf-8"))
@@ -34,3 +35,5 @@ def test_recorded_results_are_the_same_for_every_seed_that_is_asked_for():
     study = smai.load_study("q1_published", seed=1)
     assert study.best_run.seed == 0
     assert study.best_network() is not None
+    with pytest.raises(ConfigError, match="seed: found 1, expected 0: the profile 'full'"):
+        smai.load_study("q1_published", "full", seed=1)

@@ -168,6 +168,11 @@ def test_the_pdf_has_at_most_twelve_pages():
     assert int(re.search(rb"/Type ?/Pages/Count (\d+)", content)[1]) <= 12
 
 
+def test_a_table_aligns_numbers_to_the_right_and_words_to_the_left():
+    table = pd.DataFrame({"a": ["Adam", "SGD"], "b": ["1,024", "–"], "c": ["< 0.001", "94.7 %"]})
+    assert formats.markdown_table(table).splitlines()[1] == "| :------- | --------: | ----------: |"
+
+
 def test_a_mean_over_seeds_is_shown_with_its_deviation():
     mean = formats.Mean(0.94674, 0.00061)
     assert f"{mean:.2%}" == "94.67\u00a0±\u00a00.06%" and f"{mean:.3f}" == "0.947\u00a0±\u00a00.001"

@@ -99,8 +99,8 @@ def color_picture(
 ) -> torch.Tensor:
     """Return a picture coloured at its own resolution, (3, H, W) uint8.
 
-    The network sees the picture's grey values at 32 x 32 pixels, as in training. The colours that
-    it predicts there are enlarged, and every pixel keeps its own grey value.
+    The network sees the grey values of the whole picture, squeezed to 32 x 32 pixels. The colours
+    that it predicts there are enlarged, and every pixel keeps its own grey value.
 
     Args:
         model: the trained network.
@@ -127,7 +127,7 @@ def color_picture(
     rows = max(1, STRIP_PIXELS // width)  # of a strip
     grey = torch.cat([grey_of(strip[None]) for strip in picture.split(rows, 1)], 2)  # (1, 1, H, W)
     small = F.interpolate(grey.float(), size=(SIZE, SIZE), mode="bicubic", antialias=True)
-    log_probs = (model(small.clamp(0, 255).round().div(255)) + bias).log_softmax(1)
+    log_probs = (model.eval()(small.clamp(0, 255).round().div(255)) + bias).log_softmax(1)
     rgb = expected_rgb(log_probs, model.palette)
     rgb = F.interpolate(rgb, size=(height, SIZE), mode="bicubic")  # enlarge one axis first
     colored = torch.empty_like(picture)

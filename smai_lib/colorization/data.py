@@ -59,7 +59,8 @@ def prepare(images: ColorImages, palette: torch.Tensor | int = 24) -> Colorizati
         palette: the palette (NC, 3), or the number of colours to fit to the training images.
 
     Raises:
-        ConfigError: not 2 to 256 colours, more than the images have, or values outside 0 to 255.
+        ConfigError: not 2 to 256 colours, more than the images have, or values outside 0 to 255 or
+            finer than a thousandth.
     """
     if isinstance(palette, (int, np.integer)):
         palette = fit_palette(images.train.images, palette)

@@ -109,9 +109,9 @@ def plot_table_shares(
     (above, below), shares = grid[:, 0], log_probs.exp().T.numpy()
     colors = palette.numpy() / 255
     above.stackplot(range(256), *shares, colors=colors, linewidth=0, antialiased=False)
-    above.set(xlim=(0, 255), ylim=(0, 1), ylabel="share of its colours")
+    above.set(xlim=(0, 255), ylim=(0, 1), ylabel="share of each colour")
     below.fill_between(range(256), np.asarray(levels) / sum(levels), color="0.6")
-    below.set(xlabel="grey level of the pixel", ylabel="its share", ylim=0)
+    below.set(xlabel="grey level of the pixel", ylabel="share of pixels", ylim=0)
     return above.figure
 
 
@@ -128,12 +128,12 @@ def plot_by_color(colors: pd.DataFrame, palette: torch.Tensor, names: Sequence[s
     pixels = colors.groupby("color")["pixels"].first().sort_values(ascending=False)
     accuracy = colors.pivot(index="color", columns="name", values="accuracy").loc[pixels.index]
     places = range(len(pixels))
-    axes.bar(places, 1, color=palette[list(pixels.index)].numpy() / 255, width=1.0, alpha=0.8)
-    style = {"color": "white", "markeredgecolor": "black", "markersize": 7, "linestyle": ""}
+    axes.bar(places, 1, color=palette[list(pixels.index)].numpy() / 255, width=1.0, alpha=0.6)
+    style = {"color": "black", "fillstyle": "none", "markersize": 7, "linestyle": ""}
     for name in names:
         axes.plot(places, accuracy[name], label=name, **style)
     axes.set_xticks(places, [f"{share:.0%}" for share in pixels / pixels.sum()])
     axes.set(xlabel="true colour and its share, the most frequent first")
-    axes.set(ylabel="share predicted right", ylim=(-0.03, 1.03), xlim=(-0.5, len(pixels) - 0.5))
+    axes.set(ylabel="share predicted right", ylim=(-0.03, 1.06), xlim=(-0.5, len(pixels) - 0.5))
     legend_above(axes)
     return axes.figure

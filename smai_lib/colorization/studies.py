@@ -278,6 +278,16 @@ def gain_by_seed(study: Study, name: str, reference: str) -> pd.DataFrame:
     return table[["seeds", "difference", "low", "high"]]
 
 
+def paired_gains(study: Study) -> pd.DataFrame:
+    """Return `gain_by_seed` of the class head and of more filters, a row a change and metric."""
+    changes = {
+        "class head": (CLASS_HEAD, "U-Net"),
+        "20 filters instead of 16": (WIDE_UNET, CLASS_HEAD),
+    }
+    gains = {change: gain_by_seed(study, *pair) for change, pair in changes.items()}
+    return pd.concat(gains, names=["change"]).reset_index()
+
+
 def compute_images(study: Study) -> pd.DataFrame:
     """Return a row a test image: its class, and accuracy and NLL of every model."""
     columns = {"class": np.array(study.data.names)[study.data.test.labels]}

@@ -1,1 +1,1 @@
-"""What knows no task: configurations, training, runs on disk, studies, and how they are shown."""
+"""What is the same for every task: configs, training, runs on disk, studies, tracking and plots."""

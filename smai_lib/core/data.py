@@ -229,7 +229,7 @@ def download(urls: Iterable[str], file: Path, checksum: str) -> None:
 
 
 def _read_url(url: str) -> bytearray:
-    """Return the content of a URL as it is sent, however the server packed it."""
+    """Return the body of a URL as sent, without decompressing it."""
     content = bytearray()
     start = time.monotonic()
     with requests.get(

@@ -27,9 +27,9 @@ def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon for the weights of convolutions, AdamW for all other parameters.
 
-    An update of Muon is the momentum, orthogonalized: no direction of a weight is left behind. It
-    is scaled to the size of AdamW's updates, so both share learning rate and weight decay (Liu et
-    al. 2025).
+    An update of Muon is the momentum, orthogonalized, so that it is about equally large in every
+    direction of the weight matrix. It is scaled to the size of AdamW's updates, so both share
+    learning rate and weight decay (Liu et al. 2025).
     """
 
     def __init__(self, parameters, lr: float, weight_decay: float):

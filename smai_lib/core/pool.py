@@ -129,7 +129,7 @@ def run_tasks(
     )
     with bar:
         if engine == "serial":
-            return [task(item, shared, bar.update) for item in items]
+            return [_do_here(task, item, shared, bar.update, hint) for item in items]
         task = partial(_attempt, task)
         if engine == "ray":
             outcomes = ray_pool.run(task, items, shared, bar, TRIES, workers, **resources)
@@ -140,6 +140,15 @@ def run_tasks(
             error.add_note(hint(item))
             raise error
     return [value for value, _ in outcomes]
+
+
+def _do_here(task, item, shared, report: Report, hint: Callable[[Any], str]):
+    """Return what the task returns; an error carries the hint as a note."""
+    try:
+        return task(item, shared, report)
+    except Exception as error:
+        error.add_note(hint(item))
+        raise
 
 
 def _attempt(task, item, shared, report: Report) -> Outcome:

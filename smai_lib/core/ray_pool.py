@@ -25,7 +25,14 @@ from .errors import ConfigError, RunError
 JOIN_SECONDS = 30  # for a cluster to accept this process
 REPORT_SECONDS = 0.5  # between two reports of a worker
 # variables of this process that workers get, too; no wandb key
-ENVIRONMENT = ("SMAI_RUNS", "WANDB_MODE", "WANDB_DIR", "WANDB_PROJECT")
+ENVIRONMENT = (
+    "SMAI_RUNS",
+    "WANDB_BASE_URL",
+    "WANDB_DIR",
+    "WANDB_DISABLED",
+    "WANDB_MODE",
+    "WANDB_PROJECT",
+)
 JOIN = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)"
 
 
@@ -58,7 +65,7 @@ def connect(workers: int = 0, *, address: str = "", cpus: float = 1, gpus: float
             _check_answer(address)
             options = {"address": address}
         else:
-            count = int(workers * cpus) or None
+            count = math.ceil(workers * cpus) or None
             options = {"address": "local", "num_cpus": count, "include_dashboard": False}
         try:
             ray.init(logging_level=logging.ERROR, **options)
@@ -143,9 +150,8 @@ def run(
                 number = running.pop(reference)
                 try:
                     outcomes[number] = ray.get(reference)
-                except ray.exceptions.RayError as error:  # its workers died, say
-                    error.add_note(f"after {tries} tries")
-                    outcomes[number] = None, error
+                except ray.exceptions.RayError as error:
+                    outcomes[number] = None, _lost_item(error, tries)
             progress.update(reports.get_nowait_batch(reports.qsize()))
             bar.update(sum(progress.values()) - bar.n)
     finally:  # after an interrupt, too
@@ -153,6 +159,16 @@ def run(
             ray.cancel(reference, force=True)
         reports.shutdown(force=True)
     return [outcomes[number] for number in range(len(items))]
+
+
+def _lost_item(error: Exception, tries: int) -> RunError:
+    """Return the error of an item of which Ray has no outcome."""
+    problem = RunError(
+        f"Ray could not finish this item ({type(error).__name__}). If its workers died, {tries} "
+        "in turn, they usually lacked memory: give a run more --cpus, so that fewer share a machine"
+    )
+    problem.__cause__ = error
+    return problem
 
 
 def _run_item(number: int, item, content, reports):

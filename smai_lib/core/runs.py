@@ -25,7 +25,7 @@ from safetensors.torch import save
 from . import paths, pool, tracking
 from .config import Config, whole_number
 from .data import Dataset
-from .errors import RunError
+from .errors import ConfigError, RunError
 from .files import exclusive, sha256, write
 from .layers import parameter_count
 from .training import Fitted, choose_device, choose_precision, fit
@@ -117,7 +117,11 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Final metrics: training and validation of the last epoch, test of the epoch kept."""
+        """Final metrics.
+
+        `train_*` and `val_*` are of the last epoch, in the precision of training. `test_*` and
+        columns with `mirror` are of the epoch kept, in float32 on the CPU.
+        """
         return self.result()["metrics"]
 
     @property
@@ -208,10 +212,11 @@ def train(
         config: what to train.
         data: what to train on; `data.take(2000)` is a smaller set for a quick try.
         seed: seed of the initial weights, the order of images, augmentation and dropout.
-        device: "auto" (a GPU where there is one), "cpu", "cuda" or "mps".
+        device: "auto" (a CUDA GPU where there is one), "cpu" or "cuda".
         precision: "auto" (bfloat16 where it is faster), "float32" or "bfloat16".
 
     Raises:
+        ConfigError: the device or precision is unknown, or this machine lacks the device.
         RunError: the run's folder is damaged, in use or not writable, or the run was started on
             another device or in another precision.
         NonFiniteLossError: the loss became infinite or NaN; finished epochs are kept.
@@ -234,14 +239,15 @@ def run_all(
     """Finish every run, with one progress bar over all images.
 
     Args:
-        runs: the runs; finished ones are only verified.
+        runs: the runs; finished ones are only verified, with their device and precision.
         datasets: the data sets of the runs.
         device: as in `train`.
         precision: as in `train`.
         where: engine, workers and the like, as in `pool.run_tasks`.
 
     Raises:
-        RunError: a run cannot be trained, or is damaged; the others are finished.
+        RunError: a run cannot be trained, is damaged, or has another device or precision than
+            asked for; the others are finished.
         NonFiniteLossError: as in `train`.
     """
     shared = {data.fingerprint: data for data in datasets}
@@ -260,7 +266,7 @@ def run_all(
         ),
     )
     for run in runs:
-        run.result()  # refuses a damaged one
+        _check_settings(run, run.result(), device, precision)  # `result` refuses a damaged one
 
 
 def _execute_one(run: Run, datasets: dict[str, Dataset], on_batch, **settings) -> None:
@@ -286,7 +292,9 @@ def execute(
 
     Raises:
         RunError: the folder is in use, damaged or not writable; `data` is not the run's data set;
-            or the run was started with another device or precision.
+            or the run was started with another device or precision, or on a device that this
+            machine lacks.
+        ConfigError: the device or precision is unknown, or this machine lacks the device.
         NonFiniteLossError: see `training.fit`; finished epochs stay on disk.
     """
     if data.fingerprint != run.data_fingerprint:
@@ -311,6 +319,7 @@ def _train(run: Run, data: Dataset, on_batch, device: str, precision: str) -> No
     if checkpoint:
         _check_settings(run, checkpoint, device, precision)
         settings = {key: checkpoint[key] for key in SETTINGS}
+        _check_device(run, settings["device"])
     else:
         chosen = choose_device(device)
         settings = {
@@ -349,6 +358,21 @@ def _train(run: Run, data: Dataset, on_batch, device: str, precision: str) -> No
             figures = task.figures(final, model, data)
             metrics, weights = result["metrics"], run.weights_file
             track(lambda wandb_run: tracking.finish(wandb_run, metrics, figures, weights))
+
+
+def _check_device(run: Run, device: str) -> None:
+    """Check that this machine has the device on which an interrupted run was started.
+
+    Raises:
+        RunError: it has not.
+    """
+    try:
+        choose_device(device)
+    except ConfigError as error:
+        raise RunError(
+            f"run {run.name} was started on {device!r}, which this machine lacks; continue it on "
+            f"a machine that has it, or delete {run.folder} to train it again"
+        ) from error
 
 
 def _check_settings(run: Run, settings: dict[str, Any], device: str, precision: str) -> None:

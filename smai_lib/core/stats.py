@@ -142,8 +142,9 @@ def mcnemar(first, second) -> tuple[tuple[int, int], float]:
     """
     only_first = int((first & ~second).sum())
     only_second = int((second & ~first).sum())
-    test = stats.binomtest(only_first, only_first + only_second)
-    return (only_first, only_second), test.pvalue
+    differing = only_first + only_second
+    p = stats.binomtest(only_first, differing).pvalue if differing else 1.0
+    return (only_first, only_second), p
 
 
 def _t_quantile(freedom: pd.Series | int, alpha: float = ALPHA) -> np.ndarray:

@@ -249,13 +249,15 @@ class Study:
             self.extent(),
             f"{first['train_images']:,} training images from {source}",
             f"seed {span(results['seed'])}",
-            f"{' and '.join(results['precision'].unique())} on {first['device']}",
-            f"torch {first['torch']}",
+            f"{joined(results['precision'])} on {joined(results['device'])}",
+            f"torch {joined(results['torch'])}",
         ]
         return " · ".join([STAND_INS[source], *parts] if source in STAND_INS else parts)
 
     def publish(self, weights: Mapping[str, Path] | None = None, **facts: Any) -> None:
         """Write every table to `report/results/`, weights to `report/weights/`, and provenance.
+
+        If tables and weights are already there, provenance stays as it is.
 
         Args:
             weights: files of weights by the suffix of their published name.
@@ -276,6 +278,8 @@ class Study:
             if provenance_file.exists():
                 verify_checksum(provenance_file)
                 provenance = json.loads(provenance_file.read_text(encoding="utf-8"))
+            if self.name in provenance and all(_holds(*item) for item in contents.items()):
+                return  # nothing was trained since; the date and notes of the record stay
             provenance[self.name] = self._provenance() | facts
             contents[provenance_file] = json.dumps(provenance, indent=1) + "\n"
             for file, content in contents.items():
@@ -293,6 +297,17 @@ class Study:
             "python": platform.python_version(),
             "torch": torch.__version__,
         }
+
+
+def _holds(file: Path, content: str | bytes) -> bool:
+    """Return whether the file has this content."""
+    encoded = content.encode() if isinstance(content, str) else content
+    return file.exists() and file.read_bytes() == encoded
+
+
+def joined(values: pd.Series) -> str:
+    """Return the different values, with "and" between them."""
+    return " and ".join(values.unique())
 
 
 def span(values: pd.Series) -> str:

@@ -2,8 +2,8 @@
 
 The run's folder is the record; wandb follows it in a thread of its own. Whatever fails in wandb is
 one line of warning. A resumed run replays its earlier epochs, so that wandb has all of them. The
-environment variables WANDB_MODE (default: offline), WANDB_PROJECT and WANDB_DIR apply. Look at a
-tracked run, or read it back, with `wandb leet`.
+environment variables WANDB_MODE (default: offline), WANDB_DISABLED, WANDB_PROJECT, WANDB_DIR and
+WANDB_BASE_URL apply. Look at a tracked run, or read it back, with `wandb leet`.
 """
 
 import os

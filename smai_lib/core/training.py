@@ -58,13 +58,14 @@ class Task(Protocol):
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """Return the device to train on; "auto" is a GPU where torch reports one, else the CPU.
+    """Return the device to train on; "auto" is a CUDA GPU where torch reports one, else the CPU.
+
+    Apple's GPU is not offered: metrics are summed in float64, which it lacks.
 
     Raises:
         ConfigError: the device is unknown, or this machine does not have it.
     """
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    available = ["cpu", accelerator.type] if accelerator else ["cpu"]
+    available = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     if device == "auto":
         device = available[-1]
     if device not in available:
@@ -174,7 +175,7 @@ def fit(
         validation: validation split.
         config: what to train.
         seed: seed of augmentation, order of images and dropout.
-        device: "auto", "cpu", "cuda" or "mps".
+        device: "auto", "cpu" or "cuda".
         precision: "auto", "float32" or "bfloat16".
         checkpoint: what `save` was given last, to continue an interrupted run.
         save: called with a checkpoint after every epoch.
@@ -182,6 +183,7 @@ def fit(
         on_batch: called with the number of images of every batch.
 
     Raises:
+        ConfigError: the device or precision is unknown, or this machine lacks the device.
         NonFiniteLossError: a loss is infinite or NaN, found at its epoch's end.
     """
     device = choose_device(device)
@@ -233,7 +235,8 @@ def _train_epoch(
 ) -> torch.Tensor:
     """Train for one epoch, and return the sums over all its images.
 
-    The host never waits for the device within the epoch: losses are checked at its end.
+    Losses are checked at the epoch's end: to check each one, the host would have to wait for the
+    device after every batch.
     """
     device = train[0].device
     model.train()

@@ -74,7 +74,8 @@ def published_connections_are_45_or_19_percent_too_many():
 @claim
 def formulas_agree_with_the_module_for_all_sizes():
     """Formulas and module agree in every layer and quantity in all networks of a grid. The grid has
-    one value of each size more than the highest degree in it, so they agree for all sizes."""
+    one value of each size more than the highest degree in it, so they agree for all sizes that
+    `evaluate` accepts."""
     totals = formulas.formula_table().loc["total"]
     for symbol, values in GRID.items():
         if len(values) <= max(sympy.degree(total, symbol) for total in totals):
@@ -112,8 +113,8 @@ def five_of_nine_counters_count_deconvolutions_four_times():
 
 @claim
 def multiply_adds_alone_do_not_explain_time():
-    """Multiply-adds and outputs together explain more than 95 % of the variance of (log) time over
-    sixteen networks, and more than either alone."""
+    """Multiply-adds and outputs before pooling together explain more than 95 % of the variance of
+    (log) time over sixteen networks, and more than either alone."""
     table = read_table("cost_timing.csv")
     alone = [counting.explained_time(table, [column]) for column in ("macs", "prepool_outputs")]
     together = counting.explained_time(table, ["macs", "prepool_outputs"])

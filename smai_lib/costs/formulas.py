@@ -159,12 +159,12 @@ def _check(sizes: Mapping[str, int]) -> None:
                 "remainder, and the output would be smaller than the input"
             )
     side = min(sizes["H"], sizes["W"])
-    largest = side // 8 * 2 + 1  # its padding is as wide as the smallest map
+    largest = side // 4 * 2 + 1  # its padding is as wide as the input of Conv3
     if sizes["k"] % 2 == 0 or sizes["k"] > largest:
         raise ConfigError(
             f"k: found {sizes['k']}, expected an odd number up to {largest} for a side of {side}. "
             "With padding k // 2 an even kernel makes every map a pixel larger, and pooling hides "
-            "it again; the smallest map, an eighth of the side, must be at least k // 2 wide"
+            "it again; the input of Conv3, a quarter of the side, must be at least k // 2 wide"
         )
 
 

@@ -122,5 +122,5 @@ def plot_timing(timing: pd.DataFrame, counts: Mapping[str, Sequence[str]]) -> Fi
         axes.set_title(f"R² = {explained_time(timing, columns):.2f}")
         label_log_axis(axes.xaxis, formatter)
         label_log_axis(axes.yaxis)
-    grid[0, 0].legend()
+    grid[0, 0].legend(loc="lower right")
     return grid[0, 0].figure

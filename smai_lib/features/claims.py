@@ -20,7 +20,7 @@ def class_becomes_easier_to_read(q1_features):
     second and the third block than after the first, and than with random weights after the last."""
     accuracy = _probes(q1_features, "accuracy")
     trained = accuracy["trained"]
-    # three points are more than twice the 95 % interval of an accuracy on 3,000 images
+    # three points are more than twice half of the 95 % interval of an accuracy on 3,000 images
     rises = trained[["block2", "block3"]].min() > trained["block1"] + 0.03
     return rises and trained["block3"] > accuracy.loc["block3", "untrained"] + 0.03
 

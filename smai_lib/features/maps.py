@@ -108,7 +108,7 @@ def ablate(model: MultiTaskCNN, split: Split) -> pd.DataFrame:
         split: images to measure on.
 
     Returns:
-        A row a channel: block, channel, accuracy_cost (in [0, 1], above 0 if it was needed),
+        A row a channel: block, channel, accuracy_cost (accuracy with it minus without, -1 to 1),
         accuracy_se (its standard error over images), rmse_cost (in units of ink).
     """
     model = copy.deepcopy(model).eval()

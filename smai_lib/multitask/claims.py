@@ -76,8 +76,8 @@ def ratio_100_costs_more_than_a_point_of_accuracy(q1_lambda):
 
 @claim
 def tasks_hardly_conflict(q1_lambda):
-    """The gradients of the two losses on the backbone are nearly orthogonal: wherever both tasks
-    are trained, their mean cosine lies within 0.2 of zero."""
+    """Averaged over seeds and epochs, the cosine of the two losses' gradients on the backbone lies
+    within 0.2 of zero, wherever both tasks are trained."""
     both = q1_lambda.results.query("0 < ratio < inf")["name"].unique()
     cosines = q1_lambda.history.groupby("name")["gradient_cosine"].mean()
     # a cosine of 0.2 is an angle of 78 degrees
@@ -254,7 +254,7 @@ def mirroring_helps_every_seed(q1_best, q1_beyond):
     """Averaging the predictions for image and mirror image raises the test accuracy of the recipe
     in all five seeds, and the mean of the residual network."""
     runs = q1_best.results.query("name == @recipe.RECIPE")
-    residual = q1_beyond.results[["test_accuracy", "test_mirror_accuracy"]].mean()
+    residual = q1_beyond.results.query("name == @recipe.MUON").mean(numeric_only=True)
     every_seed = (runs["test_mirror_accuracy"] > runs["test_accuracy"]).all()
     return every_seed and residual["test_mirror_accuracy"] > residual["test_accuracy"]
 
@@ -264,9 +264,17 @@ def residual_network_beats_recipe_in_every_seed(q1_best, q1_beyond):
     """The residual network is more accurate on test than the recipe, mirrored, in all five
     seeds."""
     runs = q1_best.results.query("name == @recipe.RECIPE").set_index("seed")
-    residual = q1_beyond.results.set_index("seed")
+    residual = q1_beyond.results.query("name == @recipe.MUON").set_index("seed")
     gain = residual["test_mirror_accuracy"] - runs["test_mirror_accuracy"]
     return len(gain) == recipe.SEEDS and (gain > 0).all()
+
+
+@claim
+def muon_helps_the_residual_network(q1_beyond):
+    """The residual network is more accurate on test, mirrored, with Muon than with AdamW: the 95 %
+    interval of the difference, paired by five seeds, excludes zero."""
+    gain = recipe.gain_of_muon(q1_beyond).set_index("prediction").loc["mirror average"]
+    return gain["seeds"] == recipe.SEEDS and gain["low"] > 0
 
 
 @claim
@@ -289,8 +297,8 @@ def z_scored_ink_lowers_ink_error(q1_ladder):
 
 @claim
 def aims_of_q1_are_missed(q1_best, q1_beyond):
-    """Two aims are missed: 94 % with the recipe and 95 % with the residual network, on test and
-    mirrored."""
-    accuracy = recipe.summary(q1_best)["test_accuracy"].iloc[-1]
+    """We aimed at 94 % with the recipe and at 95 % with the residual network, on test and mirrored.
+    The means of five seeds miss both, the second by less than a tenth of a point."""
+    recipes = recipe.summary(q1_best)["test_accuracy"].iloc[-1]
     residual = recipe.summary(q1_beyond)["test_accuracy"].iloc[-1]
-    return accuracy < 0.94 and residual < 0.95
+    return recipes < 0.94 and 0.949 < residual < 0.95

@@ -235,8 +235,8 @@ def _describe(rows: pd.DataFrame) -> str:
         relation = "better than" if last["deviation"] < 0 else "worse than"
     return (
         f"{METRICS[last['metric']]}: outside in {rows['outside'].sum()} of {len(rows)} epochs; "
-        f"at epoch {last['epoch']:.0f} it is {last['value']:.4f}, {relation} the recorded "
-        f"{last['low']:.4f} to {last['high']:.4f}."
+        f"at epoch {last['epoch']:.0f} it is {last['value']:.4f}, {relation} the normal "
+        f"range, {last['low']:.4f} to {last['high']:.4f}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Figures of the multi-task runs: arrays in, Axes out."""
+"""Figures of the multi-task runs, drawn from tables and tensors."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ def plot_confusion(counts: Sequence[Sequence[int]]) -> Figure:
     """Plot confusion counts: row true class, column predicted class, colour number of images."""
     axes = plots.new_axes(width=6.6, height=5.4)[0, 0]
     display = ConfusionMatrixDisplay(np.asarray(counts), display_labels=CLASSES)
-    display.plot(ax=axes, cmap="Blues", colorbar=False, xticks_rotation=45, text_kw={"fontsize": 9})
+    display.plot(ax=axes, cmap="Blues", colorbar=False, xticks_rotation=90, text_kw={"fontsize": 9})
     axes.set(xlabel="predicted class", ylabel="true class")
     return axes.figure
 
@@ -88,6 +88,9 @@ def plot_placement(band: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
         colors = np.where(rows["outside"], "C3", "0.2")
         axes.scatter(epoch, rows["value"], s=14, zorder=3, c=colors)
         axes.set(xlabel="epoch", ylabel=label)
+        if "accuracy" not in metric:
+            axes.set_yscale("log")
+            plots.label_log_axis(axes.yaxis)
     plots.legend_above(axes)
     return axes.figure
 

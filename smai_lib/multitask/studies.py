@@ -53,7 +53,7 @@ PUBLISHED = pd.DataFrame(
     columns=["val_accuracy", "val_rmse", "test_accuracy", "test_mistaken_rmse"],
     index=list(TEN_CONFIGS),
 )
-# the report lists config 7 with lambda1 = 1, but its notebook trained it with lambda1 = 2
+# the reference report lists config 7 with lambda1 = 1, but its notebook trained it with lambda1 = 2
 CONFIG_7_AS_RUN = "config 7, lambda1 = 2"
 PUBLISHED.loc[CONFIG_7_AS_RUN] = PUBLISHED.loc["config 7"]
 REPEATED, SEEDS = ("config 1", "config 3"), 5  # configurations with several seeds
@@ -255,7 +255,7 @@ def compute_lambda_results(study: Study) -> pd.DataFrame:
 def save_backbones(study: Study) -> dict[str, Path]:
     """Save the backbones of the z-scored runs of the first two seeds in one file.
 
-    The heads, a hundred times larger, are left out.
+    The heads, about 80 times larger, are left out.
     """
     first = study.runs[0].seed
     tensors = {}

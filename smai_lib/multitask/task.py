@@ -69,7 +69,7 @@ class MultiTask:
         with torch.no_grad():
             error, target = (output.ink - ink).double(), ink.double()
             sums = [
-                torch.tensor(float(len(labels)), dtype=torch.float64, device=labels.device),
+                torch.full((), len(labels), dtype=torch.float64, device=labels.device),
                 cross_entropy.double() * len(labels),
                 (output.logits.argmax(1) == labels).sum().double(),
                 error.square().sum(),

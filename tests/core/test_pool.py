@@ -74,6 +74,9 @@ def test_the_first_failure_is_raised_with_what_helps_once_all_are_done(tmp_path)
     traceback, hint = caught.value.__notes__
     assert "raise ValueError" in traceback and hint == "in fails"
     assert names(tmp_path) == ["fails 1", "good 2"]
+    with pytest.raises(ValueError, match="no such value") as caught:
+        run_tasks(task, ["fails"], tmp_path, engine="serial", hint=lambda item: f"in {item}")
+    assert caught.value.__notes__ == ["in fails"]
 
 
 def test_an_error_that_cannot_be_unpickled_is_one_of_its_item(tmp_path):

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import shutil
+from functools import partial
 from unittest.mock import Mock
 
 import pandas as pd
@@ -247,7 +248,18 @@ def test_a_run_continues_with_the_precision_and_threads_of_its_start(make_run, d
 def test_another_device_or_precision_than_at_the_start_is_refused(make_run, data, start):
     run = make_run()
     start(run, data, device="cpu", precision="float32")
-    with pytest.raises(RunError, match="device: found 'cuda', but .* started with 'cpu'"):
-        runs.execute(run, data, device="cuda")
-    with pytest.raises(RunError, match="precision: found 'bfloat16', but .* with 'float32'"):
-        runs.execute(run, data, precision="bfloat16")
+    for continue_run in (runs.execute, partial(runs.run_all, engine="serial")):
+        one = run if continue_run is runs.execute else [run]
+        with pytest.raises(RunError, match="device: found 'cuda', but .* started with 'cpu'"):
+            continue_run(one, data, device="cuda")
+        with pytest.raises(RunError, match="precision: found 'bfloat16', but .* with 'float32'"):
+            continue_run(one, data, precision="bfloat16")
+
+
+def test_a_run_cannot_continue_where_its_device_is_missing(make_run, data, monkeypatch):
+    run = make_run()
+    interrupt(run, data)
+    run.save_checkpoint(run.load_checkpoint() | {"device": "cuda"})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RunError, match="started on 'cuda', which this machine lacks; continue"):
+        runs.execute(run, data)

@@ -97,6 +97,7 @@ def test_mcnemar_counts_the_images_on_which_two_networks_differ():
     second = np.array([0, 0, 0, 1, 1, 0, 1], dtype=bool)
     only, p = stats.mcnemar(first, second)
     assert only == (3, 1) and p == approx(2 * 5 / 16)  # 1 of 4 or fewer, twice
+    assert stats.mcnemar(first, first) == ((0, 0), 1)
 
 
 def test_ours_agree_with_the_published_values_in_ranks_and_in_values():

@@ -11,7 +11,7 @@ import torch
 from smai_lib.core import paths, pool
 from smai_lib.core.data import Dataset
 from smai_lib.core.errors import ConfigError, IntegrityError, RunError
-from smai_lib.core.files import verify_checksum
+from smai_lib.core.files import record_checksum, verify_checksum, write
 from smai_lib.core.study import Study, over_seeds
 
 
@@ -87,6 +87,20 @@ def test_what_full_publishes_is_what_recorded_reads(make_study, report, data):
     assert torch.equal(recorded.best_network()(images), full.best_network()(images))
     provenance = json.loads((report / "results" / "provenance.json").read_text("utf-8"))
     assert provenance["toys"]["runs"] == 4 and provenance["toys"]["best"] == recorded.best
+
+
+def test_a_study_that_is_looked_up_keeps_the_date_and_notes_of_its_record(make_study, report):
+    make_study("full").run(engine="serial")
+    file = report / "results" / "provenance.json"
+    noted = file.read_text("utf-8").replace('"runs": 4', '"runs": 4, "note": "by hand"')
+    write(file, noted)
+    record_checksum(file)
+    make_study("full").run(engine="serial")
+    assert file.read_text("utf-8") == noted
+    with (report / "results" / "toys.csv").open("a", encoding="utf-8") as table:
+        table.write("x")
+    make_study("full").run(engine="serial")
+    assert "by hand" not in file.read_text("utf-8")
 
 
 def test_a_study_without_shipped_weights_has_a_network_once_it_is_trained(make_study, report, data):

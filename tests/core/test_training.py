@@ -100,9 +100,9 @@ def test_a_loss_that_is_not_finite_names_epoch_and_batch_and_keeps_earlier_epoch
 
 
 def test_a_device_or_precision_that_is_not_there_is_refused(train, config, monkeypatch):
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="^device: found 'mps', but .* has cpu; use 'auto'$"):
-        train(config, device="mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="^device: found 'cuda', but .* has cpu; use 'auto'$"):
+        train(config, device="cuda")
     with pytest.raises(ConfigError, match="^precision: found 'half', expected auto"):
         train(config, precision="half")
 

@@ -29,7 +29,7 @@ def test_totals_are_those_of_the_assignment(sizes, weights, outputs, macs, taps,
         ({"k": 4}, "k: found 4, expected an odd number"),
         ({"W": 36}, "W: found 36, expected a multiple of 8"),
         ({"NF": 0}, "NF: found 0"),
-        ({"k": 11}, "k: found 11, expected an odd number up to 9 for a side of 32"),
+        ({"k": 19}, "k: found 19, expected an odd number up to 17 for a side of 32"),
         ({"depth": 3}, "size: found 'depth', expected one of NIC, NF, NC, k, H, W"),
     ],
 )

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,6 +61,26 @@ def test_the_summary_and_the_shipped_run_are_of_the_recipes_seeds_alone(given):
     assert mirror["test_accuracy sd"] == pytest.approx(np.std([0.94, 0.95], ddof=1))
     assert (plain["test_rmse"], mirror["test_rmse"]) == pytest.approx((0.005, 0.004))
     assert study.best == RECIPE and study.best_run.seed == 1
+
+
+def test_what_muon_gains_on_test_is_paired_by_seed():
+    runs = {
+        "name": ["Muon", "AdamW"] * 3,
+        "seed": [0, 0, 1, 1, 2, 2],
+        "test_accuracy": [0.950, 0.947, 0.9502, 0.9462, 0.952, 0.949],
+        "test_mirror_accuracy": [0.95, 0.94, 0.96, 0.95, 0.97, 0.96],
+    }
+    gain = recipe.gain_of_muon(SimpleNamespace(results=pd.DataFrame(runs)))
+    assert gain["prediction"].tolist() == ["one image", "mirror average"]
+    assert gain["difference"].tolist() == pytest.approx([0.01 / 3, 0.01])
+    # Student's t: differences of 0.3, 0.4 and 0.3 points, quantile 4.303
+    assert gain["low"].tolist() == pytest.approx([0.01 / 3 - 4.303 * 0.001 / 3, 0.01], abs=1e-6)
+
+
+def test_the_residual_network_is_summed_up_with_the_better_optimizer(given):
+    study = given("q1_beyond", {"AdamW": [(0.94, 0.1)] * 2, "Muon": [(0.95, 0.1)] * 3})
+    assert study.best == "Muon"
+    assert recipe.summary(study)["seeds"].tolist() == [3, 3]
 
 
 def test_steps_of_the_ladder_by_hand(given):
