@@ -111,7 +111,7 @@ def plot_table_shares(
     above.stackplot(range(256), *shares, colors=colors, linewidth=0, antialiased=False)
     above.set(xlim=(0, 255), ylim=(0, 1), ylabel="share of each colour")
     below.fill_between(range(256), np.asarray(levels) / sum(levels), color="0.6")
-    below.set(xlabel="grey level of the pixel", ylabel="share of pixels", ylim=0)
+    below.set(xlabel="grey level of the pixel", ylabel="share of\npixels", ylim=0)
     return above.figure
 
 

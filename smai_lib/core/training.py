@@ -5,6 +5,7 @@ epoch's number. A resumed run therefore has no generator state to restore.
 """
 
 import hashlib
+import itertools
 import math
 import os
 import time
@@ -194,11 +195,8 @@ def fit(
     parts = {"model": model, "optimizer": optimizer}
     evaluated = model
     if config.average_decay:
-        multi_avg_fn = get_ema_multi_avg_fn(config.average_decay)
-        average = AveragedModel(model, multi_avg_fn=multi_avg_fn, use_buffers=True)
-        optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
-        parts["averaged"] = average
-        evaluated = average.module
+        parts["averaged"] = AveragedModel(model)
+        evaluated = parts["averaged"].module
     rows, seconds, best = [], 0.0, {}
     if checkpoint:
         for name, part in parts.items():
@@ -207,6 +205,9 @@ def fit(
         for row in rows:
             on_epoch(row)
             on_batch(len(train[0]))
+    if config.average_decay:
+        update = _average_update(parts["averaged"], model, config.average_decay)
+        optimizer.register_step_post_hook(lambda *_: update())
     with keep_freed_memory(), _deterministic(device):
         for epoch in range(len(rows) + 1, config.epochs + 1):
             start = time.perf_counter()
@@ -228,6 +229,38 @@ def fit(
     if config.average_decay:
         model.load_state_dict(evaluated.state_dict())
     return Fitted(rows, seconds, best)
+
+
+def _average_update(average: AveragedModel, model: nn.Module, decay: float) -> Callable[[], None]:
+    """Return a function that moves the averaged weights and buffers towards the model's.
+
+    It computes what `average.update_parameters` does. That method copies its count of steps to the
+    GPU in every step, and the host waits for it.
+    """
+    groups = {}  # dtype -> averaged tensors, the model's tensors
+    pairs = zip(_tensors(average.module), _tensors(model), strict=True)
+    for averaged, current in pairs:
+        columns = groups.setdefault(current.dtype, ([], []))
+        columns[0].append(averaged)
+        columns[1].append(current)
+    ema = get_ema_multi_avg_fn(decay)
+    steps = itertools.count(int(average.n_averaged))
+
+    def update() -> None:
+        step = next(steps)
+        for averaged, current in groups.values():
+            if step:
+                ema(averaged, current, None)
+            else:
+                torch._foreach_copy_(averaged, current)
+        average.n_averaged.fill_(step + 1)
+
+    return update
+
+
+def _tensors(model: nn.Module) -> list[torch.Tensor]:
+    """Return the weights and buffers of a model, without gradients."""
+    return [tensor.detach() for tensor in [*model.parameters(), *model.buffers()]]
 
 
 def _train_epoch(
