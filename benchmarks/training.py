@@ -35,6 +35,7 @@ from smai_lib.multitask.studies import TEN_CONFIGS
 
 PRODUCTS = ("convolution", "addmm", "aten::mm", "aten::bmm")  # parts of names of operations
 PROFILED_BATCHES = 8
+START_SECONDS = 300  # for the other workers of a round to start; one that fails never does
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def run_ours(case: Case, images: data.Dataset) -> float:
 def run_processes(case: Case, count: int) -> float:
     """Return the seconds of `count` runs at once, from their common start to the end of all."""
     with multiprocessing.get_context("spawn").Manager() as manager:
-        shared = (case, manager.Barrier(count))
+        shared = (case, manager.Barrier(count, timeout=START_SECONDS))
         return max(pool.run_tasks(_timed_run, range(count), shared, workers=count))
 
 

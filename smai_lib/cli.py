@@ -93,7 +93,7 @@ def run(
         names: studies; default: all.
         profile: quick: briefly, in minutes; full: the reported study, in hours.
         seed: seed of the first run.
-        workers: number of processes; 0: one a core.
+        workers: number of processes; 0: one a core, at most four on a GPU.
         engine: where runs execute; ray: see "Beyond one machine" in README.md.
         address: Ray cluster, HOST:PORT or auto; default: start Ray here.
         cpus: cores of a run on Ray, which are also its threads; default: 1.

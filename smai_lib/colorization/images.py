@@ -92,7 +92,9 @@ def color_images(
     else:
         names, development, test, skipped = _read(folder)
         splits = [*split_off_validation(development), test]
-    dataset = ColorImages(*splits, source, folder, _fingerprint(splits), names, skipped)
+    labels = folder is not None and not cifar10.is_in(folder)
+    fingerprint = _fingerprint(splits, labels=labels)
+    dataset = ColorImages(*splits, source, folder, fingerprint, names, skipped)
     if verbose:
         dataset.announce()
     return dataset
@@ -240,10 +242,15 @@ def _list_files(folder: Path, pattern: str) -> list[Path]:
     return sorted(files, key=lambda file: file.parts)
 
 
-def _fingerprint(splits: Sequence[Photos]) -> str:
-    """Return the SHA-256 of the shapes and the pixels."""
+def _fingerprint(splits: Sequence[Photos], *, labels: bool) -> str:
+    """Return the SHA-256 of the shapes and the pixels, and on request of the labels.
+
+    CIFAR-10 does without: its labels are verified, and the ids of recorded runs depend on it.
+    """
     digest = hashlib.sha256()
-    for images, _ in splits:
-        digest.update(repr(tuple(images.shape)).encode())
-        digest.update(images.numpy().tobytes())
+    for split in splits:
+        digest.update(repr(tuple(split.images.shape)).encode())
+        digest.update(split.images.numpy().tobytes())
+        if labels:
+            digest.update(split.labels.numpy().tobytes())
     return digest.hexdigest()

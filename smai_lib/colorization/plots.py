@@ -62,6 +62,7 @@ def plot_sweep(history: pd.DataFrame, reference: float) -> Figure:
         axes.set_title(name, fontsize=9)
     for axes in grid.flat[len(runs) :]:
         axes.remove()
+    grid[0, 0].set_ylim(bottom=reference - 0.3)  # the dotted line is above the axis
     legend_above(grid[0, 0])
     figure = grid[0, 0].figure
     figure.supxlabel("epoch")

@@ -42,7 +42,7 @@ UNPRUNED_TRIALS = 5  # complete trials before the median counts
 WARM_UP_EPOCHS = 2  # before a trial may be pruned
 LOCK_SECONDS = 60  # a worker waits for the database
 
-TRIALS = {"recorded": 0, "quick": 3, "full": 30}  # of each network, pruned ones included
+TRIALS = {"quick": 3, "full": 30}  # of each network, pruned ones included
 IMAGES = {"quick": (1000, 300, 100), "full": (6000, 2000, 100)}
 
 
@@ -93,7 +93,7 @@ class ColorSearch(Study):
         self, profile: str = "recorded", seed: int = 0, data: ColorizationData | None = None
     ):
         super().__init__("q2_search", profile, [], partial(_load_data, profile, data))
-        self.trials, self.seed, self.spaces = TRIALS[profile], seed, SPACES
+        self.trials, self.seed, self.spaces = TRIALS.get(profile, 0), seed, SPACES
         self.url = os.environ.get("SMAI_OPTUNA") or f"sqlite:///{self.root / 'search.db'}"
 
     def run(self, *, device: str = "auto", **where) -> None:
@@ -140,8 +140,11 @@ class ColorSearch(Study):
             place: place of the trial in the search that the sampler is for.
 
         Raises:
-            RunError: the database is damaged, not supported or cannot be opened.
+            RunError: the database is damaged, not supported or cannot be opened, or the profile is
+                "recorded", which has none.
         """
+        if self.profile == "recorded":
+            raise RunError(f"{self.name}: recorded results have no database; use 'quick' or 'full'")
         self.root.mkdir(parents=True, exist_ok=True)
         identity = repr((self.spaces[model], self.seed, self.data.fingerprint))
         sampler = optuna.samplers.TPESampler(

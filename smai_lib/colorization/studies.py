@@ -79,7 +79,9 @@ CNN_PRIOR = _RECIPE.replace(model="cnn_prior", epochs=8)
 # dropout of 0.1 beside them only costs (validation NLL 0.7950, mirrored).
 UNET = _RECIPE.replace(model="unet", num_filters=16, kernel_size=3, shift=4, epochs=20)
 _WITH_HEAD = UNET.replace(class_weight=0.1)
+_WIDE = _WITH_HEAD.replace(num_filters=20)
 CLASS_HEAD, WIDE_UNET = "U-Net + class head", "wide U-Net + class head"
+MUON_UNET = "wide U-Net + class head, Muon"
 MODELS = {
     "report CNN": REPORT_CNN,
     # chosen on validation, in single runs of five epochs: a kernel of 5 with 48 filters was better
@@ -92,7 +94,8 @@ MODELS = {
     "U-Net": UNET,
     # does it help to name what is coloured? the head is left out when colouring
     CLASS_HEAD: _WITH_HEAD,
-    WIDE_UNET: _WITH_HEAD.replace(num_filters=20),
+    WIDE_UNET: _WIDE,
+    MUON_UNET: _WIDE.replace(optimizer="Muon"),
 }
 QUICK_EPOCHS = {"report CNN": 2, "U-Net": 2}
 MODEL_SEEDS = 3
@@ -279,10 +282,11 @@ def gain_by_seed(study: Study, name: str, reference: str) -> pd.DataFrame:
 
 
 def paired_gains(study: Study) -> pd.DataFrame:
-    """Return `gain_by_seed` of the class head and of more filters, a row a change and metric."""
+    """Return `gain_by_seed` of class head, more filters and Muon, a row a change and metric."""
     changes = {
         "class head": (CLASS_HEAD, "U-Net"),
         "20 filters instead of 16": (WIDE_UNET, CLASS_HEAD),
+        "Muon instead of AdamW": (MUON_UNET, WIDE_UNET),
     }
     gains = {change: gain_by_seed(study, *pair) for change, pair in changes.items()}
     return pd.concat(gains, names=["change"]).reset_index()
@@ -402,7 +406,7 @@ def examples(
     rows = {
         "grey": few.grey,
         "truth": few.images,
-        "reference": colorize(report, few)["most likely"],
+        "reference": colorize(report, few)["annealed mean"],
         "ours": colorize(best, few)["annealed mean"],
         "ours, vivid": vivid["annealed mean"],
     }

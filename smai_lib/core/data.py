@@ -244,7 +244,9 @@ def _read_url(url: str) -> bytearray:
     return content
 
 
-def run(*command: str, folder: Path | None = None, deadline: float = COMMAND_SECONDS) -> bytes:
+def run_command(
+    *command: str, folder: Path | None = None, deadline: float = COMMAND_SECONDS
+) -> bytes:
     """Run a command and return what it prints; kill it at the deadline.
 
     Raises:

@@ -7,6 +7,11 @@ import torch.nn.functional as F
 from torch import nn
 
 
+def scale_pixels(images: torch.Tensor) -> torch.Tensor:
+    """Return uint8 images (N, C, H, W) as a network's input: float32 in [0, 1], channels last."""
+    return images.float().div_(255).contiguous(memory_format=torch.channels_last)
+
+
 def conv_block(
     c_in: int, c_out: int, kernel_size: int = 3, ceil_mode: bool = False
 ) -> nn.Sequential:

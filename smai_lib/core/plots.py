@@ -175,7 +175,8 @@ def save(
 
 
 def _mark(table: str) -> str:
-    return f"{table}:{sha256(paths.RESULTS / table)[:16]}"
+    file = paths.RESULTS / table
+    return f"{table}:{sha256(file)[:16] if file.exists() else 'missing'}"
 
 
 def stale_tables(file: Path) -> list[str]:

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from .data import CONNECT_SECONDS
 from .errors import ConfigError, RunError
 
+CONNECT_SECONDS = 5  # for a cluster to answer
 JOIN_SECONDS = 30  # for a cluster to accept this process
 REPORT_SECONDS = 0.5  # between two reports of a worker
 # variables of this process that workers get, too; no wandb key

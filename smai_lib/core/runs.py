@@ -30,6 +30,7 @@ from .files import exclusive, sha256, write
 from .layers import parameter_count
 from .training import Fitted, choose_device, choose_precision, fit
 
+RUNS_ON_A_GPU = 4  # at a time, unless the caller says how many; each has its own copy of the data
 SETTINGS = ("device", "precision", "threads")  # of a run's start; a resumed run keeps them
 
 
@@ -251,6 +252,8 @@ def run_all(
         NonFiniteLossError: as in `train`.
     """
     shared = {data.fingerprint: data for data in datasets}
+    if where.get("engine", "processes") == "processes" and choose_device(device).type == "cuda":
+        where["workers"] = where.get("workers") or min(pool.cores(), RUNS_ON_A_GPU)
     todo = [run for run in runs if not run.finished]
     pool.run_tasks(
         partial(_execute_one, device=device, precision=precision),

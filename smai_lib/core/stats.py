@@ -7,11 +7,14 @@ one-sided tests put their difference within a margin (TOST, Schuirmann 1987), ne
 of difference fails.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+
+from .errors import ConfigError
 
 ALPHA = 0.05  # level of tests; intervals have 1 - ALPHA
 
@@ -97,7 +100,14 @@ def paired_differences(
         `high` of intervals that hold all at once with 95 % (Bonferroni), `t`, its `p` and, for
         equivalence, `p_equal`, both corrected by Holm's method over the pairs, and `verdict`:
         higher, lower, equal (within the margin), not resolved, or not enough seeds (a single one).
+
+    Raises:
+        ConfigError: `results` has no run of a configuration.
     """
+    names = results["name"].unique()
+    for name in itertools.chain(*pairs):
+        if name not in names:
+            raise ConfigError(f"configuration: found {name!r}, expected one of {', '.join(names)}")
     values = results.pivot(index="seed", columns="name", values=metric).dropna()
     residuals = values.sub(values.mean(axis=1), axis=0)
     residuals = residuals - residuals.mean()
@@ -125,8 +135,10 @@ def paired_differences(
         "equal": table["p_equal"] < ALPHA,
         "not resolved": table["p"] >= ALPHA,
         "higher": difference > 0,
+        "lower": difference < 0,
     }
-    return table.assign(verdict=np.select(list(conditions.values()), list(conditions), "lower"))
+    verdict = np.select(list(conditions.values()), list(conditions), "not resolved")
+    return table.assign(verdict=verdict)
 
 
 def mcnemar(first, second) -> tuple[tuple[int, int], float]:

@@ -24,6 +24,7 @@ from .files import record_checksum, verify_checksum, write
 from .runs import Run
 
 PROFILES = ("recorded", "quick", "full")
+PROVENANCE = "provenance.json"  # in `report/results/`
 
 
 def check_profile(profile: str) -> None:
@@ -84,7 +85,7 @@ class Study:
 
     Raises:
         ConfigError: the profile is unknown.
-        RunError: "full" would train on a stand-in for the study's data.
+        RunError: "full" would train on other data than the recorded results, or on a stand-in.
     """
 
     def __init__(
@@ -112,16 +113,28 @@ class Study:
         }
         self._tables: dict[str, pd.DataFrame] = {}
         fingerprint = "" if profile == "recorded" else self.data.fingerprint
-        if profile == "full" and self.data.is_stand_in:
-            raise RunError(
-                f"the profile 'full' needs the study's own data, but only {self.data.source} is "
-                "available; run `smai fetch`, or choose the profile 'quick'"
-            )
+        if profile == "full":
+            self._check_data()
         self.runs = []
         for label, config, seed in entries:
             if profile == "quick":
                 config = config.replace(epochs=(quick_epochs or {}).get(label, 1))
             self.runs.append(Run(config, seed, fingerprint, self.root, label, name, profile))
+
+    def _check_data(self) -> None:
+        """Check that the data may be those of the record, which "full" replaces.
+
+        Raises:
+            RunError: they are a stand-in, or others than those of the recorded results.
+        """
+        recorded = _read_provenance().get(self.name, {})
+        known = recorded.get("data_fingerprint", self.data.fingerprint)
+        if self.data.is_stand_in or known != self.data.fingerprint:
+            raise RunError(
+                "the profile 'full' needs the study's own data, since it replaces the recorded "
+                f"results; found {self.data.counts()} from {self.data.source}. Run `smai fetch`, "
+                "unset the variables that name other data, or choose the profile 'quick'"
+            )
 
     @cached_property
     def data(self) -> Dataset:
@@ -190,7 +203,13 @@ class Study:
 
     @property
     def best(self) -> str:
-        """Name of the best configuration, chosen on validation."""
+        """Name of the best configuration, chosen on validation.
+
+        Raises:
+            ConfigError: the results are not those of named runs.
+        """
+        if "name" not in self.results:
+            raise ConfigError(f"{self.name}: its results are not those of runs, so none is best")
         return self.choose(self.results)
 
     def _highest_mean(self, results: pd.DataFrame) -> str:
@@ -272,16 +291,12 @@ class Study:
         for name in self.table_functions:
             file = paths.RESULTS / self._file_name(name)
             contents[file] = self.table(name).to_csv(index=False)
-        provenance_file = paths.RESULTS / "provenance.json"
         with FileLock(paths.lock_file(paths.RESULTS)):
-            provenance = {}
-            if provenance_file.exists():
-                verify_checksum(provenance_file)
-                provenance = json.loads(provenance_file.read_text(encoding="utf-8"))
+            provenance = _read_provenance()
             if self.name in provenance and all(_holds(*item) for item in contents.items()):
                 return  # nothing was trained since; the date and notes of the record stay
             provenance[self.name] = self._provenance() | facts
-            contents[provenance_file] = json.dumps(provenance, indent=1) + "\n"
+            contents[paths.RESULTS / PROVENANCE] = json.dumps(provenance, indent=1) + "\n"
             for file, content in contents.items():
                 write(file, content)
                 record_checksum(file)
@@ -297,6 +312,15 @@ class Study:
             "python": platform.python_version(),
             "torch": torch.__version__,
         }
+
+
+def _read_provenance() -> dict[str, dict[str, Any]]:
+    """Return where the recorded results come from, by study; empty if nothing is recorded."""
+    file = paths.RESULTS / PROVENANCE
+    if not file.exists():
+        return {}
+    verify_checksum(file)
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _holds(file: Path, content: str | bytes) -> bool:

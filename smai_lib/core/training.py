@@ -22,6 +22,7 @@ from .errors import ConfigError, NonFiniteLossError
 from .muon import Muon
 from .pool import keep_freed_memory
 
+CPU = torch.device("cpu")
 EVALUATION_BATCH = 500  # images; larger batches fall out of the cache and are no faster
 
 
@@ -46,7 +47,10 @@ class Task(Protocol):
         """Return the loss of a batch, and the sums over its images that `metrics` needs."""
 
     def metrics(self, sums: torch.Tensor) -> dict[str, float]:
-        """Return the metrics of a whole split from the sums over all its batches."""
+        """Return the metrics of a whole split, with `loss` and `accuracy` among them.
+
+        They are computed from the sums over all its batches.
+        """
 
     def epoch_diagnostics(self, model, train) -> dict[str, float]:
         """Return further columns of an epoch's row."""
@@ -85,7 +89,10 @@ def choose_precision(precision: str, device: torch.device) -> str:
         raise ConfigError(f"precision: found {precision!r}, expected auto, float32 or bfloat16")
     if precision != "auto":
         return precision
-    faster = has_fast_bfloat16() if device.type == "cpu" else device.type == "cuda"
+    if device.type == "cuda":  # older GPUs emulate it
+        faster = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        faster = has_fast_bfloat16()
     return "bfloat16" if faster else "float32"
 
 
@@ -112,10 +119,19 @@ def derive_seed(*parts: Any) -> int:
 
 
 @contextmanager
-def seeded(*parts: Any):
-    """Seed torch's global generator within the block; dropout and initialisation read it."""
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(*parts))
+def seeded(*parts: Any, device: torch.device = CPU):
+    """Seed torch's global generators within the block; dropout and initialisation read them.
+
+    Args:
+        parts: parts of the seed, see `derive_seed`.
+        device: whose generator is seeded beside the CPU's; no other GPU is touched.
+    """
+    gpus = [device] if device.type == "cuda" else []
+    seed = derive_seed(*parts)
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(seed)
+        if gpus:
+            torch.cuda.manual_seed(seed)
         yield
 
 
@@ -211,7 +227,7 @@ def fit(
     with keep_freed_memory(), _deterministic(device):
         for epoch in range(len(rows) + 1, config.epochs + 1):
             start = time.perf_counter()
-            with seeded(seed, "epoch", epoch):
+            with seeded(seed, "epoch", epoch, device=device):
                 sums = _train_epoch(
                     model, task, train, optimizer, config, epoch, precision, on_batch
                 )
@@ -234,8 +250,9 @@ def fit(
 def _average_update(average: AveragedModel, model: nn.Module, decay: float) -> Callable[[], None]:
     """Return a function that moves the averaged weights and buffers towards the model's.
 
-    It computes what `average.update_parameters` does. That method copies its count of steps to the
-    GPU in every step, and the host waits for it.
+    It computes what `update_parameters` of an `AveragedModel` with exponential weights and
+    `use_buffers` does. That method copies its count of steps to the GPU in every step, and the
+    host waits for it.
     """
     groups = {}  # dtype -> averaged tensors, the model's tensors
     pairs = zip(_tensors(average.module), _tensors(model), strict=True)
@@ -314,17 +331,20 @@ def _prefixed(prefix: str, metrics: dict[str, float]) -> dict[str, float]:
 
 @contextmanager
 def _deterministic(device: torch.device):
-    """Let CUDA add in a fixed order within the block; restore the caller's mode afterwards.
+    """Let CUDA add in a fixed order within the block, and convolve float32 in float32.
 
-    Operations without a deterministic version warn. cuBLAS reads its variable when it starts.
+    The caller's modes are restored afterwards. Operations without a deterministic version warn.
+    cuBLAS reads its variable when it starts.
     """
     if device.type != "cuda":
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    mode = torch.get_deterministic_debug_mode()
+    mode, tf32 = torch.get_deterministic_debug_mode(), torch.backends.cudnn.allow_tf32
     torch.set_deterministic_debug_mode("warn")
+    torch.backends.cudnn.allow_tf32 = False  # it would round float32 to 10 bits of mantissa
     try:
         yield
     finally:
         torch.set_deterministic_debug_mode(mode)
+        torch.backends.cudnn.allow_tf32 = tf32

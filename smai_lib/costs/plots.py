@@ -8,7 +8,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, LogLocator
 from torch import nn
 
 from ..core.plots import label_log_axis, new_axes
@@ -122,5 +122,7 @@ def plot_timing(timing: pd.DataFrame, counts: Mapping[str, Sequence[str]]) -> Fi
         axes.set_title(f"R² = {explained_time(timing, columns):.2f}")
         label_log_axis(axes.xaxis, formatter)
         label_log_axis(axes.yaxis)
-    grid[0, 0].legend(loc="lower right")
+        if len(columns) == 1:  # counts span decades
+            axes.xaxis.set_major_locator(LogLocator())
+    grid[0, 0].legend(loc="upper left")
     return grid[0, 0].figure

@@ -10,8 +10,9 @@ import pandas as pd
 import torch
 
 from ..core.errors import ConfigError
+from ..core.layers import scale_pixels
 from ..multitask.data import Split
-from ..multitask.model import IMAGE_SIZE, MultiTaskCNN, scale_pixels
+from ..multitask.model import IMAGE_SIZE, MultiTaskCNN
 
 BATCH = 250  # images; larger batches are no faster and need more memory
 

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.metrics import root_mean_squared_error
 
+from ..core.layers import scale_pixels
 from ..multitask.data import Split
-from ..multitask.model import MultiTaskCNN, scale_pixels
+from ..multitask.model import MultiTaskCNN
 from .maps import maps
 
 # of the ridge penalty, in units of N times the mean variance of the features; strongest first,

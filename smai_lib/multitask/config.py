@@ -77,6 +77,13 @@ class MultiTaskConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _check_ink_target(self) -> Self:
+        if self.ink_target != "augmented" and not (self.shift or self.rotation):
+            reason = "without shift and rotation no ink leaves the image"
+            raise unused_key("ink_target", self.ink_target, reason)
+        return self
+
+    @model_validator(mode="after")
     def _check_lambdas(self) -> Self:
         if self.lambda1 == self.lambda2 == 0:
             raise ValueError(

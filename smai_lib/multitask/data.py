@@ -25,7 +25,7 @@ from ..core.data import (
     download,
     find_source,
     repair_hint,
-    run,
+    run_command,
     split_off_validation,
 )
 from ..core.errors import DataError
@@ -173,10 +173,10 @@ def _fetch_debian(scratch: Path) -> list[Path]:
         "Acquire::https::Timeout": CONNECT_SECONDS,
     }
     apt = ["apt-get", "-qq", *(f"-o{key}={value}" for key, value in settings.items())]
-    run(*apt, "update", folder=scratch)
-    run(*apt, "download", "dataset-fashion-mnist", folder=scratch)
+    run_command(*apt, "update", folder=scratch)
+    run_command(*apt, "download", "dataset-fashion-mnist", folder=scratch)
     for package in scratch.glob("*.deb"):
-        run("dpkg-deb", "-x", str(package), "out", folder=scratch)
+        run_command("dpkg-deb", "-x", str(package), "out", folder=scratch)
     return _verified(scratch / "out" / SYSTEM_DIR.relative_to("/"))
 
 

@@ -25,11 +25,6 @@ class MultiTaskOutput(NamedTuple):
     log_variances: torch.Tensor | None = None  # (2,) if the loss weights are learned
 
 
-def scale_pixels(images: torch.Tensor) -> torch.Tensor:
-    """Return raw uint8 images as the network's input: float32 in [0, 1], channels last."""
-    return images.float().div_(255).contiguous(memory_format=torch.channels_last)
-
-
 class Standardize(nn.Module):
     """Standardization of pixels by the mean and standard deviation of Fashion-MNIST."""
 

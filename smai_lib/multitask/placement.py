@@ -201,7 +201,7 @@ def _band(history: pd.DataFrame, name: str, study: Study) -> pd.DataFrame:
 
 
 def _errors(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns METRICS with accuracy as error rate, or of these with it as accuracy."""
+    """Return the columns METRICS with 1 - accuracy in place of accuracy; twice is the identity."""
     return metrics[list(METRICS)].assign(val_accuracy=1 - metrics["val_accuracy"])
 
 

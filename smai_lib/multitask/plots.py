@@ -163,7 +163,7 @@ def plot_small_multiples(history: pd.DataFrame, metric: str, label: str) -> Figu
     for axes, name in zip(grid.flat, names, strict=False):
         axes.plot(runs, color="0.85", linewidth=1)
         axes.plot(runs[name], color="C0", linewidth=2)
-        axes.set_title(name, fontsize=10)
+        axes.set_title(name.replace(", ", ",\n"), fontsize=10)
     for axes in grid.flat[len(names) :]:
         axes.remove()
     figure = grid[0, 0].figure

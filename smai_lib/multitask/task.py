@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
+from ..core.layers import scale_pixels
 from ..core.training import EVALUATION_BATCH, evaluate
 from . import plots
 from .data import CLASSES, PIXEL_DEVIATION, PIXEL_MEAN, FashionMNIST, Split, ink_of
-from .model import MultiTaskCNN, MultiTaskOutput, scale_pixels
+from .model import MultiTaskCNN, MultiTaskOutput
 
 ROTATION_BATCH = 1000  # images; more only need more memory
 DIAGNOSED = slice(0, 512)  # training images whose gradients are compared

@@ -50,6 +50,17 @@ def test_classes_are_labelled_by_name_and_validation_is_stratified(folder):
     assert found.validation.labels.bincount().tolist() == [1, 2]
 
 
+def test_other_labels_are_other_data(folder):
+    """Two classes of equal size: the same pictures in the same splits, and classes exchanged."""
+    write_images(folder / "train/cat", 20)
+    before = color_images(folder, verbose=False)
+    (folder / "test/cat").mkdir()
+    (folder / "test/horse/000.png").rename(folder / "test/cat/000.png")
+    after = color_images(folder, verbose=False)
+    assert torch.equal(before.test.images, after.test.images)
+    assert before.fingerprint != after.fingerprint
+
+
 def test_hidden_and_system_files_are_no_pictures_and_no_classes(folder):
     before = color_images(folder, verbose=False)
     for part in ("train", "test"):

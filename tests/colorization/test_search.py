@@ -223,3 +223,10 @@ def test_a_search_that_another_process_runs_is_refused(tmp_path):
 def test_results_of_a_search_that_has_not_run_are_refused(tmp_path):
     with pytest.raises(RunError, match="no finished trial.*run it first"):
         make_search(tmp_path).table("history")
+
+
+def test_recorded_results_have_no_database(tmp_path, monkeypatch):
+    monkeypatch.setenv("SMAI_RUNS", str(tmp_path))
+    with pytest.raises(RunError, match="q2_search: recorded results have no database"):
+        ColorSearch().optuna_study("cnn")
+    assert not list(tmp_path.iterdir())

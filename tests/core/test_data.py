@@ -90,7 +90,7 @@ def test_downloads_go_through_the_proxy(host, tmp_path, monkeypatch):
 )
 def test_the_reason_of_a_failed_command_is_named(command, reason):
     with pytest.raises(DataError, match=reason):
-        data.run(*command, deadline=1)
+        data.run_command(*command, deadline=1)
 
 
 def missing(folder):

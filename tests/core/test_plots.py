@@ -68,6 +68,8 @@ def test_a_saved_figure_is_the_same_every_time_and_knows_its_tables(saving, kind
     monkeypatch.setattr(paths, "RESULTS", saving)
     (saving / "cost_timing.csv").write_text("measured anew", encoding="utf-8")
     assert plots.stale_tables(file) == ["cost_timing.csv"]
+    (saving / "cost_timing.csv").unlink()
+    assert plots.stale_tables(file) == ["cost_timing.csv"]
 
 
 def test_a_figure_that_no_notebook_saved_is_stale(saving):

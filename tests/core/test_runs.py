@@ -263,3 +263,15 @@ def test_a_run_cannot_continue_where_its_device_is_missing(make_run, data, monke
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RunError, match="started on 'cuda', which this machine lacks; continue"):
         runs.execute(run, data)
+
+
+@pytest.mark.parametrize("asked, cores, expected", [(0, 16, 4), (0, 2, 2), (6, 16, 6)])
+def test_few_runs_share_a_gpu(asked, cores, expected, make_run, data, monkeypatch):
+    run_tasks = Mock()
+    monkeypatch.setattr(runs, "choose_device", lambda device: torch.device("cuda"))
+    monkeypatch.setattr(runs.pool, "cores", lambda: cores)
+    monkeypatch.setattr(runs.pool, "run_tasks", run_tasks)
+    monkeypatch.setattr(runs.Run, "result", Mock())
+    monkeypatch.setattr(runs, "_check_settings", Mock())
+    runs.run_all([make_run()], data, workers=asked)
+    assert run_tasks.call_args.kwargs["workers"] == expected

@@ -7,6 +7,7 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.multitest import multipletests
 
 from smai_lib.core import stats
+from smai_lib.core.errors import ConfigError
 
 BASE = [0.80, 0.82, 0.81, 0.79, 0.83]
 RAISED = [0.0050, 0.0052, 0.0049, 0.0051, 0.0048]  # a tenth of what seeds differ by
@@ -90,6 +91,11 @@ def test_pairs_share_the_residual_variance_of_a_two_way_model_and_are_corrected_
     assert table["p"].tolist() == approx(corrected.tolist(), rel=1e-6)
     intervals = model.conf_int(0.05 / 3).loc[names]  # all at once with 95 %
     assert table[["low", "high"]].to_numpy() == approx(intervals.to_numpy())
+
+
+def test_a_configuration_without_runs_has_no_verdict():
+    with pytest.raises(ConfigError, match="configuration: found 'c', expected one of a, b"):
+        stats.paired_differences(runs(a=NOISE, b=NOISE), "accuracy", [("a", "c")], margin=0.003)
 
 
 def test_mcnemar_counts_the_images_on_which_two_networks_differ():

@@ -140,6 +140,19 @@ def test_a_stand_in_is_never_published_as_the_study(make_study, data):
         make_study("full", data=stand_in)
 
 
+def test_results_of_other_data_do_not_replace_the_record(make_study, report, data):
+    make_study("full").run(engine="serial")
+    with pytest.raises(RunError, match="'full' needs the study's own data.*name other data"):
+        make_study("full", data=replace(data, fingerprint="e" * 64))
+
+
+def test_a_study_without_runs_has_no_best_one(report):
+    publish_table("old")
+    tables = {"results": make_table, "history": make_table}
+    with pytest.raises(ConfigError, match="old: its results are not those of runs"):
+        _ = Study("old", "recorded", [], lambda: None, tables=tables).best
+
+
 def test_a_bad_profile_is_refused(make_study):
     with pytest.raises(ConfigError, match="profile: found 'fast', expected .*recorded, quick"):
         make_study("fast")

@@ -129,3 +129,34 @@ def test_cuda_is_deterministic_until_training_ends():
         assert torch.are_deterministic_algorithms_enabled()
         raise KeyboardInterrupt
     assert torch.get_deterministic_debug_mode() == before
+
+
+def test_float32_is_not_rounded_by_cudnn_while_training():
+    assert torch.backends.cudnn.allow_tf32
+    with training._deterministic(torch.device("cuda")):
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("native, chosen", [(True, "bfloat16"), (False, "float32")])
+def test_a_gpu_that_emulates_bfloat16_trains_in_float32(native, chosen, monkeypatch):
+    def is_supported(including_emulation=True):
+        return including_emulation or native
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    assert training.choose_precision("auto", torch.device("cuda")) == chosen
+
+
+def test_seeding_for_the_cpu_leaves_gpus_alone(monkeypatch):
+    def touched(*_):
+        raise AssertionError("a GPU was touched")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name in ("get_rng_state", "set_rng_state", "manual_seed", "manual_seed_all"):
+        monkeypatch.setattr(torch.cuda, name, touched)
+    before = torch.get_rng_state()
+    with training.seeded(0, "model"):
+        first = torch.rand(2)
+    assert torch.equal(torch.get_rng_state(), before)
+    with training.seeded(0, "model"):
+        assert torch.equal(torch.rand(2), first)

@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms import functional as torchvision
 
+from smai_lib.core.layers import scale_pixels
 from smai_lib.core.training import evaluate, fit
 from smai_lib.multitask import task as task_module
 from smai_lib.multitask.config import MultiTaskConfig
 from smai_lib.multitask.data import Split, ink_of
-from smai_lib.multitask.model import MultiTaskOutput, scale_pixels
+from smai_lib.multitask.model import MultiTaskOutput
 from smai_lib.multitask.task import MirrorAverage, MultiTask, ink_baselines
 
 FEW, ALL = slice(0, 40), slice(None)
