@@ -73,7 +73,7 @@ def run_studies(
     """
     from .core.runs import run_all
 
-    # one after the other: under "full", a study may build on what the one before it published
+    # a generator: under "full" a study is loaded when the one before it has been published
     studies = (load_study(name, profile, seed) for name in names)
     if profile == "quick":
         studies = list(studies)
